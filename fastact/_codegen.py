@@ -1,0 +1,121 @@
+"""From a scalar function and a format to machine code for a target, by LLVM."""
+
+import functools
+import re
+
+import llvmlite.binding as llvm
+
+
+from ._formats import Format
+from ._frontend import ScalarIR
+from ._loops import ENTRY, loop_ir
+from ._targets import Target
+
+# The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
+# extending the available precision" (1971), product and sum as unevaluated pairs. Right up
+# to one rounding of the low parts, for operands whose product neither over- nor underflows.
+_EMULATED_FMA = """
+define internal {t} @split.{t}({t} %a) alwaysinline {{
+  %c = fmul {t} %a, {splitter}
+  %d = fsub {t} %c, %a
+  %h = fsub {t} %c, %d
+  ret {t} %h
+}}
+define internal {t} @fma.{t}({t} %a, {t} %b, {t} %c) alwaysinline {{
+  %p = fmul {t} %a, %b
+  %ah = call {t} @split.{t}({t} %a)
+  %al = fsub {t} %a, %ah
+  %bh = call {t} @split.{t}({t} %b)
+  %bl = fsub {t} %b, %bh
+  %hh = fmul {t} %ah, %bh
+  %hl = fmul {t} %ah, %bl
+  %lh = fmul {t} %al, %bh
+  %ll = fmul {t} %al, %bl
+  %e1 = fsub {t} %hh, %p
+  %e2 = fadd {t} %e1, %hl
+  %e3 = fadd {t} %e2, %lh
+  %e = fadd {t} %e3, %ll
+  %s = fadd {t} %p, %c
+  %cv = fsub {t} %s, %p
+  %pv = fsub {t} %s, %cv
+  %ce = fsub {t} %c, %cv
+  %pe = fsub {t} %p, %pv
+  %se = fadd {t} %ce, %pe
+  %low = fadd {t} %se, %e
+  %r = fadd {t} %s, %low
+  ret {t} %r
+}}
+"""
+_SPLITTERS = {"float": "4097.0", "double": "134217729.0"}  # 2**ceil(p/2) + 1
+
+
+@functools.cache
+def _initialize() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
+@functools.cache
+def host() -> Target:
+    """The machine this process runs on."""
+    features = llvm.get_host_cpu_features()
+    triple = llvm.get_process_triple()
+    if triple.startswith("x86_64"):
+        wide = features.get("avx512f") and features.get("avx512dq") and features.get("avx512vl")
+        bits = 512 if wide else 256 if features.get("avx2") else 128
+        fma, half = bool(features.get("fma")), bool(features.get("f16c"))
+    else:
+        bits, fma, half = 128, True, True
+    return Target(triple, llvm.get_host_cpu_name(), features.flatten(), bits, fma, half)
+
+
+def _machine(target: Target) -> llvm.TargetMachine:
+    _initialize()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+    )
+
+
+def _for_target(text: str, target: Target, layout: str) -> str:
+    text = re.sub(r"(?m)^target (datalayout|triple) = .*\n", "", text)
+    if not target.has_fma:
+        for t, suffix in (("float", "f32"), ("double", "f64")):
+            text = re.sub(rf"(?m)^declare {t} @llvm\.fma\.{suffix}\(.*\n", "", text)
+            if f"@llvm.fma.{suffix}" in text:
+                text = text.replace(f"@llvm.fma.{suffix}", f"@fma.{t}")
+                text += _EMULATED_FMA.format(t=t, splitter=_SPLITTERS[t])
+    return f'target datalayout = "{layout}"\ntarget triple = "{target.triple}"\n{text}'
+
+
+def optimised(scalar: ScalarIR, form: Format, arity: int, target: Target):
+    """The optimised LLVM module of a loop, and the machine to emit it with."""
+    machine = _machine(target)
+    layout = str(machine.target_data)
+    module = llvm.parse_assembly(
+        _for_target(loop_ir(scalar, form, arity, target), target, layout)
+    )
+    module.link_in(llvm.parse_assembly(_for_target(scalar.text, target, layout)))
+    for function in module.functions:
+        if not function.is_declaration and function.name != ENTRY:
+            function.linkage = "internal"
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module, machine
+
+
+def object_code(scalar: ScalarIR, form: Format, arity: int, target: Target) -> bytes:
+    """A relocatable object file with the function ``ENTRY``; it refers to no other symbol."""
+    module, machine = optimised(scalar, form, arity, target)
+    return machine.emit_object(module)
+
+
+def assembly(scalar: ScalarIR, form: Format, arity: int, target: Target) -> str:
+    """The same as text, for people and tests."""
+    module, machine = optimised(scalar, form, arity, target)
+    return machine.emit_assembly(module)

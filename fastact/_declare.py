@@ -1,0 +1,148 @@
+"""How an activation is declared: one record that everything else reads."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _engine, _ufunc
+
+if TYPE_CHECKING:
+    from ._typing import Declarator
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What is known of an activation function.
+
+    Attributes
+    ----------
+    kernel : callable
+        The scalar function, in the vocabulary of ``_scalar.py``; its name is the activation's.
+    summary, formula : str
+        The first line of the docstring, and the definition.
+    notes : str
+        The algorithm and where it is from.
+    reference : callable
+        ``reference(m, *x)``: the definition in terms of a module `m` that has ``exp``,
+        ``log1p`` and ``tanh`` in higher precision (mpmath's ``mp``, or gmpy2).
+    specials : sequence of tuple
+        Inputs followed by the exact result.
+    interval : tuple of float
+        Where the function is worth a plot or a benchmark.
+    ulp : dict
+        Largest error in ulp by format name, as measured and promised; 0.5 means correctly
+        rounded, 0 exact.
+    keeps_integers : bool
+        Whether integers give integers; else they give float64.
+    """
+
+    kernel: Callable[..., Any]
+    summary: str
+    formula: str
+    notes: str
+    reference: Callable[..., Any]
+    specials: Sequence[tuple[float, ...]]
+    interval: tuple[float, float]
+    ulp: dict[str, float]
+    keeps_integers: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.kernel.__name__
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the inputs."""
+        return list(inspect.signature(self.kernel).parameters)
+
+    @property
+    def nin(self) -> int:
+        return len(self.parameters)
+
+
+ACTIVATIONS: dict[str, Activation] = {}
+"""Every declared activation by name: the only list of them."""
+
+
+def activation(**fields: Any) -> "Declarator":
+    """Declare the decorated kernel an activation; it becomes the ufunc of that name.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`Activation` but `kernel`.
+    """
+
+    def declare(kernel: Callable[..., Any]) -> np.ufunc:
+        declared = Activation(kernel, **fields)
+        ACTIVATIONS[declared.name] = declared
+        return _ufunc.create(
+            name=declared.name,
+            nin=declared.nin,
+            doc=docstring(declared),
+            types=np.typecodes["AllInteger"] * declared.keeps_integers + "efd",
+            choose=functools.partial(
+                _engine.choose_dtype, keeps_integers=declared.keeps_integers
+            ),
+            make_loop=functools.partial(_engine.loop_address, kernel, declared.nin),
+        )
+
+    return declare  # type: ignore[return-value]
+
+
+def docstring(declared: Activation) -> str:
+    """The numpydoc text of the ufunc, below the signature line that NumPy adds."""
+    inputs = ", ".join(declared.parameters)
+    integers = "keep their type" if declared.keeps_integers else "give float64"
+    specials = "\n".join(
+        f"    {declared.name}({', '.join(map(str, row[:-1]))}) = {row[-1]}"
+        for row in declared.specials
+    )
+    accuracy = "\n".join(f"    {name:8} {ulp:4} ulp" for name, ulp in declared.ulp.items())
+    return f"""{declared.summary}
+
+{declared.formula}
+
+Parameters
+----------
+{inputs} : array_like
+    float16, float32, float64 or (with ml_dtypes) bfloat16 keep their type; integers
+    {integers}; bool gives float64. Inputs of several types are promoted as NumPy does.
+out : ndarray, None, or tuple of ndarray and None, optional
+    Where to put the result; its shape must be that of the broadcast inputs. It may be an
+    input.
+where : array_like, optional
+    Where to compute; elsewhere `out` stays as it is.
+**kwargs
+    As for any ufunc: `casting`, `order`, `dtype`, `subok`, `signature`.
+
+Returns
+-------
+y : ndarray or scalar
+    Of the shape of the broadcast inputs.
+
+Raises
+------
+TypeError
+    For complex, longdouble, string, datetime and object inputs.
+
+Notes
+-----
+{declared.notes}
+
+Special values::
+
+{specials}
+    NaN in gives NaN out.
+
+Largest error, measured over every input of the 16- and 32-bit formats and over samples of
+float64::
+
+{accuracy}
+
+No floating-point warning is ever raised, and the caller's rounding mode and flags neither
+change the result nor are changed."""

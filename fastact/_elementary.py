@@ -1,0 +1,166 @@
+"""Parts of exp and log1p, branch-free, for both binary32 and binary64.
+
+Results come unrounded, as terms to be added, so that a kernel rounds once at its end. The
+notation follows the sums: ``high + low`` is one value whose rounded sum is about ``high``.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._scalar import PerFormat, horner, muladd, pick, pow2, scalar
+
+
+class Exp(NamedTuple):
+    log2_e: Any
+    shift: Any  # 1.5 * 2**(p-1): adding it rounds to an integer
+    ln2_high: Any  # few enough bits that n * ln2_high is exact for every n that occurs
+    ln2_low: Any
+    tail: tuple  # of (e^r - 1 - r) / r^2
+
+
+class Log(NamedTuple):
+    ln2_high: Any
+    ln2_low: Any
+    tail: tuple  # of (f - log(1+f)) / f^2
+
+
+def _single(*values: float) -> tuple:
+    return tuple(np.float32(value) for value in values)
+
+
+EXP = PerFormat(
+    single=Exp(
+        *_single(1.4426950216293335, 12582912.0, 0.693145751953125, 1.428606765330187e-06),
+        tail=_single(
+            0.5,
+            0.1666666716337204,
+            0.04166647419333458,
+            0.008333192206919193,
+            0.0013934156158939004,
+            0.00019958300981670618,
+        ),
+    ),
+    double=Exp(
+        *(1.4426950408889634, 6755399441055744.0, 0.6931471805598903, 5.497923018708371e-14),
+        tail=(
+            0.5,
+            0.16666666666666677,
+            0.04166666666666668,
+            0.008333333333321365,
+            0.0013888888888877382,
+            0.00019841269886906586,
+            2.4801587340871775e-05,
+            2.755724332974583e-06,
+            2.7557258882392667e-07,
+            2.510937266266743e-08,
+            2.0919631730932317e-09,
+        ),
+    ),
+)
+
+LOG = PerFormat(
+    single=Log(
+        *_single(0.6931471824645996, -1.9046542121259336e-09),
+        tail=_single(
+            0.4999999701976776,
+            -0.33333340287208557,
+            0.25000402331352234,
+            -0.19999900460243225,
+            0.16649895906448364,
+            -0.14263050258159637,
+            0.1275850087404251,
+            -0.11833551526069641,
+            0.09245337545871735,
+            -0.03787750378251076,
+        ),
+    ),
+    double=Log(
+        *(0.6931471805599453, 2.3190468138462996e-17),
+        tail=(
+            0.49999999999999994,
+            -0.3333333333333323,
+            0.25000000000003875,
+            -0.20000000000044568,
+            0.1666666666597064,
+            -0.14285714278610712,
+            0.12500000049754456,
+            -0.11111111670096131,
+            0.0999999858458063,
+            -0.0909088513902523,
+            0.08333330108423878,
+            -0.07692869174733377,
+            0.07144003257426486,
+            -0.06660337268802867,
+            0.06223469869143321,
+            -0.058920960790895864,
+            0.05784494762040134,
+            -0.05668870365591832,
+            0.04722905630611277,
+            -0.026520344033883418,
+            0.0070404867623549095,
+        ),
+    ),
+)
+
+
+class Fit(NamedTuple):
+    """How the `tail` of a table was derived, for ``tests/minimax.py`` to do it again."""
+
+    table: PerFormat
+    function: Callable  # of a module m like mpmath.mp, and the argument
+    interval: tuple[float, float]
+    weight: Callable
+    error: PerFormat  # the largest weight * |polynomial - function|
+
+
+FITS = {
+    # r of exp_parts is within ln(2)/2, and a little more by the rounding of n; the weight
+    # makes the error relative to e^r - 1.
+    "exp": Fit(
+        EXP,
+        lambda m, r: (m.exp(r) - 1 - r) / r**2,
+        (-0.3472, 0.3472),
+        abs,
+        PerFormat(2.0**-30.9, 2.0**-61.6),
+    ),
+    # f of log1p_tail; the weight makes the error relative to log(1+f).
+    "log": Fit(
+        LOG,
+        lambda m, f: (f - m.log1p(f)) / f**2,
+        (-0.2502, 0.5002),
+        abs,
+        PerFormat(2.0**-29.5, 2.0**-59.1),
+    ),
+}
+
+
+@scalar
+def exp_parts(x):
+    """(n, r, w) with e^x = 2^n (1 + r + w), |r| <= ln(2)/2 and w about r^2/2.
+
+    Cody and Waite's reduction: n ln(2) is subtracted in two parts, the first exactly.
+    """
+    c = pick(EXP, x)
+    n = muladd(x, c.log2_e, c.shift) - c.shift
+    exact = muladd(n, -c.ln2_high, x)
+    r = muladd(n, -c.ln2_low, exact)
+    rest = muladd(n, -c.ln2_low, exact - r)
+    return n, r, muladd(r * r, horner(r, c.tail), rest)
+
+
+@scalar
+def log1p_rest(f, low):
+    """log(1 + f + low) - f for f in [-1/4, 1/2], `low` below an ulp of it."""
+    return muladd(-(f * f), horner(f, pick(LOG, f).tail), muladd(-f, low, low))
+
+
+@scalar
+def add_product(a, b, c):
+    """a + b*c as (high, low): T. J. Dekker's sum (1971) with the product fused.
+
+    Exact if b*c is (b a power of two) and a is 0 or not below b*c in magnitude.
+    """
+    high = muladd(b, c, a)
+    return high, muladd(b, c, a - high)

@@ -1,0 +1,43 @@
+"""From a kernel and a DType to the address of a compiled loop.
+
+Numba and LLVM are imported at the first use of a kernel, not with the package.
+"""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from ._formats import format_of
+
+DType = type[np.dtype]
+
+_compiling = threading.RLock()
+
+
+def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType | None:
+    """The DType to compute in for operands of `dtype`, or None where there is none.
+
+    Floats keep their type. bool and integers give float64, or stay what they are where the
+    activation keeps integers; a `requested` type is never replaced by another.
+    """
+    if not issubclass(dtype.type, np.bool_):
+        form = format_of(dtype.type)
+        if form is None:
+            return None
+        if keeps_integers or not form.is_integer:
+            return dtype
+    return None if requested else np.dtypes.Float64DType
+
+
+def loop_address(kernel: Callable, nin: int, dtype: DType) -> int:
+    """Compile `kernel` for `dtype` on this machine; the address of its strided loop."""
+    from . import _codegen, _frontend, _machine_code
+
+    form = format_of(dtype.type)
+    if form is None:
+        raise TypeError(f"no kernel computes in {dtype.type.__name__}")
+    with _compiling:
+        scalar = _frontend.scalar_ir(kernel, form, nin)
+        code = _codegen.object_code(scalar, form, nin, _codegen.host())
+        return _machine_code.load(code, _codegen.ENTRY)

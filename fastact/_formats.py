@@ -1,0 +1,57 @@
+"""The number formats that arrays may hold, and which one a kernel computes in."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Format:
+    """A storage format.
+
+    `kind` is "float", "bfloat", "signed" or "unsigned"; `compute` names the format that
+    kernels calculate in, which differs for the 16-bit floats only.
+    """
+
+    name: str
+    kind: str
+    bits: int
+    compute: str
+
+    @property
+    def itemsize(self) -> int:
+        return self.bits // 8
+
+    @property
+    def is_integer(self) -> bool:
+        return self.kind in ("signed", "unsigned")
+
+
+FLOAT16 = Format("float16", "float", 16, "float32")
+BFLOAT16 = Format("bfloat16", "bfloat", 16, "float32")
+FLOAT32 = Format("float32", "float", 32, "float32")
+FLOAT64 = Format("float64", "float", 64, "float64")
+
+FLOATS = {f.name: f for f in (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)}
+INTEGERS = {
+    name: Format(name, "unsigned" if name[0] == "u" else "signed", bits, name)
+    for bits in (8, 16, 32, 64)
+    for name in (f"int{bits}", f"uint{bits}")
+}
+FORMATS = FLOATS | INTEGERS
+
+
+def format_of(scalar_type: type) -> Format | None:
+    """The format of arrays of `scalar_type`, or None where there is none.
+
+    bfloat16 is known by its name, so that ml_dtypes need not be imported.
+    """
+    if issubclass(scalar_type, np.timedelta64):  # a subclass of np.signedinteger
+        return None
+    if issubclass(scalar_type, np.integer):
+        return INTEGERS[np.dtype(scalar_type).name]
+    if scalar_type in (np.float16, np.float32, np.float64):
+        return FLOATS[scalar_type.__name__]
+    if scalar_type.__name__ == "bfloat16" and scalar_type.__module__.startswith("ml_dtypes"):
+        return BFLOAT16
+    return None

@@ -1,0 +1,99 @@
+"""The vocabulary that kernels are written in.
+
+A kernel is a plain Python function of scalars. It may use ``+ - * /``, comparisons,
+``a if c else b``, other functions marked :func:`scalar`, and the operations declared
+here. They get their meaning in ``_frontend.py``, the only file that knows Numba, so that
+importing a kernel costs nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SCALAR_FUNCTIONS: list[Callable[..., Any]] = []
+"""Every function that kernels may call; ``_frontend.py`` makes them known to Numba."""
+
+
+def scalar(function: Function) -> Function:
+    """Record `function` as one that kernels may call."""
+    SCALAR_FUNCTIONS.append(function)
+    return function
+
+
+class PerFormat(NamedTuple):
+    """A value that differs between binary32 and binary64; read with :func:`pick`."""
+
+    single: Any
+    double: Any
+
+
+def _compiled_only() -> NoReturn:
+    raise NotImplementedError("this operation has a meaning in compiled kernels only")
+
+
+def like(x, value):
+    """`value` in the type of `x` (a bare literal would promote float32 to float64)."""
+    _compiled_only()
+
+
+def pick(table, x):
+    """The field of the :class:`PerFormat` `table` that belongs to the type of `x`."""
+    _compiled_only()
+
+
+def fma(a, b, c):
+    """a*b + c rounded once on every target; emulated where there is no instruction."""
+    _compiled_only()
+
+
+def muladd(a, b, c):
+    """a*b + c, fused where the target has the instruction, else rounded twice."""
+    _compiled_only()
+
+
+def last_muladd(a, b, c):
+    """a*b + c with |a*b| < |c|, as the last step of a kernel: call it there, not in a helper.
+
+    In loops over 16-bit formats the sum is rounded to odd, so that the conversion that
+    follows rounds the sum itself, not a value that has been rounded to nearest before
+    (S. Boldo and G. Melquiond, "Emulation of FMA and correctly rounded sums: proved
+    algorithms using rounding to odd", IEEE Trans. Comput. 57, 2008). Elsewhere it is `muladd`.
+    """
+    _compiled_only()
+
+
+def horner(x, coefficients):
+    """The polynomial sum(coefficients[i] * x**i) by Horner's rule with :func:`muladd`."""
+    _compiled_only()
+
+
+def pow2(n, shift):
+    """2**(n + shift) for integral floats whose sum is a normal exponent; `shift` constant."""
+    _compiled_only()
+
+
+def magnitude(x):
+    """|x|: the sign bit cleared."""
+    _compiled_only()
+
+
+def copysign(x, sign):
+    """`x` with the sign bit of `sign`."""
+    _compiled_only()
+
+
+# The order of the operands makes each of the next two one min or max instruction that
+# hands a NaN in `x` on; `x if x < high else high` would be compare and blend (and lose it).
+
+
+@scalar
+def at_most(x, high):
+    """min(x, high); NaN if `x` is."""
+    return high if high < x else x
+
+
+@scalar
+def at_least(x, low):
+    """max(x, low); NaN if `x` is."""
+    return low if low > x else x

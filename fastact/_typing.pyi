@@ -1,0 +1,47 @@
+# What a type checker sees of the ufuncs; at run time all of them are numpy.ufunc.
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_Array = TypeVar("_Array", bound=NDArray[Any])
+_Float = TypeVar("_Float", bound=np.floating[Any])
+
+class UnaryUfunc(np.ufunc):
+    @overload
+    def __call__(
+        self, x: ArrayLike, /, out: _Array | tuple[_Array], **kwargs: Any
+    ) -> _Array: ...
+    @overload
+    def __call__(self, x: NDArray[_Float], /, out: None = None) -> NDArray[_Float]: ...
+    @overload
+    def __call__(self, x: _Float, /, out: None = None) -> _Float: ...
+    @overload
+    def __call__(self, x: float, /, out: None = None) -> np.float64: ...
+    @overload
+    def __call__(self, x: ArrayLike, /, out: None = None, **kwargs: Any) -> Any: ...
+
+class BinaryUfunc(np.ufunc):
+    @overload
+    def __call__(
+        self, x1: ArrayLike, x2: ArrayLike, /, out: _Array | tuple[_Array], **kwargs: Any
+    ) -> _Array: ...
+    @overload
+    def __call__(
+        self, x1: NDArray[_Float], x2: NDArray[_Float] | float, /, out: None = None
+    ) -> NDArray[_Float]: ...
+    @overload
+    def __call__(self, x1: _Float, x2: _Float | float, /, out: None = None) -> _Float: ...
+    @overload
+    def __call__(self, x1: float, x2: float, /, out: None = None) -> np.float64: ...
+    @overload
+    def __call__(
+        self, x1: ArrayLike, x2: ArrayLike, /, out: None = None, **kwargs: Any
+    ) -> Any: ...
+
+class Declarator(Protocol):
+    @overload
+    def __call__(self, kernel: Callable[[Any], Any], /) -> UnaryUfunc: ...
+    @overload
+    def __call__(self, kernel: Callable[[Any, Any], Any], /) -> BinaryUfunc: ...

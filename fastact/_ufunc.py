@@ -1,0 +1,187 @@
+"""Genuine ``numpy.ufunc`` objects whose loops are made when they are first needed.
+
+NumPy's C API is reached through ctypes; its slot numbers are part of the stable ABI
+(``numpy/_core/code_generators/numpy_api.py``). A ufunc is created without loops, but with a
+*promoter* that matches every DType: a function that NumPy calls once per combination of
+DTypes, when it has no loop for it. Ours makes the loop, registers it and names the DTypes to
+use, so that the first call compiles and every later one goes straight to machine code.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable, Sequence
+from ctypes import POINTER, byref, c_char, c_char_p, c_int, c_ssize_t, c_void_p, py_object
+from typing import Any
+
+import numpy as np
+from numpy._core import _multiarray_umath
+
+
+def _table(name: str) -> "ctypes.Array[c_void_p]":
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = c_void_p, (py_object, c_char_p)
+    return ctypes.cast(pointer(getattr(_multiarray_umath, name), None), POINTER(c_void_p))
+
+
+def _function(table: str, slot: int, result, *arguments):
+    # PYFUNCTYPE keeps the GIL and raises the exception that the function sets.
+    return ctypes.PYFUNCTYPE(result, *arguments)(_table(table)[slot])
+
+
+_from_func_and_data = _function(
+    "_UFUNC_API", 1, py_object,
+    c_void_p, c_void_p, c_void_p, c_int, c_int, c_int, c_int, c_char_p, c_char_p, c_int,
+)  # fmt: skip
+_add_loop_from_spec = _function("_UFUNC_API", 43, c_int, py_object, c_void_p)
+_add_promoter = _function("_UFUNC_API", 44, c_int, py_object, py_object, py_object)
+_promote_dtypes = _function("_ARRAY_API", 364, py_object, c_ssize_t, POINTER(py_object))
+
+_NO_IDENTITY = -1  # PyUFunc_None
+_SAME_KIND_CASTING = 3
+_NO_FLOATING_POINT_ERRORS, _SUPPORTS_UNALIGNED = 1 << 1, 1 << 2
+_SLOT_STRIDED_LOOP, _SLOT_UNALIGNED_STRIDED_LOOP = 5, 7
+
+
+class _Slot(ctypes.Structure):
+    _fields_ = (("slot", c_int), ("function", c_void_p))
+
+
+class _Spec(ctypes.Structure):
+    """PyArrayMethod_Spec of numpy/dtype_api.h."""
+
+    _fields_ = (
+        ("name", c_char_p),
+        ("nin", c_int),
+        ("nout", c_int),
+        ("casting", c_int),
+        ("flags", c_int),
+        ("dtypes", POINTER(py_object)),
+        ("slots", POINTER(_Slot)),
+    )
+
+
+class _UFuncStruct(ctypes.Structure):
+    """The head of PyUFuncObject of numpy/ufuncobject.h, behind the object header."""
+
+    _fields_ = (
+        ("nin", c_int),
+        ("nout", c_int),
+        ("nargs", c_int),
+        ("identity", c_int),
+        ("functions", c_void_p),
+        ("data", c_void_p),
+        ("ntypes", c_int),
+        ("reserved", c_int),
+        ("name", c_void_p),
+        ("types", c_void_p),
+    )
+
+
+DType = type[np.dtype]
+MakeLoop = Callable[[DType], int]
+ChooseDType = Callable[[DType, bool], DType | None]
+
+_promoter_type = ctypes.CFUNCTYPE(
+    c_int, py_object, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_void_p)
+)
+_immortal: list[object] = []  # ufuncs live as long as the process; so do their buffers
+
+
+def create(
+    name: str, nin: int, doc: str, types: str, choose: ChooseDType, make_loop: MakeLoop
+) -> np.ufunc:
+    """A ufunc of `nin` inputs and one output, all of one DType.
+
+    Parameters
+    ----------
+    types : str
+        The type characters that ``ufunc.types`` lists, one loop each.
+    choose : callable
+        ``choose(dtype, requested)`` is the DType to compute in when the common DType of the
+        inputs (or, if `requested`, the one the caller asked for) is `dtype`; None to refuse.
+    make_loop : callable
+        ``make_loop(dtype)`` is the address of a strided loop. Called once per DType.
+    """
+    names = [name.encode(), doc.encode()]
+    ufunc = _from_func_and_data(None, None, None, 0, nin, 1, _NO_IDENTITY, *names, 0)
+    listed = (c_char * (len(types) * (nin + 1)))(
+        *(bytes([np.dtype(t).num]) for t in types for _ in range(nin + 1))
+    )
+    struct = _UFuncStruct.from_address(id(ufunc) + object.__basicsize__)
+    struct.types = ctypes.addressof(listed)
+    struct.ntypes = len(types)
+
+    lock = threading.RLock()
+    made: set[DType] = set()
+
+    def promote(ufunc, operands, signature, result) -> int:
+        # NumPy cannot take an exception from here: Python prints it, the callback seems to
+        # return 0, and what it left in `result` decides. As long as that is what came in,
+        # and no types are listed to fall back on, NumPy finds no loop and raises its own
+        # TypeError, which names the ufunc and the dtypes.
+        struct.ntypes = 0
+        for i in range(nin + 1):
+            result[i] = _new_reference(operands[i])
+        dtype = wanted([operands[i] for i in range(nin)], signature)
+        if dtype is not None:
+            with lock:
+                if dtype not in made:
+                    _add_loop(ufunc, name, nin, dtype, make_loop(dtype))
+                    made.add(dtype)
+            # NumPy looks again with these, if they differ from what it had: an unspecified
+            # output becomes known, or a known one unspecified.
+            for i in range(nin):
+                result[i] = _new_reference(id(dtype))
+            result[nin] = None if operands[nin] else _new_reference(id(dtype))
+        struct.ntypes = len(types)
+        return 0 if dtype is not None else -1
+
+    def wanted(operands: list[int], signature) -> DType | None:
+        fixed = {signature[i] for i in range(nin + 1) if signature[i]}
+        if len(fixed) > 1:
+            return None
+        if fixed:
+            return choose(_object_at(fixed.pop()), True)
+        try:
+            return choose(_common([_object_at(address) for address in operands]), False)
+        except TypeError:  # no common DType
+            return None
+
+    callback = _promoter_type(promote)
+    capsule = ctypes.pythonapi.PyCapsule_New
+    capsule.restype, capsule.argtypes = py_object, (c_void_p, c_char_p, c_void_p)
+    capsule_name = b"numpy._ufunc_promoter"
+    wrapped = capsule(ctypes.cast(callback, c_void_p), capsule_name, None)
+    _add_promoter(ufunc, (np.dtype,) * (nin + 1), wrapped)
+    _immortal.append((ufunc, names, listed, callback, capsule_name))
+    return ufunc
+
+
+def _object_at(address: int) -> Any:
+    return ctypes.cast(address, py_object).value
+
+
+def _new_reference(address: int | None) -> int | None:
+    if address:
+        ctypes.pythonapi.Py_IncRef(py_object(_object_at(address)))
+    return address
+
+
+def _common(dtypes: Sequence[DType]) -> DType:
+    """The DType that NumPy promotes `dtypes` to; TypeError where there is none."""
+    return _promote_dtypes(len(dtypes), (py_object * len(dtypes))(*dtypes))
+
+
+def _add_loop(ufunc: np.ufunc, name: str, nin: int, dtype: DType, address: int) -> None:
+    slots = (_Slot * 3)(
+        _Slot(_SLOT_STRIDED_LOOP, address),
+        _Slot(_SLOT_UNALIGNED_STRIDED_LOOP, address),
+        _Slot(0, None),
+    )
+    dtypes = (py_object * (nin + 1))(*(dtype,) * (nin + 1))
+    # The loops clear nothing and leave the status flags as they were, so NumPy need not
+    # look at them: that saves two accesses to the control register a call, and the caller's
+    # own flags survive.
+    flags = _NO_FLOATING_POINT_ERRORS | _SUPPORTS_UNALIGNED
+    spec = _Spec(name.encode(), nin, 1, 0, flags, dtypes, slots)
+    _add_loop_from_spec(ufunc, byref(spec))

@@ -1,0 +1,167 @@
+"""The activation functions: for each its declaration, and below it the formula as code.
+
+To add one, write its kernel here and declare it; ufunc, docstring, tests, benchmarks, tables
+and types follow. A kernel is written in the vocabulary of ``_scalar.py`` with the functions
+of ``_elementary.py``, without branches, since LLVM vectorises it only then.
+"""
+
+import math as _math
+
+from . import _elementary as _e
+from . import _scalar as _s
+from ._declare import activation as _activation
+
+_inf = _math.inf
+
+# Where the arguments of exp may stop: `lowest`, below which even a subnormal result is 0, and
+# `enough`, where e^-x no longer changes 1 + e^-x. Below 2**-`split` results are computed
+# scaled, and brought down by an exact power of two at the end, which rounds once where they
+# are subnormal.
+class _Range(_s.NamedTuple):
+    lowest: float
+    enough: float
+    split: float
+    unsplit: float
+
+_RANGE = _s.PerFormat(
+    single=_Range(*_e._single(-104.0, 40.0, 64.0, 2.0**-64)), double=_Range(-746.0, 40.0, 512.0, 2.0**-512)
+)
+
+
+@_activation(
+    summary="Logistic sigmoid, element-wise.",
+    formula="sigmoid(x) = 1 / (1 + exp(-x))",
+    notes="""With e^-x = 2^n (1 + r + w), the quotient is a / (a + b (1 + r + w)) where a = 2^-max(n, 0)
+and b = 2^min(n, 0): a denominator of four terms, summed with its rounding error, one division
+and one Newton correction of the quotient by the residual.""",
+    reference=lambda m, x: 1 / (1 + m.exp(-x)),
+    specials=[(-_inf, 0.0), (_inf, 1.0), (0.0, 0.5)],
+    interval=(-10.0, 10.0),
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 1.0},
+)
+def sigmoid(x):
+    limits = _s.pick(_RANGE, x)
+    one = _s.like(x, 1)
+    zero = _s.like(x, 0)
+    n, r, w = _e.exp_parts(-_s.at_least(_s.at_most(x, limits.enough), limits.lowest))
+    a = _s.pow2(-_s.at_least(n, zero), limits.split)  # 2^split too large
+    b = _s.pow2(_s.at_most(n, zero), zero)
+    smaller = _s.at_most(a * limits.unsplit, b)
+    # The denominator d + d_low + b w, from 1, the smaller of a and b, b r and b w.
+    d, d_low = _e.add_product(one, smaller, one)
+    d, rest = _e.add_product(d, b, r)
+    d_low = _s.muladd(b, w, d_low + rest)
+    q = one / (d + d_low)
+    q = _s.last_muladd(q, _s.muladd(-q, d_low, _s.fma(-q, d, one)), q)
+    return q * a * limits.unsplit
+
+
+@_activation(
+    summary="Hyperbolic tangent, element-wise.",
+    formula="tanh(x) = (1 - exp(-2|x|)) / (1 + exp(-2|x|)), with the sign of x",
+    notes="""With e^-2|x| = 2^n (1 + r + w), numerator and denominator are sums with their rounding
+errors; one division, and one correction of the quotient by the residual.""",
+    reference=lambda m, x: m.tanh(x),
+    specials=[(-_inf, -1.0), (_inf, 1.0), (0.0, 0.0), (-0.0, -0.0)],
+    interval=(-5.0, 5.0),
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 1.0},
+)
+def tanh(x):
+    limits = _s.pick(_RANGE, x)
+    one = _s.like(x, 1)
+    two = _s.like(x, 2)
+    n, r, w = _e.exp_parts(-two * _s.at_most(_s.magnitude(x), limits.enough))
+    c = _s.pow2(n, _s.like(x, 0))
+    # The numerator p + p_low, from 1, -c, -c r and -c w; the denominator is 2 less it.
+    p, p_low = _e.add_product(one, -c, one)
+    p, rest = _e.add_product(p, -c, r)
+    p_low = _s.muladd(-c, w, p_low + rest)
+    p, p_low = _e.add_product(p, one, p_low)
+    d = two - p
+    d_low = (two - d) - p - p_low
+    reciprocal = one / d
+    q = p * reciprocal
+    residual = _s.fma(-q, d, p) + _s.muladd(-q, d_low, p_low)
+    return _s.copysign(_s.last_muladd(residual, reciprocal, q), x)
+
+
+@_activation(
+    summary="Rectified linear unit, element-wise.",
+    formula="relu(x) = x if not x < 0 else 0",
+    notes="The sign of zero is kept: relu(-0.0) is -0.0.",
+    reference=lambda m, x: x if not x < 0 else 0 * x,
+    specials=[(-_inf, 0.0), (_inf, _inf), (0.0, 0.0), (-0.0, -0.0)],
+    interval=(-3.0, 3.0),
+    ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},
+    keeps_integers=True,
+)
+def relu(x):
+    return _s.at_least(x, _s.like(x, 0))
+
+
+@_activation(
+    summary="Unit step, element-wise.",
+    formula="step(x) = 1 if x >= 0 else 0",
+    notes="The same as ``numpy.heaviside(x, 1)``.",
+    reference=lambda m, x: 1 + 0 * x if x >= 0 else 0 * x,
+    specials=[(-_inf, 0.0), (_inf, 1.0), (0.0, 1.0), (-0.0, 1.0)],
+    interval=(-3.0, 3.0),
+    ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},
+)
+def step(x):
+    zero = _s.like(x, 0)
+    jump = _s.like(x, 1) if x >= zero else zero
+    return jump if x == x else x
+
+
+@_activation(
+    summary="Smooth rectifier, element-wise.",
+    formula="softplus(x) = log(1 + exp(x))",
+    notes="""max(x, 0) + log(1 + t) with t = e^-|x|; where t > 1/2 the logarithm is
+log(2) + log(1 + (t - 1)/2), so that its polynomial covers [-1/4, 1/2] only. There is no
+threshold above which the result is x early.""",
+    reference=lambda m, x: (x + abs(x)) / 2 + m.log1p(m.exp(-abs(x))),
+    specials=[(-_inf, 0.0), (_inf, _inf)],
+    interval=(-10.0, 10.0),
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 1.0},
+)
+def softplus(x):
+    limits = _s.pick(_RANGE, x)
+    log = _s.pick(_e.LOG, x)
+    one = _s.like(x, 1)
+    half = _s.like(x, 0.5)
+    zero = _s.like(x, 0)
+    # -|x|, no lower than `lowest` for negative x and than -`enough` for positive x, since
+    # only negative x may be scaled.
+    floor = _s.at_least(_s.at_most(x, -limits.enough), limits.lowest)
+    n, r, w = _e.exp_parts(_s.at_least(-_s.magnitude(x), floor))
+    c = _s.pow2(_s.at_least(n, -limits.split), zero)
+    scale = _s.pow2(_s.at_most(n, -limits.split), limits.split)
+    t, t_low = _e.add_product(c, c, r)
+    t_low = _s.muladd(c, w, t_low)
+    upper = t > half
+    f = _s.muladd(half, t, -half) if upper else t
+    f_low = half * t_low if upper else t_low
+    f, f_low = _e.add_product(f, one, f_low)
+    f_low = _e.log1p_rest(f, f_low)
+    base, base_low = _e.add_product(log.ln2_high if upper else zero, one, _s.at_least(x, zero))
+    base_low += log.ln2_low if upper else zero
+    y, y_low = _e.add_product(base, one, f)
+    y = _s.last_muladd(y_low + (base_low + f_low), one, y) * scale
+    return x if x > -limits.lowest else y
+
+
+@_activation(
+    summary="Heaviside step function with a given value at zero, element-wise.",
+    formula="heaviside(x1, x2) = 0 if x1 < 0, x2 if x1 == 0, 1 if x1 > 0",
+    notes="The same as ``numpy.heaviside`` in every case: NaN in x1 gives NaN, x2 counts at 0 only.",
+    reference=lambda m, x1, x2: 0 * x1 if x1 < 0 else x2 if x1 == 0 else 1 + 0 * x1,
+    specials=[(-1.0, 0.5, 0.0), (0.0, 0.5, 0.5), (-0.0, 0.5, 0.5), (1.0, 0.5, 1.0)],
+    interval=(-3.0, 3.0),
+    ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},
+)
+def heaviside(x1, x2):
+    zero = _s.like(x1, 0)
+    jump = _s.like(x1, 1) if x1 > zero else zero
+    jump = x2 if x1 == zero else jump
+    return jump if x1 == x1 else x1

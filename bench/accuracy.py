@@ -15,7 +15,12 @@ import gmpy2
 import numba
 import numpy as np
 
-PRECISION = {"float16": (11, -14), "bfloat16": (8, -126), "float32": (24, -126), "float64": (53, -1022)}
+PRECISION = {
+    "float16": (11, -14),
+    "bfloat16": (8, -126),
+    "float32": (24, -126),
+    "float64": (53, -1022),
+}
 """Bits of the significand and exponent of the smallest normal number, by format."""
 
 
@@ -43,11 +48,12 @@ class Report:
 def _largest_error(x, y, reference, bits, lowest):
     """(ulp, index, decreases, wrong) of the results `y` against the wider `reference`."""
     ulp, index, decreases, wrong = 0.0, 0, 0, 0
-    half = 2.0 ** (lowest - bits)  # half of the smallest subnormal
     largest = (2.0 - 2.0 ** (1 - bits)) * 2.0 ** (1 - lowest)
     overflow = largest + 2.0 ** (1 - lowest - bits)  # rounds to infinity from here on
     for i in range(len(y)):
         got, want = y[i], reference[i]
+        if np.isinf(x[i]):
+            continue  # declared as special values, and tested as such
         if np.isnan(want) or np.isnan(got):
             wrong += np.isnan(want) != np.isnan(got)
             continue
@@ -65,11 +71,10 @@ def _largest_error(x, y, reference, bits, lowest):
 
 def narrow_report(function: Callable, reference: Callable, x: np.ndarray, name: str) -> Report:
     """Errors of `function` on `x`, of the 16- or 32-bit format `name`."""
-    with np.errstate(invalid="ignore"):  # signalling NaN
+    with np.errstate(all="ignore"):  # the formula overflows; casts warn of signalling NaN
         wide = x.astype(np.float64)
-    with np.errstate(all="ignore"):
         want = np.asarray(reference(np, wide), np.float64)
-    got = function(x).astype(np.float64)
+        got = function(x).astype(np.float64)
     ulp, index, decreases, wrong = _largest_error(wide, got, want, *PRECISION[name])
     return Report(float(ulp), float(wide[index]), len(x), int(decreases), int(wrong))
 
@@ -125,7 +130,7 @@ def float64_report(function: Callable, reference: Callable, x: np.ndarray) -> Re
     total = replace(total, decreases=int((np.diff(y[order]) < 0).sum()))
     with gmpy2.context(precision=120):
         for value, got in zip(x.tolist(), y.tolist(), strict=True):
-            want = reference(gmpy2, gmpy2.mpfr(value))
+            want = gmpy2.mpfr(reference(gmpy2, gmpy2.mpfr(value)))
             exponent = max(gmpy2.get_exp(want) - 1, lowest) if want != 0 else lowest
             error = abs(float((gmpy2.mpfr(got) - want) * gmpy2.exp2(bits - 1 - exponent)))
             if error > total.ulp:

@@ -5,10 +5,14 @@ Numba and LLVM are imported at the first use of a kernel, not with the package.
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ._formats import format_of
+
+if TYPE_CHECKING:
+    from ._targets import Target
 
 DType = type[np.dtype]
 
@@ -30,8 +34,13 @@ def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType |
     return None if requested else np.dtypes.Float64DType
 
 
-def loop_address(kernel: Callable, nin: int, dtype: DType) -> int:
-    """Compile `kernel` for `dtype` on this machine; the address of its strided loop."""
+def loop_address(
+    kernel: Callable, nin: int, dtype: DType, target: "Target | None" = None
+) -> int:
+    """Compile `kernel` for `dtype`; the address of its strided loop.
+
+    `target` is this machine unless another is given, whose code has to run here.
+    """
     from . import _codegen, _frontend, _machine_code
 
     form = format_of(dtype.type)
@@ -39,5 +48,5 @@ def loop_address(kernel: Callable, nin: int, dtype: DType) -> int:
         raise TypeError(f"no kernel computes in {dtype.type.__name__}")
     with _compiling:
         scalar = _frontend.scalar_ir(kernel, form, nin)
-        code = _codegen.object_code(scalar, form, nin, _codegen.host())
+        code = _codegen.object_code(scalar, form, nin, target or _codegen.host())
         return _machine_code.load(code, _codegen.ENTRY)

@@ -1,0 +1,118 @@
+"""LLVM IR that converts between the format in memory and the one that kernels compute in.
+
+Each piece defines ``@decode`` (memory to compute) and ``@encode`` (back, rounded to nearest
+even), in operations that LLVM vectorises.
+"""
+
+from ._formats import FORMATS, Format
+from ._targets import Target
+
+_INTEGER_TYPES = {8: "i8", 16: "i16", 32: "i32", 64: "i64"}
+_FLOAT_TYPES = {16: "half", 32: "float", 64: "double"}
+
+
+def storage_type(form: Format, target: Target) -> str:
+    """The LLVM type of an element in memory."""
+    if form.kind == "float" and (form.bits > 16 or target.has_half):
+        return _FLOAT_TYPES[form.bits]
+    return _INTEGER_TYPES[form.bits]
+
+
+def compute_type(form: Format) -> str:
+    """The LLVM type that the kernel computes in."""
+    wide = FORMATS[form.compute]
+    return (_INTEGER_TYPES if wide.is_integer else _FLOAT_TYPES)[wide.bits]
+
+_SAME = """
+define internal {t} @decode({t} %s) alwaysinline {{ ret {t} %s }}
+define internal {t} @encode({t} %s) alwaysinline {{ ret {t} %s }}
+"""
+
+_NATIVE_HALF = """
+define internal float @decode(half %s) alwaysinline {
+  %v = fpext half %s to float
+  ret float %v
+}
+define internal half @encode(float %v) alwaysinline {
+  %s = fptrunc float %v to half
+  ret half %s
+}
+"""
+
+# Without instructions for half: a product with 2**112 rebiases the exponent and normalises
+# subnormals at once; the way back rounds to nearest even in integers, or, for subnormal
+# results, in the float sum with 0.5.
+_SOFT_HALF = """
+define internal float @decode(i16 %s) alwaysinline {
+  %w = zext i16 %s to i32
+  %body = and i32 %w, 32767
+  %sign = and i32 %w, 32768
+  %sign32 = shl i32 %sign, 16
+  %shifted = shl i32 %body, 13
+  %small = bitcast i32 %shifted to float
+  %scaled = fmul float %small, 0x46F0000000000000
+  %finite = bitcast float %scaled to i32
+  %special = or i32 %shifted, 2139095040
+  %isspecial = icmp uge i32 %body, 31744
+  %bits = select i1 %isspecial, i32 %special, i32 %finite
+  %signed = or i32 %bits, %sign32
+  %v = bitcast i32 %signed to float
+  ret float %v
+}
+define internal i16 @encode(float %v) alwaysinline {
+  %bits = bitcast float %v to i32
+  %body = and i32 %bits, 2147483647
+  %sign = xor i32 %bits, %body
+  %sign16 = lshr i32 %sign, 16
+  %abs = bitcast i32 %body to float
+  %sum = fadd float %abs, 5.0e-01
+  %sumbits = bitcast float %sum to i32
+  %subnormal = sub i32 %sumbits, 1056964608
+  %cut = lshr i32 %body, 13
+  %odd = and i32 %cut, 1
+  %rebased = sub i32 %body, 939520001
+  %rounded = add i32 %rebased, %odd
+  %normal = lshr i32 %rounded, 13
+  %issmall = icmp ult i32 %body, 947912704
+  %finite = select i1 %issmall, i32 %subnormal, i32 %normal
+  %isbig = icmp uge i32 %body, 1199566848
+  %bounded = select i1 %isbig, i32 31744, i32 %finite
+  %isnan = icmp ugt i32 %body, 2139095040
+  %magnitude = select i1 %isnan, i32 32256, i32 %bounded
+  %all = or i32 %magnitude, %sign16
+  %s = trunc i32 %all to i16
+  ret i16 %s
+}
+"""
+
+# bfloat16 is the upper half of a binary32; rounding to nearest even is an integer sum.
+_BFLOAT = """
+define internal float @decode(i16 %s) alwaysinline {
+  %w = zext i16 %s to i32
+  %bits = shl i32 %w, 16
+  %v = bitcast i32 %bits to float
+  ret float %v
+}
+define internal i16 @encode(float %v) alwaysinline {
+  %bits = bitcast float %v to i32
+  %cut = lshr i32 %bits, 16
+  %odd = and i32 %cut, 1
+  %bias = add i32 %odd, 32767
+  %sum = add i32 %bits, %bias
+  %rounded = lshr i32 %sum, 16
+  %quiet = or i32 %cut, 64
+  %isnan = fcmp uno float %v, %v
+  %all = select i1 %isnan, i32 %quiet, i32 %rounded
+  %s = trunc i32 %all to i16
+  ret i16 %s
+}
+"""
+
+
+def conversions_ir(form: Format, target: Target) -> str:
+    """The pair for arrays of `form` on `target`."""
+    if form.kind == "bfloat":
+        return _BFLOAT
+    if form.bits == 16 and form.kind == "float":
+        return _NATIVE_HALF if target.has_half else _SOFT_HALF
+    return _SAME.format(t=compute_type(form))

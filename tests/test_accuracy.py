@@ -1,0 +1,138 @@
+"""Errors stay within what every activation declares, over all or over many inputs."""
+
+import functools
+import platform
+
+import numpy as np
+import pytest
+
+import fastact
+from bench import accuracy
+from fastact import _engine, _ufunc
+from fastact._declare import ACTIVATIONS
+from fastact._targets import KNOWN
+
+UNARY = [a for a in ACTIVATIONS.values() if a.nin == 1]
+MONOTONE = UNARY  # all of them are
+
+unary = pytest.mark.parametrize("declared", UNARY, ids=lambda a: a.name)
+
+
+def ufunc(declared):
+    return getattr(fastact, declared.name)
+
+
+def edges(dtype) -> np.ndarray:
+    """Values around which a kernel may change what it does.
+
+    These are the multiples of log(2)/2, where the exponent of exp_parts steps and the
+    logarithm of softplus is halved; where results become subnormal or 0; integers; and the
+    ends of the format.
+    """
+    info = np.finfo(dtype)
+    centres = np.concatenate(
+        [
+            np.arange(-2160, 2161) * (np.log(2) / 2),
+            np.log([float(info.smallest_normal), float(info.smallest_subnormal)]),
+            np.arange(-60, 61),
+            [float(info.max), float(info.smallest_normal), float(info.eps)],
+        ]
+    ).astype(dtype)
+    bits = np.dtype(f"u{centres.itemsize}")
+    steps = np.arange(-40, 41).astype(bits)  # wraps: neighbours on both sides
+    x = (np.concatenate([centres, -centres]).view(bits)[:, None] + steps).ravel().view(dtype)
+    return x[~np.isnan(x)]
+
+
+def sample32(step: int) -> np.ndarray:
+    patterns = np.arange(0, 1 << 32, step, dtype=np.uint64).astype(np.uint32)
+    return np.concatenate([patterns.view(np.float32), edges(np.float32)])
+
+
+def sample64(count: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    pieces = [
+        rng.uniform(-40, 40, count // 4),
+        rng.uniform(-2, 2, count // 4),
+        rng.standard_normal(count // 4) * 10.0 ** rng.integers(-15, 0, count // 4),
+        rng.uniform(-746, -700, count // 8),
+        rng.integers(0, 1 << 64, count // 8, dtype=np.uint64).view(np.float64),
+    ]
+    x = np.concatenate(pieces)
+    return x[np.isfinite(x)]
+
+
+@unary
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_every_input_of_16_bits_is_rounded_correctly(declared, name):
+    report = accuracy.exhaustive(ufunc(declared), declared.reference, name)
+    assert report.count >= 1 << 16
+    assert report.ulp <= declared.ulp[name] <= 0.5
+    assert report.wrong == 0
+
+
+@unary
+def test_float32_sample(declared):
+    report = accuracy.narrow_report(
+        ufunc(declared), declared.reference, sample32(997), "float32"
+    )
+    assert report.ulp <= declared.ulp["float32"] <= 1
+    assert report.wrong == 0
+
+
+@unary
+def test_float64_sample(declared):
+    x = np.concatenate([sample64(40_000, seed=1), edges(np.float64)[::23]])
+    report = accuracy.float64_report(ufunc(declared), declared.reference, x)
+    assert report.ulp <= declared.ulp["float64"] <= 1
+    assert report.decreases == 0
+
+
+@unary
+@pytest.mark.exhaustive
+def test_every_float32(declared):
+    report = accuracy.exhaustive(ufunc(declared), declared.reference, "float32")
+    print(f"{declared.name} float32: {report}")
+    assert report.count >= 1 << 32
+    # The declared figure is the measured one, rounded up.
+    assert declared.ulp["float32"] - 0.01 < report.ulp <= declared.ulp["float32"]
+    assert report.wrong == 0
+    assert report.decreases == 0
+
+
+@unary
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(4))
+def test_many_float64(declared, seed):
+    x = np.concatenate([sample64(500_000, seed + 100), edges(np.float64)[seed::4]])
+    report = accuracy.float64_report(ufunc(declared), declared.reference, x)
+    print(f"{declared.name} float64: {report}")
+    assert report.ulp <= declared.ulp["float64"]
+    assert report.decreases == 0
+
+
+@unary
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64"
+)
+def test_code_for_lesser_machines_is_as_accurate(declared, target):
+    """Without fma and half instructions (v2), and with narrower vectors."""
+    function = _ufunc.create(
+        name=declared.name,
+        nin=1,
+        doc="",
+        types="efd",
+        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
+        make_loop=functools.partial(
+            _engine.loop_address, declared.kernel, 1, target=KNOWN[target]
+        ),
+    )
+    for name in ("float16", "bfloat16"):
+        report = accuracy.exhaustive(function, declared.reference, name)
+        assert report.ulp <= declared.ulp[name]
+        assert report.wrong == 0
+    report = accuracy.narrow_report(function, declared.reference, sample32(9973), "float32")
+    assert report.ulp <= (1 if declared.ulp["float32"] else 0)
+    report = accuracy.float64_report(function, declared.reference, sample64(8_000, seed=3))
+    assert report.ulp <= 1

@@ -1,0 +1,89 @@
+"""The machine code of every kernel, read: packed in the hot loop, and nothing called.
+
+LLVM emits code for machines other than this one, so the baselines are all read here.
+"""
+
+import functools
+import re
+
+import pytest
+
+from fastact import _codegen, _formats, _frontend
+from fastact._declare import ACTIVATIONS
+from fastact._targets import KNOWN
+
+TARGETS = {"host": _codegen.host(), **KNOWN}
+
+# Arithmetic on one element, or on elements of 8 bytes, by architecture. Loads and moves of
+# constants are not arithmetic.
+_X86_OPERATION = r"\bv?(add|sub|mul|div|min|max|sqrt|f[n]?m(add|sub)\d+|cmp\w*|ucomi|comi)"
+SCALAR = {
+    "x86_64": re.compile(_X86_OPERATION + r"s[sd]\b"),
+    "aarch64": re.compile(r"\bf(add|sub|mul|div|madd|msub|min|max)\w*\s+[hsd]\d"),
+}
+DOUBLE = {
+    "x86_64": re.compile(_X86_OPERATION + r"[sp]d\b|\bv?cvt\w*[sp]d"),
+    "aarch64": re.compile(r"\bf\w+\s+(v\d+\.2d|d\d)"),
+}
+PACKED = {
+    "x86_64": re.compile(r"\bv?(\w+)p[sd]\b|\bvp?\w+\s.*[xyz]mm|\bp\w+\s.*xmm"),
+    "aarch64": re.compile(r"\bv\d+\.(2d|4s|8h|16b)|\bq\d+, q\d+"),
+}
+CALL = re.compile(r"\b(callq?|bl)\s+(\S+)")
+
+
+@functools.cache
+def assembly(name: str, form: str, target: str) -> str:
+    declared, number = ACTIVATIONS[name], _formats.FORMATS[form]
+    scalar = _frontend.scalar_ir(declared.kernel, number, declared.nin)
+    return _codegen.assembly(scalar, number, declared.nin, TARGETS[target])
+
+
+def hot_loop(text: str) -> str:
+    """The lines of the innermost loop of the function `kernel`."""
+    body = text[text.index("\nkernel:") :]
+    body = body[: body.index(".Lfunc_end")]
+    blocks = re.split(r"(?m)^(?=\.LBB)", body)
+    loops = [b for b in blocks if (m := re.match(r"(\.LBB\w+):", b)) and b.count(m[1]) > 1]
+    assert len(loops) == 1, "the kernel is one loop"
+    return loops[0]
+
+
+every_kernel = pytest.mark.parametrize(
+    ("name", "form"),
+    [(a.name, form) for a in ACTIVATIONS.values() for form in a.ulp]
+    + [(a.name, form) for a in ACTIVATIONS.values() if a.keeps_integers for form in _formats.INTEGERS],
+)
+every_target = pytest.mark.parametrize("target", TARGETS)
+
+
+@every_kernel
+@every_target
+def test_hot_loop_is_packed(name, form, target):
+    architecture = TARGETS[target].architecture
+    loop = hot_loop(assembly(name, form, target))
+    assert PACKED[architecture].search(loop)
+    assert not SCALAR[architecture].search(loop)
+    if _formats.FORMATS[form].compute == "float32":
+        assert not DOUBLE[architecture].search(loop)
+
+
+@every_kernel
+@every_target
+def test_nothing_outside_is_called(name, form, target):
+    text = assembly(name, form, target)
+    own = set(re.findall(r"(?m)^(\w+):", text))
+    called = {match[2].removesuffix("@PLT") for match in CALL.finditer(text)}
+    assert called <= own
+    assert "fma" not in called
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+def test_the_patterns_find_what_they_are_for(architecture):
+    scalar, double, packed = {
+        "x86_64": ("\tvaddss\t%xmm0, %xmm1, %xmm2", "\tvmulpd\t%ymm0", "\tvaddps\t%ymm0"),
+        "aarch64": ("\tfadd\ts0, s1, s2", "\tfmul\tv0.2d, v1.2d", "\tfadd\tv0.4s, v1.4s"),
+    }[architecture]
+    assert SCALAR[architecture].search(scalar) and not SCALAR[architecture].search(packed)
+    assert DOUBLE[architecture].search(double) and not DOUBLE[architecture].search(packed)
+    assert PACKED[architecture].search(packed) and not PACKED[architecture].search("\tret")

@@ -1,0 +1,68 @@
+"""Calls as users write them, and the types they are to have; for type checkers, never run."""
+
+from typing import Any, TypeAlias, assert_type
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+import fastact as fa
+
+Half: TypeAlias = NDArray[np.float16]
+Single: TypeAlias = NDArray[np.float32]
+Double: TypeAlias = NDArray[np.float64]
+Integers: TypeAlias = NDArray[np.int64]
+
+
+def floats_keep_their_type(half: Half, single: Single, double: Double) -> None:
+    assert_type(fa.sigmoid(half), Half)
+    assert_type(fa.relu(single), Single)
+    assert_type(fa.tanh(double), Double)
+    assert_type(fa.step(np.float32(1)), np.float32)
+    assert_type(fa.softplus(np.float16(1)), np.float16)
+    assert_type(fa.softplus(1.5), np.float64)
+    assert_type(fa.sigmoid(single, out=None), Single)
+
+
+def an_output_is_what_comes_back(single: Single, double: Double, integers: Integers) -> None:
+    assert_type(fa.sigmoid(single, out=single), Single)
+    assert_type(fa.tanh(integers, out=(double,)), Double)
+    assert_type(fa.tanh(integers, double), Double)
+    assert_type(fa.relu(single, out=double, where=single > 0), Double)
+    assert_type(fa.relu(integers, out=integers), Integers)
+    assert_type(fa.heaviside(single, single, out=double), Double)
+
+
+def two_inputs(single: Single, double: Double) -> None:
+    assert_type(fa.heaviside(single, single), Single)
+    assert_type(fa.heaviside(single, 0.5), Single)
+    assert_type(fa.heaviside(double, 1), Double)
+    assert_type(fa.heaviside(np.float32(1), 0.5), np.float32)
+    assert_type(fa.heaviside(0.0, 0.5), np.float64)
+
+
+def others_are_accepted(single: Single, double: Double, integers: Integers) -> None:
+    fa.sigmoid([1.0, 2.0])
+    fa.relu(integers)
+    fa.sigmoid(double, dtype=np.float32)
+    fa.sigmoid(single, dtype=ml_dtypes.bfloat16)
+    fa.tanh(double, casting="unsafe", order="F", subok=False)
+    fa.heaviside(single, double)
+    fa.heaviside(0.5, single)
+    fa.heaviside(integers, [0.5])
+
+
+def they_are_ufuncs(double: Double) -> None:
+    functions: dict[str, np.ufunc] = {"sigmoid": fa.sigmoid, "heaviside": fa.heaviside}
+    result: Any = functions["sigmoid"](double)
+    assert_type(fa.sigmoid.nin, int)
+    fa.relu.at(result, [0, 1])
+    fa.heaviside.outer(double, double)
+    fa.heaviside.reduce(double)
+
+
+def what_is_refused() -> None:
+    """Each ignored error must occur: an unused ignore is an error itself."""
+    fa.heaviside(1.0)  # type: ignore[call-overload]
+    fa.sigmoid()  # type: ignore[call-overload]
+    fa.absent(1.0)  # type: ignore[attr-defined]

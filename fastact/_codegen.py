@@ -91,10 +91,12 @@ def optimised(scalar: ScalarIR, form: Format, arity: int, target: Target):
     """The optimised LLVM module of a loop, and the machine to emit it with."""
     machine = _machine(target)
     layout = str(machine.target_data)
-    module = llvm.parse_assembly(
-        _for_target(loop_ir(scalar, form, arity, target), target, layout)
-    )
-    module.link_in(llvm.parse_assembly(_for_target(scalar.text, target, layout)))
+    module = llvm.parse_assembly(_for_target(loop_ir(scalar, form, arity, target), target, layout))
+    inlined = llvm.parse_assembly(_for_target(scalar.text, target, layout))
+    for function in inlined.functions:
+        if not function.is_declaration:
+            function.add_function_attribute("alwaysinline")
+    module.link_in(inlined)
     for function in module.functions:
         if not function.is_declaration and function.name != ENTRY:
             function.linkage = "internal"

@@ -23,6 +23,7 @@ def compute_type(form: Format) -> str:
     wide = FORMATS[form.compute]
     return (_INTEGER_TYPES if wide.is_integer else _FLOAT_TYPES)[wide.bits]
 
+
 _SAME = """
 define internal {t} @decode({t} %s) alwaysinline {{ ret {t} %s }}
 define internal {t} @encode({t} %s) alwaysinline {{ ret {t} %s }}

@@ -34,9 +34,7 @@ def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType |
     return None if requested else np.dtypes.Float64DType
 
 
-def loop_address(
-    kernel: Callable, nin: int, dtype: DType, target: "Target | None" = None
-) -> int:
+def loop_address(kernel: Callable, nin: int, dtype: DType, target: "Target | None" = None) -> int:
     """Compile `kernel` for `dtype`; the address of its strided loop.
 
     `target` is this machine unless another is given, whose code has to run here.

@@ -122,7 +122,9 @@ def _last_muladd(context, builder, kinds, values):
     one, zero = ir.Constant(integer, 1), ir.Constant(total.type, 0.0)
     error = builder.fsub(low, builder.fsub(total, high))
     bits = builder.bitcast(total, integer)
-    up = builder.icmp_signed("==", builder.fcmp_ordered(">", error, zero), builder.fcmp_ordered(">", total, zero))
+    up = builder.icmp_signed(
+        "==", builder.fcmp_ordered(">", error, zero), builder.fcmp_ordered(">", total, zero)
+    )
     away = builder.select(up, one, ir.Constant(integer, -1))
     even = builder.icmp_signed("==", builder.and_(bits, one), ir.Constant(integer, 0))
     inexact = builder.fcmp_ordered("!=", error, zero)

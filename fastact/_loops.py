@@ -1,17 +1,19 @@
 """LLVM IR of NumPy inner loops around a scalar function.
 
-A loop is load, decode, compute, encode, store; it knows no activation. The module built
-here holds
+A loop is load, decode, compute, encode, store; it knows no activation. The module built here
+holds
 
 ``loop``
     the entry, with the signature of an ArrayMethod's strided loop. It puts the
-    floating-point environment into its default state, walks the operands and puts the
-    caller's state back.
+    floating-point environment aside, walks the operands and puts it back.
 ``kernel``
-    the hot loop: contiguous operands, a multiple of the block length, vectorised by LLVM.
-    There is no other copy of the computation: what is strided, or is left over, goes through
-    buffers that are padded to whole blocks, so that every element takes the same path and no
-    result depends on its place.
+    the hot loop over contiguous operands, vectorised and interleaved by LLVM.
+``kernel_short``
+    the same computation one vector at a time, for what is left over.
+``buffered``
+    everything else (strides, the last elements) in chunks through contiguous buffers that
+    are padded to whole vectors. So there is no scalar copy of the computation, and no result
+    depends on where its element lies.
 """
 
 from ._conversions import compute_type, conversions_ir, storage_type
@@ -23,65 +25,79 @@ from ._targets import Target
 ENTRY = "loop"
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
 
+
 def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target) -> str:
     """LLVM IR of the module described above, to be linked with `scalar`."""
-    storage, compute = storage_type(form, target), compute_type(form)
-    compute_bits = FORMATS[form.compute].bits
-    block = target.vector_bits // compute_bits * target.interleave
-    inputs = range(arity)
-    operands = [*(f"x{i}" for i in inputs), "y"]
-    pointers = ", ".join(f"ptr %{p}" for p in operands)
-
-    loads = "\n".join(
-        f"""
-  %p{i} = getelementptr inbounds {storage}, ptr %x{i}, i64 %i
-  %s{i} = load {storage}, ptr %p{i}, align 1, !llvm.access.group !9
-  %v{i} = call {compute} @decode({storage} %s{i})"""
-        for i in inputs
-    )
-    values = ", ".join(f"{compute} %v{i}" for i in inputs)
-    signature = ", ".join(f"{compute}" for i in inputs)
-    kernel = f"""
+    compute = compute_type(form)
+    lanes = target.vector_bits // FORMATS[form.compute].bits
+    operands = [*(f"x{i}" for i in range(arity)), "y"]
+    values = ", ".join(f"{compute} %v{i}" for i in range(arity))
+    scalar_call = f"""
 declare void @llvm.assume(i1)
-declare i32 @{scalar.symbol}(ptr, ptr, {signature})
-
+declare i32 @{scalar.symbol}(ptr, ptr, {", ".join([compute] * arity)})
 define internal {compute} @scalar({values}) alwaysinline {{
   %r = alloca {compute}
   %status = call i32 @{scalar.symbol}(ptr %r, ptr null, {values})
   %v = load {compute}, ptr %r
   ret {compute} %v
-}}
+}}"""
+    storage = storage_type(form, target)
+    block = lanes * target.interleave
+    return "\n".join(
+        [
+            scalar_call,
+            conversions_ir(form, target),
+            ENVIRONMENT_IR[target.architecture],
+            _kernel("kernel", operands, storage, compute, block, "!0"),
+            _kernel("kernel_short", operands, storage, compute, lanes, "!1"),
+            _copies(storage, form, target),
+            _buffered(operands, storage, form, lanes, block),
+            _entry(operands, form, block),
+            _metadata(target, lanes),
+        ]
+    )
 
-define internal void @kernel({pointers}, i64 %blocks) noinline #0 {{
+
+def _kernel(
+    name: str, operands: list[str], storage: str, compute: str, block: int, metadata: str
+) -> str:
+    """A loop over `%blocks` > 0 times `block` contiguous elements."""
+    *inputs, _ = operands
+    loads = "".join(
+        f"""
+  %p.{x} = getelementptr inbounds {storage}, ptr %{x}, i64 %i
+  %s.{x} = load {storage}, ptr %p.{x}, align 1, !llvm.access.group !9
+  %v.{x} = call {compute} @decode({storage} %s.{x})"""
+        for x in inputs
+    )
+    values = ", ".join(f"{compute} %v.{x}" for x in inputs)
+    return f"""
+define internal void @{name}({_pointers(operands)}, i64 %blocks) noinline #0 {{
 entry:
   %some = icmp ne i64 %blocks, 0
   call void @llvm.assume(i1 %some)
   %n = mul nuw nsw i64 %blocks, {block}
   br label %body
 body:
-  %i = phi i64 [ 0, %entry ], [ %next, %body ]
-  {loads}
+  %i = phi i64 [ 0, %entry ], [ %next, %body ]{loads}
   %v = call {compute} @scalar({values})
   %s = call {storage} @encode({compute} %v)
   %p = getelementptr inbounds {storage}, ptr %y, i64 %i
   store {storage} %s, ptr %p, align 1, !llvm.access.group !9
   %next = add nuw nsw i64 %i, 1
   %more = icmp ult i64 %next, %n
-  br i1 %more, label %body, label %done, !llvm.loop !0
+  br i1 %more, label %body, label %done, !llvm.loop {metadata}
 done:
   ret void
-}}
-"""
-    return "\n".join(
-        [
-            kernel,
-            conversions_ir(form, target),
-            ENVIRONMENT_IR[target.architecture],
-            _copies(storage, form, target),
-            _entry(operands, form.itemsize, block),
-            _metadata(target, compute_bits),
-        ]
-    )
+}}"""
+
+
+def _pointers(operands: list[str], suffix: str = "") -> str:
+    return ", ".join(f"ptr %{p}{suffix}" for p in operands)
+
+
+def _strided(operands: list[str]) -> str:
+    return ", ".join(f"ptr %{p}, i64 %{p}.stride" for p in operands)
 
 
 def _copies(storage: str, form: Format, target: Target) -> str:
@@ -105,13 +121,13 @@ def _copies(storage: str, form: Format, target: Target) -> str:
   store {storage} %item.{label}, ptr %to.{label}, align 1
   %next.{label} = add i64 %i.{label}, 1
   %more.{label} = icmp ult i64 %next.{label}, %n
-  br i1 %more.{label}, label %{label}, label %done, !llvm.loop !{20 if label == "any" else 21}"""
+  br i1 %more.{label}, label %{label}, label %done, !llvm.loop !{10 if label == "any" else 11}"""
 
     even = ", ".join(f"i32 {2 * lane}" for lane in range(lanes))
     wide, narrow = f"<{2 * lanes} x {storage}>", f"<{lanes} x {storage}>"
     parameters = "ptr noalias %source, ptr noalias %sink, i64 %stride, i64 %n"
     return f"""
-define internal void @gather({parameters}) noinline #1 {{
+define internal void @gather({parameters}) #1 {{
 entry:
   ; A wide load at the last element would reach one element too far.
   %vectors = udiv i64 %n, {lanes}
@@ -147,7 +163,7 @@ done:
   ret void
 }}
 
-define internal void @scatter({parameters}) noinline #1 {{
+define internal void @scatter({parameters}) #1 {{
 entry:
   %dense = icmp eq i64 %stride, {size}
   br i1 %dense, label %unit.before, label %any.before
@@ -162,56 +178,56 @@ done:
 }}"""
 
 
-def _entry(operands: list[str], itemsize: int, block: int) -> str:
-    buffer = f"[{CHUNK * itemsize} x i8]"
-    inputs = [op for op in operands if op != "y"]
-    pointers = ", ".join(f"ptr %{p}" for p in operands)
-    buffers = ", ".join(f"ptr %{p}.buffer" for p in operands)
-    arguments = ", ".join(f"ptr %{p}, i64 %{p}.stride" for p in operands)
-
-    allocate = "\n".join(f"  %{p}.buffer = alloca {buffer}, align 64" for p in operands)
-    gather = "\n".join(
+def _buffered(operands: list[str], storage: str, form: Format, lanes: int, block: int) -> str:
+    """@buffered: operands of any strides, by way of buffers."""
+    *inputs, _ = operands
+    size = form.itemsize
+    allocate = "".join(
+        f"\n  %{p}.buffer = alloca [{CHUNK} x {storage}], align 64" for p in operands
+    )
+    # The last vector is cleared first: its padding is computed too, and must not be slow
+    # (subnormal) by chance.
+    gather = "".join(
         f"""
+  %{p}.last = getelementptr {storage}, ptr %{p}.buffer, i64 %last
+  store <{lanes} x {storage}> zeroinitializer, ptr %{p}.last, align 1
   %{p}.offset = mul i64 %i, %{p}.stride
   %{p}.at = getelementptr i8, ptr %{p}, i64 %{p}.offset
-  %{p}.end = getelementptr i8, ptr %{p}.buffer, i64 %bytes
-  call void @pad(ptr %{p}.end, i64 %padding)
   call void @gather(ptr %{p}.at, ptr %{p}.buffer, i64 %{p}.stride, i64 %m)"""
         for p in inputs
     )
-    buffered = f"""
-define internal void @pad(ptr %sink, i64 %n) noinline #1 {{
-entry:
-  %any = icmp ne i64 %n, 0
-  br i1 %any, label %body, label %done
-body:
-  %i = phi i64 [ 0, %entry ], [ %next, %body ]
-  %to = getelementptr i8, ptr %sink, i64 %i
-  store i8 0, ptr %to
-  %next = add i64 %i, 1
-  %more = icmp ult i64 %next, %n
-  br i1 %more, label %body, label %done
-done:
-  ret void
-}}
-
-define internal void @buffered({arguments}, i64 %n) noinline #1 {{
-entry:
-{allocate}
+    rest = "".join(
+        f"\n  %{p}.rest = getelementptr {storage}, ptr %{p}.buffer, i64 %handled" for p in operands
+    )
+    return f"""
+define internal void @buffered({_strided(operands)}, i64 %n) noinline #1 {{
+entry:{allocate}
   br label %chunk
 chunk:
-  %i = phi i64 [ 0, %entry ], [ %next, %chunk ]
+  %i = phi i64 [ 0, %entry ], [ %next, %finish ]
   %left = sub i64 %n, %i
-  %whole = icmp ult i64 %left, {CHUNK}
-  %m = select i1 %whole, i64 %left, i64 {CHUNK}
-  %up = add i64 %m, {block - 1}
-  %blocks = udiv i64 %up, {block}
-  %padded = mul i64 %blocks, {block}
-  %missing = sub i64 %padded, %m
-  %bytes = mul i64 %m, {itemsize}
-  %padding = mul i64 %missing, {itemsize}
-  {gather}
-  call void @kernel({buffers}, i64 %blocks)
+  %final = icmp ult i64 %left, {CHUNK}
+  %m = select i1 %final, i64 %left, i64 {CHUNK}
+  %m.up = add i64 %m, {lanes - 1}
+  %vectors = udiv i64 %m.up, {lanes}
+  %padded = mul i64 %vectors, {lanes}
+  %last = sub i64 %padded, {lanes}{gather}
+  %blocks = udiv i64 %m, {block}
+  %handled = mul i64 %blocks, {block}
+  %any = icmp ne i64 %blocks, 0
+  br i1 %any, label %whole, label %between
+whole:
+  call void @kernel({_pointers(operands, ".buffer")}, i64 %blocks)
+  br label %between
+between:{rest}
+  %open = sub i64 %padded, %handled
+  %short = udiv i64 %open, {lanes}
+  %some = icmp ne i64 %short, 0
+  br i1 %some, label %tail, label %finish
+tail:
+  call void @kernel_short({_pointers(operands, ".rest")}, i64 %short)
+  br label %finish
+finish:
   %y.offset = mul i64 %i, %y.stride
   %y.at = getelementptr i8, ptr %y, i64 %y.offset
   call void @scatter(ptr %y.buffer, ptr %y.at, i64 %y.stride, i64 %m)
@@ -220,84 +236,82 @@ chunk:
   br i1 %more, label %chunk, label %done
 done:
   ret void
-}}
-"""
-    unpack = "\n".join(
+}}"""
+
+
+def _entry(operands: list[str], form: Format, block: int) -> str:
+    """@loop: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata)."""
+    size = form.itemsize
+    unpack = "".join(
         f"""
   %{p}.slot = getelementptr ptr, ptr %data, i64 {k}
   %{p} = load ptr, ptr %{p}.slot
   %{p}.step = getelementptr i64, ptr %strides, i64 {k}
   %{p}.stride = load i64, ptr %{p}.step
-  %{p}.dense = icmp eq i64 %{p}.stride, {itemsize}"""
+  %{p}.apart = xor i64 %{p}.stride, {size}"""
         for k, p in enumerate(operands)
     )
-    dense, chain = "true", []
+    apart = "0"
     for p in operands:
-        chain.append(f"  %dense.{p} = and i1 {dense}, %{p}.dense")
-        dense = f"%dense.{p}"
-    advance = "\n".join(
-        f"  %{p}.rest = getelementptr i8, ptr %{p}, i64 %offset" for p in operands
-    )
-    rest = ", ".join(f"ptr %{p}.rest, i64 {itemsize}" for p in operands)
-    return (
-        buffered
-        + f"""
+        unpack += f"\n  %apart.{p} = or i64 {apart}, %{p}.apart"
+        apart = f"%apart.{p}"
+    rest = "".join(f"\n  %{p}.rest = getelementptr i8, ptr %{p}, i64 %offset" for p in operands)
+    tail = ", ".join(f"ptr %{p}.rest, i64 {size}" for p in operands)
+    return f"""
 define i32 @{ENTRY}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) #1 {{
 entry:
   %saved = alloca [2 x i64]
-  %n = load i64, ptr %dimensions
-  {unpack}
-{chr(10).join(chain)}
+  %n = load i64, ptr %dimensions{unpack}
   %empty = icmp sle i64 %n, 0
   br i1 %empty, label %end, label %start
 start:
   call void @enter(ptr %saved)
-  br i1 {dense}, label %direct, label %strided
+  %contiguous = icmp eq i64 {apart}, 0
+  br i1 %contiguous, label %direct, label %strided
 direct:
   %blocks = udiv i64 %n, {block}
   %some = icmp ne i64 %blocks, 0
   br i1 %some, label %body, label %remainder
 body:
-  call void @kernel({pointers}, i64 %blocks)
+  call void @kernel({_pointers(operands)}, i64 %blocks)
   br label %remainder
 remainder:
-  %done = mul i64 %blocks, {block}
-  %left = sub i64 %n, %done
-  %offset = mul i64 %done, {itemsize}
-{advance}
-  %tail = icmp ne i64 %left, 0
-  br i1 %tail, label %last, label %finish
-last:
-  call void @buffered({rest}, i64 %left)
+  %handled = mul i64 %blocks, {block}
+  %left = sub i64 %n, %handled
+  %offset = mul i64 %handled, {size}{rest}
+  %more = icmp ne i64 %left, 0
+  br i1 %more, label %tail, label %finish
+tail:
+  call void @buffered({tail}, i64 %left)
   br label %finish
 strided:
-  call void @buffered({arguments}, i64 %n)
+  call void @buffered({_strided(operands)}, i64 %n)
   br label %finish
 finish:
   call void @leave(ptr %saved)
   br label %end
 end:
   ret i32 0
-}}
-"""
-    )
+}}"""
 
 
-def _metadata(target: Target, compute_bits: int) -> str:
-    # Each iteration touches its own element only, so that the accesses are parallel whether
-    # or not the output is the input: no run-time overlap check, no scalar fallback in place.
-    # "no-builtins" keeps LLVM from turning copies into calls of memcpy.
+def _metadata(target: Target, lanes: int) -> str:
+    # Every iteration touches its own element only, so the accesses are parallel whether or
+    # not the output is the input: no run-time overlap check, and no scalar code in place.
+    # "no-builtins" keeps LLVM from turning the copies into calls of memcpy.
     return f"""
 attributes #0 = {{ "prefer-vector-width"="{target.vector_bits}" "no-builtins" }}
 attributes #1 = {{ "no-builtins" }}
-!0 = distinct !{{!0, !1, !2, !3, !4}}
-!1 = !{{!"llvm.loop.vectorize.enable", i1 true}}
-!2 = !{{!"llvm.loop.vectorize.width", i32 {target.vector_bits // compute_bits}}}
-!3 = !{{!"llvm.loop.interleave.count", i32 {target.interleave}}}
-!4 = !{{!"llvm.loop.parallel_accesses", !9}}
+!0 = distinct !{{!0, !2, !3, !4, !5}}
+!1 = distinct !{{!1, !2, !3, !6, !5}}
+!2 = !{{!"llvm.loop.vectorize.enable", i1 true}}
+!3 = !{{!"llvm.loop.vectorize.width", i32 {lanes}}}
+!4 = !{{!"llvm.loop.interleave.count", i32 {target.interleave}}}
+!5 = !{{!"llvm.loop.parallel_accesses", !9}}
+!6 = !{{!"llvm.loop.interleave.count", i32 1}}
+!7 = !{{!"llvm.loop.vectorize.enable", i1 false}}
+!8 = !{{!"llvm.loop.unroll.count", i32 4}}
 !9 = distinct !{{}}
-!20 = distinct !{{!20, !22, !23}}
-!21 = distinct !{{!21, !1}}
-!22 = !{{!"llvm.loop.vectorize.enable", i1 false}}
-!23 = !{{!"llvm.loop.unroll.count", i32 4}}
+!10 = distinct !{{!10, !7, !8}}
+!11 = distinct !{{!11, !2}}
 """

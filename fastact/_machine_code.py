@@ -15,7 +15,10 @@ def load(object_code: bytes, symbol: str) -> int:
     linker = llvm.create_lljit_compiler()
     name = next(_names)
     tracker = (
-        llvm.JITLibraryBuilder().add_object_img(object_code).export_symbol(symbol).link(linker, name)
+        llvm.JITLibraryBuilder()
+        .add_object_img(object_code)
+        .export_symbol(symbol)
+        .link(linker, name)
     )
     _resident.append((linker, tracker))
     return tracker[symbol]

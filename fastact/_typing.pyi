@@ -10,9 +10,7 @@ _Float = TypeVar("_Float", bound=np.floating[Any])
 
 class UnaryUfunc(np.ufunc):
     @overload
-    def __call__(
-        self, x: ArrayLike, /, out: _Array | tuple[_Array], **kwargs: Any
-    ) -> _Array: ...
+    def __call__(self, x: ArrayLike, /, out: _Array | tuple[_Array], **kwargs: Any) -> _Array: ...
     @overload
     def __call__(self, x: NDArray[_Float], /, out: None = None) -> NDArray[_Float]: ...
     @overload
@@ -36,9 +34,7 @@ class BinaryUfunc(np.ufunc):
     @overload
     def __call__(self, x1: float, x2: float, /, out: None = None) -> np.float64: ...
     @overload
-    def __call__(
-        self, x1: ArrayLike, x2: ArrayLike, /, out: None = None, **kwargs: Any
-    ) -> Any: ...
+    def __call__(self, x1: ArrayLike, x2: ArrayLike, /, out: None = None, **kwargs: Any) -> Any: ...
 
 class Declarator(Protocol):
     @overload

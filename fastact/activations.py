@@ -13,6 +13,7 @@ from ._declare import activation as _activation
 
 _inf = _math.inf
 
+
 # Where the arguments of exp may stop: `lowest`, below which even a subnormal result is 0, and
 # `enough`, where e^-x no longer changes 1 + e^-x. Below 2**-`split` results are computed
 # scaled, and brought down by an exact power of two at the end, which rounds once where they
@@ -23,8 +24,10 @@ class _Range(_s.NamedTuple):
     split: float
     unsplit: float
 
+
 _RANGE = _s.PerFormat(
-    single=_Range(*_e._single(-104.0, 40.0, 64.0, 2.0**-64)), double=_Range(-746.0, 40.0, 512.0, 2.0**-512)
+    single=_Range(*_e._single(-104.0, 40.0, 64.0, 2.0**-64)),
+    double=_Range(-746.0, 40.0, 512.0, 2.0**-512),
 )
 
 

@@ -73,9 +73,7 @@ def test_every_input_of_16_bits_is_rounded_correctly(declared, name):
 
 @unary
 def test_float32_sample(declared):
-    report = accuracy.narrow_report(
-        ufunc(declared), declared.reference, sample32(997), "float32"
-    )
+    report = accuracy.narrow_report(ufunc(declared), declared.reference, sample32(997), "float32")
     assert report.ulp <= declared.ulp["float32"] <= 1
     assert report.wrong == 0
 
@@ -113,9 +111,7 @@ def test_many_float64(declared, seed):
 
 @unary
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
-@pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64"
-)
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(declared, target):
     """Without fma and half instructions (v2), and with narrower vectors."""
     function = _ufunc.create(
@@ -124,9 +120,7 @@ def test_code_for_lesser_machines_is_as_accurate(declared, target):
         doc="",
         types="efd",
         choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(
-            _engine.loop_address, declared.kernel, 1, target=KNOWN[target]
-        ),
+        make_loop=functools.partial(_engine.loop_address, declared.kernel, 1, target=KNOWN[target]),
     )
     for name in ("float16", "bfloat16"):
         report = accuracy.exhaustive(function, declared.reference, name)

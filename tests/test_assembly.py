@@ -27,9 +27,9 @@ DOUBLE = {
 }
 PACKED = {
     "x86_64": re.compile(r"\bv?(\w+)p[sd]\b|\bvp?\w+\s.*[xyz]mm|\bp\w+\s.*xmm"),
-    "aarch64": re.compile(r"\bv\d+\.(2d|4s|8h|16b)|\bq\d+, q\d+"),
+    "aarch64": re.compile(r"\bv\d+\.(2d|4s|8h|16b)|\bq\d+, (q\d+|\[)"),
 }
-CALL = re.compile(r"\b(callq?|bl)\s+(\S+)")
+CALL = re.compile(r"(?m)^\t(callq?|bl)\t(\S+)")
 
 
 @functools.cache
@@ -39,9 +39,9 @@ def assembly(name: str, form: str, target: str) -> str:
     return _codegen.assembly(scalar, number, declared.nin, TARGETS[target])
 
 
-def hot_loop(text: str) -> str:
-    """The lines of the innermost loop of the function `kernel`."""
-    body = text[text.index("\nkernel:") :]
+def hot_loop(text: str, function: str) -> str:
+    """The lines of the one loop of `function`."""
+    body = text[text.index(f"\n{function}:") :]
     body = body[: body.index(".Lfunc_end")]
     blocks = re.split(r"(?m)^(?=\.LBB)", body)
     loops = [b for b in blocks if (m := re.match(r"(\.LBB\w+):", b)) and b.count(m[1]) > 1]
@@ -52,16 +52,22 @@ def hot_loop(text: str) -> str:
 every_kernel = pytest.mark.parametrize(
     ("name", "form"),
     [(a.name, form) for a in ACTIVATIONS.values() for form in a.ulp]
-    + [(a.name, form) for a in ACTIVATIONS.values() if a.keeps_integers for form in _formats.INTEGERS],
+    + [
+        (a.name, form)
+        for a in ACTIVATIONS.values()
+        if a.keeps_integers
+        for form in _formats.INTEGERS
+    ],
 )
 every_target = pytest.mark.parametrize("target", TARGETS)
 
 
 @every_kernel
 @every_target
-def test_hot_loop_is_packed(name, form, target):
+@pytest.mark.parametrize("function", ["kernel", "kernel_short"])
+def test_hot_loop_is_packed(name, form, target, function):
     architecture = TARGETS[target].architecture
-    loop = hot_loop(assembly(name, form, target))
+    loop = hot_loop(assembly(name, form, target), function)
     assert PACKED[architecture].search(loop)
     assert not SCALAR[architecture].search(loop)
     if _formats.FORMATS[form].compute == "float32":

@@ -1,0 +1,128 @@
+"""What the tests share: every activation and every format, and inputs that reach all of them."""
+
+import functools
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fastact
+from fastact import _declare, _engine
+from fastact._declare import ACTIVATIONS
+
+FLOATS = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
+PEERS = {1: np.tanh, 2: np.heaviside}  # NumPy's own, to compare conduct with, not values
+ROOT = Path(fastact.__file__).parents[1]
+
+
+def _of_each(activations):
+    # Of session scope, as all fixtures here without state: hypothesis asks for that.
+    return pytest.fixture(
+        scope="session", params=list(activations), ids=lambda declared: declared.name
+    )
+
+
+@_of_each(ACTIVATIONS.values())
+def activation(request):
+    """Each activation's declaration."""
+    return request.param
+
+
+@_of_each(declared for declared in ACTIVATIONS.values() if declared.nin == 2)
+def binary_activation(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def ufunc(activation):
+    """Each activation as users see it."""
+    return getattr(fastact, activation.name)
+
+
+@pytest.fixture(scope="session")
+def binary(binary_activation):
+    return getattr(fastact, binary_activation.name)
+
+
+@pytest.fixture(scope="session")
+def peer(activation):
+    """A ufunc of NumPy with as many inputs."""
+    return PEERS[activation.nin]
+
+
+@pytest.fixture(scope="session", params=FLOATS, ids=str)
+def dtype(request):
+    """Each floating-point format."""
+    return request.param
+
+
+def sample(declared, dtype, shape=(), seed=0):
+    """Inputs for an activation: where it bends, where it saturates, zeros, NaN and inf."""
+    rng = np.random.default_rng(seed)
+    low, high = declared.interval
+    rare = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-6, -1e-6, 100.0, -100.0, -14.0]
+
+    def one():
+        usual = rng.uniform(low, high, shape)
+        return np.where(rng.random(shape) < 0.3, rng.choice(rare, shape), usual).astype(dtype)
+
+    return [one() for _ in range(declared.nin)]
+
+
+def bits(array):
+    """The bit patterns, so that comparing tells NaN from NaN and 0 from -0."""
+    array = np.asarray(array)
+    return array.astype(array.dtype.newbyteorder("="), copy=False).view(f"u{array.itemsize}")
+
+
+def assert_same(actual, expected):
+    """Same type, shape and bits."""
+    assert actual.dtype == expected.dtype
+    assert np.shape(actual) == np.shape(expected)
+    np.testing.assert_array_equal(bits(actual), bits(expected))
+
+
+def one_by_one(function, *operands):
+    """What `function` gives for scalars, element by element."""
+    operands = np.broadcast_arrays(*operands)
+    result = np.empty(operands[0].shape, operands[0].dtype)
+    for i in np.ndindex(result.shape):
+        result[i] = function(*(x[i] for x in operands))
+    return result
+
+
+def run_python(code):
+    """Standard output of `code` in a new process, where warnings are errors as here."""
+    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""  # where Python reports what callbacks raise
+    return done.stdout
+
+
+_loop_address = functools.cache(_engine.loop_address)
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """``fresh(declared)`` is a ufunc like the public one, that has not been called yet."""
+    monkeypatch.setattr(_declare, "ACTIVATIONS", {})
+    monkeypatch.setattr(_engine, "loop_address", _loop_address)  # compiles once, not each time
+
+    def declare(declared):
+        names = (field.name for field in fields(declared) if field.name != "kernel")
+        record = {name: getattr(declared, name) for name in names}
+        return _declare.activation(**record)(declared.kernel)
+
+    return declare

@@ -4,6 +4,7 @@ The reference is never this package and never the same precision. For the narrow
 the declared formula in NumPy's float64; for float64 the same formula in MPFR through gmpy2.
 """
 
+import argparse
 import concurrent.futures
 import functools
 import math
@@ -14,6 +15,11 @@ from dataclasses import dataclass, replace
 import gmpy2
 import numba
 import numpy as np
+from tabulate import tabulate
+from tqdm import tqdm
+
+import fastact
+from fastact._declare import ACTIVATIONS
 
 PRECISION = {
     "float16": (11, -14),
@@ -136,3 +142,50 @@ def float64_report(function: Callable, reference: Callable, x: np.ndarray) -> Re
             if error > total.ulp:
                 total = replace(total, ulp=error, worst=value)
     return total
+
+
+def samples64(count: int, seed: int) -> np.ndarray:
+    """Finite float64 inputs where activations are neither trivial nor saturated, and some."""
+    rng = np.random.default_rng(seed)
+    pieces = [
+        rng.uniform(-40, 40, count // 4),
+        rng.uniform(-2, 2, count // 4),
+        rng.standard_normal(count // 4) * 10.0 ** rng.integers(-15, 0, count // 4),
+        rng.uniform(-746, -700, count // 8),
+        rng.integers(0, 1 << 64, count // 8, dtype=np.uint64).view(np.float64),
+    ]
+    x = np.concatenate(pieces)
+    return x[np.isfinite(x)]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table of errors; ``python -m bench.accuracy --help`` says more."""
+    unary = {name: a for name, a in ACTIVATIONS.items() if a.nin == 1}
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
+    parser.add_argument("functions", nargs="*", choices=[*unary, []], metavar="function",
+                        help=f"any of {', '.join(unary)}; all by default")  # fmt: skip
+    parser.add_argument("--formats", nargs="+", choices=PRECISION, default=list(PRECISION))
+    parser.add_argument("--samples", type=int, default=1_000_000,
+                        help="inputs for float64 (default: %(default)s)")  # fmt: skip
+    options = parser.parse_args(arguments)
+    rows = []
+    for name in options.functions or unary:
+        function, reference = getattr(fastact, name), unary[name].reference
+        for form in options.formats:
+            bar = functools.partial(tqdm, desc=f"{name} {form}", unit="chunk", leave=False)
+            if form == "float64":
+                chunks = bar(range(0, options.samples, 50_000))
+                reports = (
+                    float64_report(function, reference, samples64(50_000, seed)) for seed in chunks
+                )
+                report = functools.reduce(Report.__or__, reports)
+            else:
+                report = exhaustive(function, reference, form, bar)
+            worst = f"{report.worst:.9g}" if report.ulp else ""
+            rows.append((name, form, report.count, report.ulp, worst, report.decreases))
+    headers = ("function", "format", "inputs", "max ulp", "at", "order violations")
+    print(tabulate(rows, headers, tablefmt="github", floatfmt=".4f", disable_numparse=[2, 4]))
+
+
+if __name__ == "__main__":
+    main()

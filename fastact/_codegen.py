@@ -5,7 +5,6 @@ import re
 
 import llvmlite.binding as llvm
 
-
 from ._formats import Format
 from ._frontend import ScalarIR
 from ._loops import ENTRY, loop_ir

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._scalar import PerFormat, horner, muladd, pick, pow2, scalar
+from ._scalar import PerFormat, horner, muladd, pick, scalar
 
 
 class Exp(NamedTuple):
@@ -105,6 +105,22 @@ LOG = PerFormat(
 )
 
 
+class Range(NamedTuple):
+    """Where arguments of exp may stop, and how results near the subnormals are scaled."""
+
+    lowest: Any  # e^x is 0 below, even rounded to a subnormal
+    enough: Any  # 1 + e^-x is 1 above
+    split: Any  # results near the subnormals are computed 2**split too large;
+    upsplit: Any  # 2**split
+    unsplit: Any  # 2**-split brings them down, and rounds once where they are subnormal
+
+
+RANGE = PerFormat(
+    single=Range(*_single(-104.0, 40.0, 64.0, 2.0**64, 2.0**-64)),
+    double=Range(-746.0, 40.0, 512.0, 2.0**512, 2.0**-512),
+)
+
+
 class Fit(NamedTuple):
     """How the `tail` of a table was derived, for ``tests/minimax.py`` to do it again."""
 
@@ -116,7 +132,7 @@ class Fit(NamedTuple):
 
 
 FITS = {
-    # r of exp_parts is within ln(2)/2, and a little more by the rounding of n; the weight
+    # r of exp_reduced is within ln(2)/2, and a little more by the rounding of n; the weight
     # makes the error relative to e^r - 1.
     "exp": Fit(
         EXP,
@@ -137,17 +153,23 @@ FITS = {
 
 
 @scalar
-def exp_parts(x):
-    """(n, r, w) with e^x = 2^n (1 + r + w), |r| <= ln(2)/2 and w about r^2/2.
+def exp_reduced(x):
+    """(n, r, r_low) with e^x = 2^n e^(r + r_low) and |r| <= ln(2)/2.
 
-    Cody and Waite's reduction: n ln(2) is subtracted in two parts, the first exactly.
+    Cody and Waite's reduction: n ln(2) is subtracted in two parts, the first exactly; `r_low`
+    is the rounding error of the second, up to half an ulp of r.
     """
     c = pick(EXP, x)
     n = muladd(x, c.log2_e, c.shift) - c.shift
     exact = muladd(n, -c.ln2_high, x)
     r = muladd(n, -c.ln2_low, exact)
-    rest = muladd(n, -c.ln2_low, exact - r)
-    return n, r, muladd(r * r, horner(r, c.tail), rest)
+    return n, r, muladd(n, -c.ln2_low, exact - r)
+
+
+@scalar
+def exp_tail(r, low):
+    """e^r - 1 - r + low for |r| <= ln(2)/2."""
+    return muladd(r * r, horner(r, pick(EXP, r).tail), low)
 
 
 @scalar

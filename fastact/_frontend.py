@@ -149,7 +149,8 @@ def _pow2(context, builder, kinds, values):
     significand, bias = (52, 1023) if kinds[0] is types.float64 else (23, 127)
     integer = ir.IntType(kinds[0].bitwidth)
     magic = ir.Constant(values[0].type, 1.5 * 2.0**significand + bias)
-    low = builder.bitcast(builder.fadd(values[0], builder.fadd(magic, values[1])), integer)
+    shift = context.cast(builder, values[1], kinds[1], kinds[0])
+    low = builder.bitcast(builder.fadd(values[0], builder.fadd(magic, shift)), integer)
     return builder.bitcast(builder.shl(low, ir.Constant(integer, significand)), values[0].type)
 
 

@@ -181,7 +181,6 @@ done:
 def _buffered(operands: list[str], storage: str, form: Format, lanes: int, block: int) -> str:
     """@buffered: operands of any strides, by way of buffers."""
     *inputs, _ = operands
-    size = form.itemsize
     allocate = "".join(
         f"\n  %{p}.buffer = alloca [{CHUNK} x {storage}], align 64" for p in operands
     )

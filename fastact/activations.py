@@ -14,43 +14,29 @@ from ._declare import activation as _activation
 _inf = _math.inf
 
 
-# Where the arguments of exp may stop: `lowest`, below which even a subnormal result is 0, and
-# `enough`, where e^-x no longer changes 1 + e^-x. Below 2**-`split` results are computed
-# scaled, and brought down by an exact power of two at the end, which rounds once where they
-# are subnormal.
-class _Range(_s.NamedTuple):
-    lowest: float
-    enough: float
-    split: float
-    unsplit: float
-
-
-_RANGE = _s.PerFormat(
-    single=_Range(*_e._single(-104.0, 40.0, 64.0, 2.0**-64)),
-    double=_Range(-746.0, 40.0, 512.0, 2.0**-512),
-)
-
-
 @_activation(
     summary="Logistic sigmoid, element-wise.",
     formula="sigmoid(x) = 1 / (1 + exp(-x))",
-    notes="""With e^-x = 2^n (1 + r + w), the quotient is a / (a + b (1 + r + w)) where a = 2^-max(n, 0)
-and b = 2^min(n, 0): a denominator of four terms, summed with its rounding error, one division
-and one Newton correction of the quotient by the residual.""",
+    notes="""With e^-x = 2^n (1 + r + w), the quotient is a / (a + b (1 + r + w)) where
+a = 2^-max(n, 0) and b = 2^min(n, 0): a denominator of four terms, summed with its rounding
+error, one division, and one Newton step of the quotient by the residual.""",
     reference=lambda m, x: 1 / (1 + m.exp(-x)),
     specials=[(-_inf, 0.0), (_inf, 1.0), (0.0, 0.5)],
     interval=(-10.0, 10.0),
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 1.0},
 )
 def sigmoid(x):
-    limits = _s.pick(_RANGE, x)
+    limits = _s.pick(_e.RANGE, x)
     one = _s.like(x, 1)
     zero = _s.like(x, 0)
-    n, r, w = _e.exp_parts(-_s.at_least(_s.at_most(x, limits.enough), limits.lowest))
-    a = _s.pow2(-_s.at_least(n, zero), limits.split)  # 2^split too large
-    b = _s.pow2(_s.at_most(n, zero), zero)
-    smaller = _s.at_most(a * limits.unsplit, b)
-    # The denominator d + d_low + b w, from 1, the smaller of a and b, b r and b w.
+    n, r, _ = _e.exp_reduced(-_s.at_least(_s.at_most(x, limits.enough), limits.lowest))
+    w = _e.exp_tail(r, zero)
+    # a, 2^split too large, and b: one of them is 1, the other 2^-|n|.
+    scaled = _s.pow2(-_s.magnitude(n), limits.split)
+    smaller = scaled * limits.unsplit
+    a = scaled if n > zero else limits.upsplit
+    b = one if n > zero else smaller
+    # The denominator d + d_low, from 1, 2^-|n|, b r and b w.
     d, d_low = _e.add_product(one, smaller, one)
     d, rest = _e.add_product(d, b, r)
     d_low = _s.muladd(b, w, d_low + rest)
@@ -70,11 +56,12 @@ errors; one division, and one correction of the quotient by the residual.""",
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 1.0},
 )
 def tanh(x):
-    limits = _s.pick(_RANGE, x)
+    limits = _s.pick(_e.RANGE, x)
     one = _s.like(x, 1)
     two = _s.like(x, 2)
-    n, r, w = _e.exp_parts(-two * _s.at_most(_s.magnitude(x), limits.enough))
-    c = _s.pow2(n, _s.like(x, 0))
+    n, r, r_low = _e.exp_reduced(-two * _s.at_most(_s.magnitude(x), limits.enough))
+    w = _e.exp_tail(r, r_low)
+    c = _s.pow2(n, 0)
     # The numerator p + p_low, from 1, -c, -c r and -c w; the denominator is 2 less it.
     p, p_low = _e.add_product(one, -c, one)
     p, rest = _e.add_product(p, -c, r)
@@ -129,7 +116,7 @@ threshold above which the result is x early.""",
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 1.0},
 )
 def softplus(x):
-    limits = _s.pick(_RANGE, x)
+    limits = _s.pick(_e.RANGE, x)
     log = _s.pick(_e.LOG, x)
     one = _s.like(x, 1)
     half = _s.like(x, 0.5)
@@ -137,8 +124,9 @@ def softplus(x):
     # -|x|, no lower than `lowest` for negative x and than -`enough` for positive x, since
     # only negative x may be scaled.
     floor = _s.at_least(_s.at_most(x, -limits.enough), limits.lowest)
-    n, r, w = _e.exp_parts(_s.at_least(-_s.magnitude(x), floor))
-    c = _s.pow2(_s.at_least(n, -limits.split), zero)
+    n, r, r_low = _e.exp_reduced(_s.at_least(-_s.magnitude(x), floor))
+    w = _e.exp_tail(r, r_low)
+    c = _s.pow2(_s.at_least(n, -limits.split), 0)
     scale = _s.pow2(_s.at_most(n, -limits.split), limits.split)
     t, t_low = _e.add_product(c, c, r)
     t_low = _s.muladd(c, w, t_low)
@@ -157,7 +145,7 @@ def softplus(x):
 @_activation(
     summary="Heaviside step function with a given value at zero, element-wise.",
     formula="heaviside(x1, x2) = 0 if x1 < 0, x2 if x1 == 0, 1 if x1 > 0",
-    notes="The same as ``numpy.heaviside`` in every case: NaN in x1 gives NaN, x2 counts at 0 only.",
+    notes="The same as ``numpy.heaviside``: x2 counts only where x1 is 0.",
     reference=lambda m, x1, x2: (x1 > 0) + (x1 == 0) * x2 + 0 * x1,
     specials=[(-1.0, 0.5, 0.0), (0.0, 0.5, 0.5), (-0.0, 0.5, 0.5), (1.0, 0.5, 1.0)],
     interval=(-3.0, 3.0),

@@ -13,7 +13,6 @@ from fastact._declare import ACTIVATIONS
 from fastact._targets import KNOWN
 
 UNARY = [a for a in ACTIVATIONS.values() if a.nin == 1]
-MONOTONE = UNARY  # all of them are
 
 unary = pytest.mark.parametrize("declared", UNARY, ids=lambda a: a.name)
 
@@ -49,19 +48,6 @@ def sample32(step: int) -> np.ndarray:
     return np.concatenate([patterns.view(np.float32), edges(np.float32)])
 
 
-def sample64(count: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    pieces = [
-        rng.uniform(-40, 40, count // 4),
-        rng.uniform(-2, 2, count // 4),
-        rng.standard_normal(count // 4) * 10.0 ** rng.integers(-15, 0, count // 4),
-        rng.uniform(-746, -700, count // 8),
-        rng.integers(0, 1 << 64, count // 8, dtype=np.uint64).view(np.float64),
-    ]
-    x = np.concatenate(pieces)
-    return x[np.isfinite(x)]
-
-
 @unary
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_every_input_of_16_bits_is_rounded_correctly(declared, name):
@@ -80,7 +66,7 @@ def test_float32_sample(declared):
 
 @unary
 def test_float64_sample(declared):
-    x = np.concatenate([sample64(40_000, seed=1), edges(np.float64)[::23]])
+    x = np.concatenate([accuracy.samples64(40_000, seed=1), edges(np.float64)[::23]])
     report = accuracy.float64_report(ufunc(declared), declared.reference, x)
     assert report.ulp <= declared.ulp["float64"] <= 1
     assert report.decreases == 0
@@ -102,7 +88,7 @@ def test_every_float32(declared):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(4))
 def test_many_float64(declared, seed):
-    x = np.concatenate([sample64(500_000, seed + 100), edges(np.float64)[seed::4]])
+    x = np.concatenate([accuracy.samples64(500_000, seed + 100), edges(np.float64)[seed::4]])
     report = accuracy.float64_report(ufunc(declared), declared.reference, x)
     print(f"{declared.name} float64: {report}")
     assert report.ulp <= declared.ulp["float64"]
@@ -128,5 +114,7 @@ def test_code_for_lesser_machines_is_as_accurate(declared, target):
         assert report.wrong == 0
     report = accuracy.narrow_report(function, declared.reference, sample32(9973), "float32")
     assert report.ulp <= (1 if declared.ulp["float32"] else 0)
-    report = accuracy.float64_report(function, declared.reference, sample64(8_000, seed=3))
+    report = accuracy.float64_report(
+        function, declared.reference, accuracy.samples64(8_000, seed=3)
+    )
     assert report.ulp <= 1

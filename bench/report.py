@@ -134,9 +134,8 @@ def _spread(row: Row) -> str:
 def _table(lines: list[list], headers: list[str], style: str) -> str:
     words = sum(header in ("function", "dtype") for header in headers)
     align = ["left"] * words + ["right"] * (len(headers) - words)
-    return tabulate.tabulate(
-        lines, headers, style, colalign=align if lines else None, disable_numparse=True
-    )
+    colalign = align if lines else None  # tabulate 0.9 cannot align the columns of no rows
+    return tabulate.tabulate(lines, headers, style, colalign=colalign, disable_numparse=True)
 
 
 def sections(results: Results, style: str) -> list[str]:

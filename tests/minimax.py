@@ -69,9 +69,9 @@ def error(
 ) -> float:
     """Largest weight * |p - function| on a dense grid of `interval`."""
     with mp.workprec(300):
-        return float(
-            max(
-                abs(weight(x) * (mp.polyval(list(map(mpf, coefficients[::-1])), x) - function(x)))
-                for x in nodes(*interval, 1501)
-            )
-        )
+        terms = [mpf(c) for c in coefficients]
+
+        def distance(x: mpf) -> mpf:
+            return weight(x) * (sum(c * x**k for k, c in enumerate(terms)) - function(x))
+
+        return float(max(abs(distance(x)) for x in nodes(*interval, 1501)))

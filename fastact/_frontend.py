@@ -116,20 +116,19 @@ def _last_muladd(context, builder, kinds, values):
         return _intrinsic(builder, "llvm.fmuladd", values)
     low, high = builder.fmul(values[0], values[1]), values[2]
     total = builder.fadd(high, low)
-    # The bit pattern of an inexact sum with an even significand moves by one towards the
-    # exact sum, and is odd then.
+    # Where the significand of the sum is even, its pattern moves by one towards the exact
+    # sum, and is odd then. Exact sums may move too: that is far from where the conversion
+    # that follows changes its result. The order of the next sum makes 0 + -0 a +0.
+    error = builder.fadd(builder.fsub(high, total), low)
     integer = ir.IntType(kinds[0].bitwidth)
-    one, zero = ir.Constant(integer, 1), ir.Constant(total.type, 0.0)
-    error = builder.fsub(low, builder.fsub(total, high))
-    bits = builder.bitcast(total, integer)
-    up = builder.icmp_signed(
-        "==", builder.fcmp_ordered(">", error, zero), builder.fcmp_ordered(">", total, zero)
+    one = ir.Constant(integer, 1)
+    sign = builder.ashr(
+        builder.bitcast(error, integer), ir.Constant(integer, kinds[0].bitwidth - 1)
     )
-    away = builder.select(up, one, ir.Constant(integer, -1))
-    even = builder.icmp_signed("==", builder.and_(bits, one), ir.Constant(integer, 0))
-    inexact = builder.fcmp_ordered("!=", error, zero)
-    step = builder.select(builder.and_(even, inexact), away, ir.Constant(integer, 0))
-    return builder.bitcast(builder.add(bits, step), total.type)
+    bits = builder.bitcast(total, integer)
+    is_odd = builder.trunc(bits, ir.IntType(1))
+    moved = builder.add(bits, builder.or_(sign, one))
+    return builder.bitcast(builder.select(is_odd, bits, moved), total.type)
 
 
 @_operation(_scalar.horner)

@@ -53,7 +53,7 @@ def muladd(a, b, c):
 
 
 def last_muladd(a, b, c):
-    """a*b + c with |a*b| < |c|, as the last step of a kernel: call it there, not in a helper.
+    """a*b + c with |a*b| <= c, as the last step of a kernel: call it there, not in a helper.
 
     In loops over 16-bit formats the sum is rounded to odd, so that the conversion that
     follows rounds the sum itself, not a value that has been rounded to nearest before

@@ -67,11 +67,10 @@ def tanh(x):
     p, rest = _e.add_product(p, -c, r)
     p_low = _s.muladd(-c, w, p_low + rest)
     p, p_low = _e.add_product(p, one, p_low)
-    d = two - p
-    d_low = (two - d) - p - p_low
-    reciprocal = one / d
+    reciprocal = one / (two - p)
     q = p * reciprocal
-    residual = _s.fma(-q, d, p) + _s.muladd(-q, d_low, p_low)
+    # p + p_low - q (2 - p - p_low), where p - 2 q is exact, since p/2 <= q <= p.
+    residual = _s.fma(q, p, _s.muladd(-two, q, p)) + _s.muladd(q, p_low, p_low)
     return _s.copysign(_s.last_muladd(residual, reciprocal, q), x)
 
 

@@ -47,3 +47,9 @@ define internal void @leave(ptr %saved) alwaysinline {
 """,
 }
 """By architecture."""
+
+UNTOUCHED_IR = """
+define internal void @enter(ptr %saved) alwaysinline { ret void }
+define internal void @leave(ptr %saved) alwaysinline { ret void }
+"""
+"""For architectures not listed, where the environment stays the caller's."""

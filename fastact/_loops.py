@@ -17,7 +17,7 @@ holds
 """
 
 from ._conversions import compute_type, conversions_ir, storage_type
-from ._environment import ENVIRONMENT_IR
+from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._formats import FORMATS, Format
 from ._frontend import ScalarIR
 from ._targets import Target
@@ -47,7 +47,7 @@ define internal {compute} @scalar({values}) alwaysinline {{
         [
             scalar_call,
             conversions_ir(form, target),
-            ENVIRONMENT_IR[target.architecture],
+            ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
             _kernel("kernel", operands, storage, compute, block, "!0"),
             _kernel("kernel_short", operands, storage, compute, lanes, "!1"),
             _copies(storage, form, target),

@@ -1,24 +1,24 @@
 """Machine code in this process: object files made executable through llvmlite's linker."""
 
+import functools
 import itertools
 
 import llvmlite.binding as llvm
 
-_names = (f"fastact-{i}" for i in itertools.count())
+_numbers = itertools.count()
 _resident = []  # code is never unloaded: ufuncs hold bare pointers into it
+
+
+@functools.cache
+def _linker():
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.create_lljit_compiler()
 
 
 def load(object_code: bytes, symbol: str) -> int:
     """Make `object_code` executable and return the address of `symbol` in it."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    linker = llvm.create_lljit_compiler()
-    name = next(_names)
-    tracker = (
-        llvm.JITLibraryBuilder()
-        .add_object_img(object_code)
-        .export_symbol(symbol)
-        .link(linker, name)
-    )
-    _resident.append((linker, tracker))
-    return tracker[symbol]
+    library = llvm.JITLibraryBuilder().add_object_img(object_code).export_symbol(symbol)
+    linked = library.link(_linker(), f"fastact-{next(_numbers)}")
+    _resident.append(linked)
+    return linked[symbol]

@@ -119,22 +119,23 @@ def create(
         # return 0, and what it left in `result` decides. As long as that is what came in,
         # and no types are listed to fall back on, NumPy finds no loop and raises its own
         # TypeError, which names the ufunc and the dtypes.
-        struct.ntypes = 0
         for i in range(nin + 1):
             result[i] = _new_reference(operands[i])
-        dtype = wanted([operands[i] for i in range(nin)], signature)
-        if dtype is not None:
-            with lock:
-                if dtype not in made:
-                    _add_loop(ufunc, name, nin, dtype, make_loop(dtype))
-                    made.add(dtype)
-            # NumPy looks again with these, if they differ from what it had: an unspecified
-            # output becomes known, or a known one unspecified.
-            for i in range(nin):
-                result[i] = _new_reference(id(dtype))
-            result[nin] = None if operands[nin] else _new_reference(id(dtype))
-        struct.ntypes = len(types)
-        return 0 if dtype is not None else -1
+        with lock:
+            struct.ntypes = 0
+            dtype = wanted([operands[i] for i in range(nin)], signature)
+            if dtype is not None and dtype not in made:
+                _add_loop(ufunc, name, nin, dtype, make_loop(dtype))
+                made.add(dtype)
+            struct.ntypes = len(types)
+        if dtype is None:
+            return -1
+        # NumPy looks again with these, if they differ from what it had: an unspecified
+        # output becomes known, or a known one unspecified.
+        for i in range(nin):
+            result[i] = _new_reference(id(dtype))
+        result[nin] = None if operands[nin] else _new_reference(id(dtype))
+        return 0
 
     def wanted(operands: list[int], signature) -> DType | None:
         fixed = {signature[i] for i in range(nin + 1) if signature[i]}

@@ -80,6 +80,22 @@ def bits(array):
     return array.astype(array.dtype.newbyteorder("="), copy=False).view(f"u{array.itemsize}")
 
 
+def is_nan(array):
+    """As ``numpy.isnan``, which complains of signalling NaN in bfloat16."""
+    magnitude = bits(array) & ((1 << (8 * array.itemsize - 1)) - 1)
+    return magnitude > bits(np.array(np.inf, array.dtype))
+
+
+def nans(dtype):
+    """NaN of both signs, signalling and quiet, with small and large payloads."""
+    infinity = int(bits(np.array(np.inf, dtype)))
+    quiet = 1 << (ml_dtypes.finfo(dtype).nmant - 1)
+    sign = 1 << (8 * dtype.itemsize - 1)
+    positive = [infinity + payload for payload in (1, quiet - 1, quiet, quiet + 1, 2 * quiet - 1)]
+    patterns = positive + [pattern + sign for pattern in positive]
+    return np.array(patterns, f"u{dtype.itemsize}").view(dtype)
+
+
 def assert_same(actual, expected):
     """Same type, shape and bits."""
     assert actual.dtype == expected.dtype
@@ -96,7 +112,7 @@ def one_by_one(function, *operands):
     return result
 
 
-def run_python(code):
+def run_python(code, returncode=0):
     """Standard output of `code` in a new process, where warnings are errors as here."""
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     done = subprocess.run(
@@ -106,7 +122,7 @@ def run_python(code):
         env=os.environ | {"PYTHONPATH": path},
         timeout=300,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == returncode, done.stdout + done.stderr
     assert done.stderr == ""  # where Python reports what callbacks raise
     return done.stdout
 

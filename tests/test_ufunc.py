@@ -10,7 +10,7 @@ from fractions import Fraction
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import FLOATS, assert_same, one_by_one, run_python, sample
+from conftest import FLOATS, assert_same, is_nan, nans, run_python, sample
 
 import fastact
 from fastact import _engine, _ufunc
@@ -21,7 +21,7 @@ INTEGERS = np.typecodes["AllInteger"]
 
 def quietly(function, *args, **kwargs):
     """What a peer raises for the same call; the test is void if it raises nothing."""
-    with pytest.raises(Exception) as raised:  # noqa: B017 - whatever NumPy chose
+    with pytest.raises(Exception) as raised:
         function(*args, **kwargs)
     return raised.value
 
@@ -227,13 +227,13 @@ def accumulated(function, x):
 LENGTHS = [1, 2, 3, 8, 33, 64, 130, 600, 1100]
 
 
-@pytest.mark.parametrize("length", LENGTHS)
-def test_reduce_and_accumulate_go_in_order(binary_activation, binary, dtype, length):
-    x = np.nan_to_num(np.concatenate(sample(binary_activation, dtype, length)))[:length]
-    steps = accumulated(binary, x)
-    assert_same(binary.accumulate(x), steps)
-    assert_same(binary.reduce(x), steps[-1])
-    assert_same(binary.reduce(x[::-1])[()], accumulated(binary, x[::-1])[-1])
+def test_reduce_and_accumulate_go_in_order(binary_activation, binary, dtype):
+    for length in LENGTHS:
+        x = np.nan_to_num(sample(binary_activation, dtype, length)[0])
+        for ordered in (x, x[::-1]):
+            steps = accumulated(binary, ordered)
+            assert_same(binary.accumulate(ordered), steps)
+            assert_same(binary.reduce(ordered), steps[-1])
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
@@ -340,7 +340,7 @@ def test_other_types_are_refused(ufunc, bad):
 
 
 @pytest.mark.parametrize(
-    "requested", ["g", "F", "D", "?", "O", "U", "M8[s]", "m8[s]", "V8", np.int32, np.uint8]
+    "requested", ["g", "F", "D", "?", "O", "U", "M", "m", "V", np.int32, np.uint8]
 )
 def test_requests_for_other_types_are_refused(activation, ufunc, requested):
     if activation.keeps_integers and np.dtype(requested).kind in "iu":
@@ -352,17 +352,24 @@ def test_requests_for_other_types_are_refused(activation, ufunc, requested):
         ufunc(*[np.zeros(2)] * ufunc.nin, dtype=requested)
 
 
-def promotions():
-    for pair in itertools.product([*FLOATS, *map(np.dtype, "bBhHiIlL?")], repeat=2):
-        if {d.name for d in pair} != {"float16", "bfloat16"}:  # neither holds the other
-            yield pytest.param(*pair, id="-".join(map(str, pair)))
+TYPES = [*FLOATS, *map(np.dtype, "bBhHiIlL?")]
 
 
-@pytest.mark.parametrize(("left", "right"), promotions())
+def common(*types):
+    try:
+        return np.result_type(*types)
+    except TypeError:  # bfloat16 has nothing in common with float16 and wide integers
+        return None
+
+
+PAIRS = [pair for pair in itertools.product(TYPES, repeat=2) if common(*pair)]
+
+
+@pytest.mark.parametrize(("left", "right"), PAIRS, ids=str)
 def test_two_types_are_promoted_as_numpy_does(binary_activation, binary, left, right):
-    expected = np.result_type(left, right)
-    if expected.kind in "iub" and expected.name != "bfloat16":
-        expected = expected if binary_activation.keeps_integers else np.dtype(np.float64)
+    expected = common(left, right)
+    if expected not in FLOATS and (expected.kind == "b" or not binary_activation.keeps_integers):
+        expected = np.dtype(np.float64)
     x = np.array([0, 1, 1, 0, 1]).astype(left)
     y = np.array([1, 0, 1, 0, 1]).astype(right)
     assert_same(binary(x, y), binary(x.astype(expected), y.astype(expected)))
@@ -390,26 +397,21 @@ def test_special_values(activation, ufunc, dtype, length):
 
 
 def test_nan_gives_nan(ufunc, dtype):
-    bits = np.dtype(f"u{dtype.itemsize}").type
-    infinity = np.array(np.inf, dtype).view(bits)
-    sign = bits(1) << bits(8 * dtype.itemsize - 1)
-    patterns = [infinity + bits(1), infinity + bits(2), ~bits(0) ^ sign, ~bits(0), infinity | sign + bits(5)]
-    nans = np.array(patterns, bits).view(dtype)
-    assert np.isnan(nans).all()
-    for length in (5, 40):
-        first = np.resize(nans, length)
-        assert np.isnan(ufunc(first, *[np.ones(length, dtype)] * (ufunc.nin - 1))).all()
+    assert is_nan(nans(dtype)).all()
+    for length in (1, 5, 40):
+        first = np.resize(nans(dtype), length)
+        y = ufunc(first, *[np.ones(length, dtype)] * (ufunc.nin - 1))
+        assert is_nan(y).all()
 
 
 def test_heaviside_is_that_of_numpy(dtype):
-    tiny, largest = (float(getattr(ml_dtypes.finfo(dtype), n)) for n in ("smallest_subnormal", "max"))
-    values = [0.0, 1.0, 0.5, np.inf, np.nan, tiny, largest]
+    info = ml_dtypes.finfo(dtype)
+    values = [0.0, 1.0, np.inf, np.nan, float(info.smallest_subnormal), float(info.max)]
     x1, x2 = np.meshgrid(*[np.array([*values, *(-v for v in values)])] * 2)
-    assert np.isnan(x1).any()
     expected = np.heaviside(x1, x2).astype(dtype)
     y = fastact.heaviside(x1.astype(dtype), x2.astype(dtype))
-    np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
-    number = ~np.isnan(y)
+    np.testing.assert_array_equal(is_nan(y), is_nan(expected))
+    number = ~is_nan(y)
     assert_same(y[number], expected[number])
 
 
@@ -437,7 +439,11 @@ FIRST_CALLS = {
     "dtype for integers": (np.int64, {"dtype": np.float64}, np.float64),
     "output": (np.float32, {"out": np.zeros(4, np.float32)}, np.float32),
     "wider output": (np.float32, {"out": np.zeros(4)}, np.float64),
-    "output of complex": (np.float32, {"out": np.zeros(4, complex)}, complex),
+    "output of integers": (
+        np.float32,
+        {"out": np.zeros(4, np.int8), "casting": "unsafe"},
+        np.int8,
+    ),
     "where": (np.float64, {"where": np.ones(4, bool), "out": np.zeros(4)}, np.float64),
 }
 
@@ -530,7 +536,5 @@ def test_failing_compiler(activation, monkeypatch, error):
 
     broken.clear()
     assert_same(new(*half), expected)
-    assert new.types == [
-        f"{c * activation.nin}->{c}" for c in "efd"
-    ]
+    assert new.types == [f"{c * activation.nin}->{c}" for c in "efd"]
     assert len(reported) == 2

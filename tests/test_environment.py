@@ -1,0 +1,260 @@
+"""The caller's floating-point environment is neither read nor written; threads may race."""
+
+import contextlib
+import ctypes
+import ctypes.util
+import json
+import platform
+import signal
+import struct
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import pytest
+from conftest import assert_same, is_nan, nans, run_python, sample
+
+import fastact
+from fastact import _engine
+from fastact._declare import ACTIVATIONS
+
+LENGTHS = [1, 7, 67, 600]
+
+
+def hard(declared, dtype, length, turn=0):
+    """Operands that overflow, underflow, are subnormal or NaN in what one might compute."""
+    info = ml_dtypes.finfo(dtype)
+    tiny, normal, big = (
+        float(v) for v in (info.smallest_subnormal, info.smallest_normal, info.max)
+    )
+    limits = [0, tiny, 3 * tiny, normal - tiny, normal, 1, 9, 17, 88, 104, 709, 746, big / 2, big]
+    values = np.array([*limits, np.inf])
+    pool = np.concatenate([np.concatenate([values, -values]).astype(dtype), nans(dtype)])
+    return [np.resize(np.roll(pool, turn + 11 * k), length) for k in range(declared.nin)]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("step", [1, 2])
+def test_no_floating_point_error(activation, ufunc, dtype, length, step):
+    for turn in range(40 if length == 1 else 1):
+        x = [v[::step] for v in hard(activation, dtype, length * step, turn)]
+        with np.errstate(all="raise"):
+            y = ufunc(*x)
+        assert is_nan(y[is_nan(x[0])]).all()
+
+
+# The registers. The C library reads and writes them for this thread, and they stay as they
+# are from one call through ctypes to the next, as neither Python nor NumPy sets them.
+
+STATES = ["as usual", "down", "up", "towards zero", "flushing", "flags raised", "all at once"]
+
+
+@dataclass(frozen=True)
+class Registers:
+    """Control and status of this thread's floating-point unit, as one integer."""
+
+    offset: int  # where fenv_t has them
+    form: str
+    directions: dict[str, int]  # of rounding, other than to nearest
+    flush: int  # subnormals, as inputs and as results
+    flags: int
+    masks: int  # of the traps for invalid operations, division by zero and overflow
+
+    def __post_init__(self):
+        object.__setattr__(self, "library", ctypes.CDLL(ctypes.util.find_library("m")))
+        object.__setattr__(self, "environment", ctypes.create_string_buffer(64))
+
+    def read(self):
+        assert self.library.fegetenv(self.environment) == 0
+        return struct.unpack_from(self.form, self.environment, self.offset)[0]
+
+    def write(self, value):
+        assert self.library.fegetenv(self.environment) == 0
+        struct.pack_into(self.form, self.environment, self.offset, value)
+        assert self.library.fesetenv(self.environment) == 0
+
+    @contextlib.contextmanager
+    def set(self, value):
+        saved = self.read()
+        self.write(value)
+        try:
+            yield
+        finally:
+            self.write(saved)
+
+    def value(self, state):
+        """The registers in one of STATES, without flags but where it says so."""
+        cases = self.directions | {"flushing": self.flush, "flags raised": self.flags}
+        cases["all at once"] = cases["up"] | cases["flushing"] | cases["flags raised"]
+        return (self.read() & ~self.flags) | cases.get(state, 0)
+
+
+REGISTERS = {
+    "x86_64": Registers(  # MXCSR
+        offset=28,
+        form="<I",
+        directions={"down": 1 << 13, "up": 2 << 13, "towards zero": 3 << 13},
+        flush=0x8040,
+        flags=0x3F,
+        masks=0x680,
+    ),
+    "aarch64": Registers(  # FPCR, and FPSR as the upper half
+        offset=0,
+        form="<Q",
+        directions={"up": 1 << 22, "down": 2 << 22, "towards zero": 3 << 22},
+        flush=1 << 24,
+        flags=0x9F << 32,
+        masks=0,
+    ),
+}
+needs_registers = pytest.mark.skipif(
+    platform.system() != "Linux" or platform.machine() not in REGISTERS,
+    reason="the layout of fenv_t is known for glibc on x86-64 and aarch64",
+)
+
+
+@pytest.fixture(scope="module")
+def registers():
+    return REGISTERS[platform.machine()]
+
+
+@needs_registers
+def test_registers_can_be_set(registers):
+    """Otherwise the tests below would find nothing changed because nothing was set."""
+    one, little, tiny = np.ones(4), np.full(4, 1e-20), np.full(4, 5e-324)
+    low, high, flushed = np.empty((3, 4))
+    with registers.set(registers.value("down")):
+        np.subtract(one, little, out=low)
+    with registers.set(registers.value("up")):
+        np.add(one, little, out=high)
+    with registers.set(registers.value("flushing")):
+        np.multiply(tiny, one, out=flushed)
+    assert (low < 1).all() and (high > 1).all() and not flushed.view(np.uint64).any()
+    with registers.set(registers.value("as usual")):
+        before = registers.read()
+        np.add(one, little, out=high)
+        after = registers.read()
+    assert after != before
+    assert (after ^ before) & ~registers.flags == 0
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+def test_registers_neither_matter_nor_change(activation, ufunc, dtype, registers, state):
+    wanted = registers.value(state)
+    for length in LENGTHS:
+        for step in (1, 2):
+            x = [v[::step] for v in hard(activation, dtype, length * step)]
+            expected, out = ufunc(*x), np.zeros(length * step, dtype)[::step]
+            with registers.set(wanted):
+                before = registers.read()
+                ufunc(*x, out=out)
+                after = registers.read()
+            assert before == wanted
+            assert after == before
+            assert_same(out, expected)
+
+
+@needs_registers
+@pytest.mark.parametrize("code", np.typecodes["AllInteger"])
+def test_registers_and_integers(activation, ufunc, registers, code):
+    """Where integers are kept, no floating-point operation is in sight either."""
+    x = [np.arange(600).astype(code)] * ufunc.nin
+    kept = activation.keeps_integers
+    expected, out = ufunc(*x), np.zeros(600, code if kept else np.float64)
+    wanted = registers.value("up")
+    with registers.set(wanted):
+        ufunc(*x, out=out)
+        after = registers.read()
+    assert after == wanted
+    assert_same(out, expected)
+
+
+@needs_registers
+@pytest.mark.parametrize("state", ["all at once", "towards zero"])
+def test_registers_at_first_use(activation, ufunc, fresh, monkeypatch, registers, state):
+    """Not even the constants of a kernel that is compiled in that state differ."""
+    monkeypatch.setattr(_engine, "loop_address", _engine.loop_address.__wrapped__)  # no cache
+    new = fresh(activation)
+    x = hard(activation, np.dtype(np.float64), 600)
+    with registers.set(registers.value(state)):
+        y = new(*x)
+    assert_same(y, ufunc(*x))
+
+
+def call_with_traps():
+    """In a process of its own, which the first exception ends."""
+    registers = REGISTERS[platform.machine()]
+    unmasked = registers.value("as usual") & ~registers.masks
+    for declared in ACTIVATIONS.values():
+        for dtype in map(np.dtype, (np.float16, np.float32, np.float64)):
+            x = hard(declared, dtype, 600)
+            out = np.empty(600, dtype)
+            function = getattr(fastact, declared.name)
+            function(*x, out=out)
+            with registers.set(unmasked):
+                function(*x, out=out)
+    print("alive", flush=True)
+    with registers.set(unmasked):
+        np.divide(np.ones(1), np.zeros(1), out=np.empty(1))
+
+
+@needs_registers
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="aarch64 need not have traps")
+def test_traps_do_not_spring():
+    """As where a host program or a debugger unmasks exceptions."""
+    code = "import test_environment; test_environment.call_with_traps()"
+    # NumPy's division, after the calls, shows that the traps were set.
+    assert run_python(code, returncode=-signal.SIGFPE) == "alive\n"
+
+
+# Threads.
+
+RACE = """
+import json, sys, threading
+import numpy as np
+from conftest import sample
+import fastact
+from fastact._declare import ACTIVATIONS
+
+sys.setswitchinterval(1e-6)
+THREADS = 8
+results = [{} for _ in range(THREADS)]
+start = threading.Barrier(THREADS)
+
+def work(k):
+    jobs = [(declared, code) for code in "fdih" for declared in ACTIVATIONS.values()]
+    jobs = jobs[5 * k :] + jobs[: 5 * k] if k % 2 else jobs
+    start.wait()
+    for declared, code in jobs:
+        function = getattr(fastact, declared.name)
+        x = [np.nan_to_num(v) for v in sample(declared, "f", 70)]
+        try:
+            refused = function(*(v.astype(complex) for v in x))
+        except TypeError as error:
+            refused = str(error)
+        y = function(*(v.clip(-100, 100).astype(code) for v in x))
+        results[k][f"{declared.name} {code}"] = y.dtype.char, y.tobytes().hex(), refused
+
+threads = [threading.Thread(target=work, args=(k,)) for k in range(THREADS)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(results))
+"""
+
+
+def test_threads_at_first_use():
+    """Threads that need the same loops, and others, at the moment they are being compiled."""
+    threads = json.loads(run_python(RACE))
+    assert len(threads) == 8
+    for results in threads:
+        assert len(results) == 4 * len(ACTIVATIONS)
+        for job, (char, digits, refused) in results.items():
+            name, code = job.split()
+            declared, function = ACTIVATIONS[name], getattr(fastact, name)
+            x = [np.nan_to_num(v).clip(-100, 100) for v in sample(declared, "f", 70)]
+            expected = function(*(v.astype(code) for v in x))
+            assert (char, digits) == (expected.dtype.char, expected.tobytes().hex())
+            assert f"'{name}'" in refused

@@ -1,0 +1,15 @@
+"""Type checkers see the ufuncs as they are."""
+
+import subprocess
+import sys
+
+from conftest import ROOT
+
+
+def test_real_calls_are_accepted():
+    """Errors elsewhere in the package are its own affair, as they are for users of a wheel."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent"]
+    done = subprocess.run(
+        [*command, "tests/typed_calls.py"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

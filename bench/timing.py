@@ -190,8 +190,8 @@ def measure(
                 cells[name] = Cell("wrong", str(reason))
             except Exception as reason:  # one broken library must not end the run
                 cells[name] = Cell("error", f"{type(reason).__name__}: {reason}")
-        counts = {name: _calls_per_sample(call) for name, call in calls.items()}
-        samples = _interleaved(calls, counts, repetitions)
+        counts = {name: calls_per_sample(call) for name, call in calls.items()}
+        samples = interleaved(calls, counts, repetitions)
     for name, values in samples.items():
         quartiles = np.quantile(values, [0.25, 0.5, 0.75]) / len(case.out)
         cells[name] = Cell("measured", "", tuple(quartiles.tolist()), counts[name], ulp[name])
@@ -244,7 +244,7 @@ def _sample(call: Call, count: int) -> float:
     return (time.perf_counter_ns() - start) / count
 
 
-def _calls_per_sample(call: Call) -> int:
+def calls_per_sample(call: Call) -> int:
     """How many calls fill a sample; finding out warms up as well."""
     count = 1
     while (elapsed := _sample(call, count) * count) < SAMPLE_NS / 4:
@@ -252,7 +252,7 @@ def _calls_per_sample(call: Call) -> int:
     return max(1, round(count * SAMPLE_NS / elapsed))
 
 
-def _interleaved(
+def interleaved(
     calls: dict[str, Call], counts: dict[str, int], repetitions: int
 ) -> dict[str, list[float]]:
     """Samples of each call, in nanoseconds per call."""

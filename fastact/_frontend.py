@@ -143,11 +143,12 @@ def _horner(context, builder, kinds, values):
 @_operation(_scalar.pow2)
 def _pow2(context, builder, kinds, values):
     # Adding 1.5 * 2**p + bias leaves n + bias in the low bits of the sum; shifted to the
-    # exponent field they are 2**n. One add and one shift; converting to an integer and
+    # exponent field they are 2**n. (In integers here, as 2.0**52 depends on the rounding mode
+    # that the caller has set.) One add and one shift; converting to an integer and
     # adding the bias there would be one operation more.
     significand, bias = (52, 1023) if kinds[0] is types.float64 else (23, 127)
     integer = ir.IntType(kinds[0].bitwidth)
-    magic = ir.Constant(values[0].type, 1.5 * 2.0**significand + bias)
+    magic = ir.Constant(values[0].type, float((3 << (significand - 1)) + bias))
     shift = context.cast(builder, values[1], kinds[1], kinds[0])
     low = builder.bitcast(builder.fadd(values[0], builder.fadd(magic, shift)), integer)
     return builder.bitcast(builder.shl(low, ir.Constant(integer, significand)), values[0].type)

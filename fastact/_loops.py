@@ -34,6 +34,8 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target) -> str:
     values = ", ".join(f"{compute} %v{i}" for i in range(arity))
     scalar_call = f"""
 declare void @llvm.assume(i1)
+declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
 declare i32 @{scalar.symbol}(ptr, ptr, {", ".join([compute] * arity)})
 define internal {compute} @scalar({values}) alwaysinline {{
   %r = alloca {compute}
@@ -265,6 +267,8 @@ entry:
   br i1 %empty, label %end, label %start
 start:
   call void @enter(ptr %saved)
+{_serial_check(operands, size) if len(operands) > 2 else "  br label %parallel"}
+parallel:
   %contiguous = icmp eq i64 {apart}, 0
   br i1 %contiguous, label %direct, label %strided
 direct:
@@ -285,13 +289,68 @@ tail:
   br label %finish
 strided:
   call void @buffered({_strided(operands)}, i64 %n)
-  br label %finish
+  br label %finish{_serial(operands) if len(operands) > 2 else ""}
 finish:
   call void @leave(ptr %saved)
   br label %end
 end:
   ret i32 0
 }}"""
+
+
+def _serial_check(operands: list[str], size: int) -> str:
+    """Branch to %serial where elements depend on each other, else to %parallel.
+
+    NumPy calls the same loop for reduce and accumulate of a binary ufunc, where the output of
+    one element is an input of the next. It hands over no other overlap but an output that is
+    an input exactly.
+    """
+    bounds = "".join(
+        f"""
+  %{p}.span = mul i64 %{p}.stride, %span
+  %{p}.back = call i64 @llvm.smin.i64(i64 %{p}.span, i64 0)
+  %{p}.ahead = call i64 @llvm.smax.i64(i64 %{p}.span, i64 0)
+  %{p}.int = ptrtoint ptr %{p} to i64
+  %{p}.low = add i64 %{p}.int, %{p}.back
+  %{p}.top = add i64 %{p}.int, %{p}.ahead
+  %{p}.high = add i64 %{p}.top, {size}"""
+        for p in operands
+    )
+    *inputs, _ = operands
+    serial, tests = "false", ""
+    for x in inputs:
+        tests += f"""
+  %{x}.below = icmp ult i64 %{x}.low, %y.high
+  %{x}.above = icmp ult i64 %y.low, %{x}.high
+  %{x}.overlap = and i1 %{x}.below, %{x}.above
+  %{x}.elsewhere = icmp ne ptr %{x}, %y
+  %{x}.other = icmp ne i64 %{x}.stride, %y.stride
+  %{x}.still = icmp eq i64 %{x}.stride, 0
+  %{x}.unlike.1 = or i1 %{x}.elsewhere, %{x}.other
+  %{x}.unlike = or i1 %{x}.unlike.1, %{x}.still
+  %{x}.depends = and i1 %{x}.overlap, %{x}.unlike
+  %serial.{x} = or i1 {serial}, %{x}.depends"""
+        serial = f"%serial.{x}"
+    return f"""
+  %span = sub i64 %n, 1{bounds}{tests}
+  br i1 {serial}, label %serial, label %parallel"""
+
+
+def _serial(operands: list[str]) -> str:
+    at = "".join(
+        f"""
+  %{p}.serial.offset = mul i64 %k, %{p}.stride
+  %{p}.serial = getelementptr i8, ptr %{p}, i64 %{p}.serial.offset"""
+        for p in operands
+    )
+    arguments = ", ".join(f"ptr %{p}.serial, i64 %{p}.stride" for p in operands)
+    return f"""
+serial:
+  %k = phi i64 [ 0, %start ], [ %k.next, %serial ]{at}
+  call void @buffered({arguments}, i64 1)
+  %k.next = add i64 %k, 1
+  %k.more = icmp ult i64 %k.next, %n
+  br i1 %k.more, label %serial, label %finish"""
 
 
 def _metadata(target: Target, lanes: int) -> str:

@@ -8,7 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 _Array = TypeVar("_Array", bound=NDArray[Any])
 _Float = TypeVar("_Float", bound=np.floating[Any])
 
-class UnaryUfunc(np.ufunc):
+# numpy.ufunc is final for type checkers, and NumPy's own stubs derive from it like this.
+
+class UnaryUfunc(np.ufunc):  # type: ignore[misc]
     @overload
     def __call__(self, x: ArrayLike, /, out: _Array | tuple[_Array], **kwargs: Any) -> _Array: ...
     @overload
@@ -20,7 +22,7 @@ class UnaryUfunc(np.ufunc):
     @overload
     def __call__(self, x: ArrayLike, /, out: None = None, **kwargs: Any) -> Any: ...
 
-class BinaryUfunc(np.ufunc):
+class BinaryUfunc(np.ufunc):  # type: ignore[misc]
     @overload
     def __call__(
         self, x1: ArrayLike, x2: ArrayLike, /, out: _Array | tuple[_Array], **kwargs: Any

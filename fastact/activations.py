@@ -23,7 +23,7 @@ error, one division, and one Newton step of the quotient by the residual.""",
     reference=lambda m, x: 1 / (1 + m.exp(-x)),
     specials=[(-_inf, 0.0), (_inf, 1.0), (0.0, 0.5)],
     interval=(-10.0, 10.0),
-    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 1.0},
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.81, "float64": 0.85},
 )
 def sigmoid(x):
     limits = _s.pick(_e.RANGE, x)
@@ -53,7 +53,7 @@ errors; one division, and one correction of the quotient by the residual.""",
     reference=lambda m, x: m.tanh(x),
     specials=[(-_inf, -1.0), (_inf, 1.0), (0.0, 0.0), (-0.0, -0.0)],
     interval=(-5.0, 5.0),
-    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 1.0},
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.76, "float64": 0.85},
 )
 def tanh(x):
     limits = _s.pick(_e.RANGE, x)
@@ -112,7 +112,7 @@ threshold above which the result is x early.""",
     reference=lambda m, x: (x + abs(x)) / 2 + m.log1p(m.exp(-abs(x))),
     specials=[(-_inf, 0.0), (_inf, _inf)],
     interval=(-10.0, 10.0),
-    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 1.0},
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.93, "float64": 0.95},
 )
 def softplus(x):
     limits = _s.pick(_e.RANGE, x)

@@ -212,7 +212,7 @@ def test_errors_with_two_inputs():
 
 
 def test_interruption_keeps_finished_rows(monkeypatch, files, capsys):
-    measure = timing._interleaved
+    measure = timing.interleaved
     sizes = []
 
     def interrupted(calls, counts, repetitions):
@@ -221,7 +221,7 @@ def test_interruption_keeps_finished_rows(monkeypatch, files, capsys):
             raise KeyboardInterrupt
         return measure(calls, counts, repetitions)
 
-    monkeypatch.setattr(timing, "_interleaved", interrupted)
+    monkeypatch.setattr(timing, "interleaved", interrupted)
     options, read_json, read_markdown = files
     small = [*SMALL, "--libraries", "numpy", *options]
     assert main([*small, "--sizes", "8", "16", "32", "64"]) == 130

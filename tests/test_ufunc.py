@@ -348,8 +348,9 @@ def test_requests_for_other_types_are_refused(activation, ufunc, requested):
         y = ufunc(*[np.arange(5.0)] * ufunc.nin, dtype=requested, casting="unsafe")
         assert_same(y, expected)
         return
-    with pytest.raises(TypeError, match=activation.name):
-        ufunc(*[np.zeros(2)] * ufunc.nin, dtype=requested)
+    for casting in ("same_kind", "unsafe"):
+        with pytest.raises(TypeError, match=activation.name):
+            ufunc(*[np.zeros(2)] * ufunc.nin, dtype=requested, casting=casting)
 
 
 TYPES = [*FLOATS, *map(np.dtype, "bBhHiIlL?")]
@@ -433,6 +434,11 @@ FIRST_CALLS = {
     "bfloat16": (ml_dtypes.bfloat16, {}, ml_dtypes.bfloat16),
     "integers": (np.int16, {}, None),
     "dtype as given": (np.float32, {"dtype": np.float32}, np.float32),
+    "bfloat16 as given": (
+        ml_dtypes.bfloat16,
+        {"dtype": ml_dtypes.bfloat16},
+        ml_dtypes.bfloat16,
+    ),
     "wider dtype": (np.float32, {"dtype": np.float64}, np.float64),
     "narrower dtype": (np.float64, {"dtype": np.float16}, np.float16),
     "dtype bfloat16": (np.float32, {"dtype": ml_dtypes.bfloat16}, ml_dtypes.bfloat16),

@@ -57,7 +57,8 @@ def test_pickle(ufunc):
 
 def test_docstring(activation, ufunc):
     lines = inspect.getdoc(ufunc).splitlines()
-    assert lines[0].startswith(f"{activation.name}({', '.join(activation.parameters)}, /, out=")
+    assert lines[0].startswith(f"{activation.name}(x")  # NumPy's, whatever the names below
+    assert f"{', '.join(activation.parameters)} : array_like" in lines
     underlined = [i for i, line in enumerate(lines) if line and set(line) == {"-"}]
     sections = [lines[i - 1] for i in underlined]
     assert sections == ["Parameters", "Returns", "Raises", "Notes"]
@@ -131,10 +132,10 @@ def test_misuse_raises_as_numpy_does(ufunc, peer, misuse):
         assert ufunc.__name__ in str(raised.value)
 
 
-@pytest.mark.parametrize("count", [0, 4])
-def test_wrong_number_of_inputs(ufunc, count):
-    with pytest.raises(TypeError, match=ufunc.__name__):
-        ufunc(*[1.0] * count)
+def test_wrong_number_of_operands(ufunc):
+    for count in (0, ufunc.nin - 1, ufunc.nargs + 1):
+        with pytest.raises(TypeError, match=ufunc.__name__):
+            ufunc(*[1.0] * count)
 
 
 def test_where(activation, ufunc, dtype):

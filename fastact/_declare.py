@@ -84,7 +84,7 @@ def activation(**fields: Any) -> "Declarator":
             name=declared.name,
             nin=declared.nin,
             doc=docstring(declared),
-            types=np.typecodes["AllInteger"] * declared.keeps_integers + "efd",
+            types="bBhHiIlLqQ" * declared.keeps_integers + "efd",
             choose=functools.partial(_engine.choose_dtype, keeps_integers=declared.keeps_integers),
             make_loop=functools.partial(_engine.loop_address, kernel, declared.nin),
         )

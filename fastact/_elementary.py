@@ -108,16 +108,21 @@ LOG = PerFormat(
 class Range(NamedTuple):
     """Where arguments of exp may stop, and how results near the subnormals are scaled."""
 
-    lowest: Any  # e^x is 0 below, even rounded to a subnormal
+    # e^x is 0 from here on. It could stop where e^x is below half the smallest subnormal, but
+    # here pow2(n, split) becomes 0 as well, and no result is computed by way of a subnormal:
+    # masked entries of -1e9 or -inf would take ten times as long.
+    lowest: Any
     enough: Any  # 1 + e^-x is 1 above
-    split: Any  # results near the subnormals are computed 2**split too large;
+    # Results near the subnormals are computed 2**split too large; the square of 2**-split is
+    # no subnormal.
+    split: Any
     upsplit: Any  # 2**split
     unsplit: Any  # 2**-split brings them down, and rounds once where they are subnormal
 
 
 RANGE = PerFormat(
-    single=Range(*_single(-104.0, 40.0, 64.0, 2.0**64, 2.0**-64)),
-    double=Range(-746.0, 40.0, 512.0, 2.0**512, 2.0**-512),
+    single=Range(*_single(-129.6, 40.0, 60.0, 2.0**60, 2.0**-60)),
+    double=Range(-1055.7, 40.0, 500.0, 2.0**500, 2.0**-500),
 )
 
 

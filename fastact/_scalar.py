@@ -69,7 +69,9 @@ def horner(x, coefficients):
 
 
 def pow2(n, shift):
-    """2**(n + shift) for integral floats whose sum is a normal exponent; `shift` constant."""
+    """2**(n + shift) for integral floats whose sum is a normal exponent, and 0 for the sum
+    just below; `shift` is a constant.
+    """
     _compiled_only()
 
 

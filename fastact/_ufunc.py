@@ -129,9 +129,13 @@ def create(
                 made.add(dtype)
             struct.ntypes = len(types)
         if dtype is None:
+            for i in range(nin + 1):
+                _drop_reference(result[i])
             return -1
         # NumPy looks again with these, if they differ from what it had: an unspecified
         # output becomes known, or a known one unspecified.
+        for i in range(nin + 1):
+            _drop_reference(result[i])
         for i in range(nin):
             result[i] = _new_reference(id(dtype))
         result[nin] = None if operands[nin] else _new_reference(id(dtype))
@@ -166,6 +170,11 @@ def _new_reference(address: int | None) -> int | None:
     if address:
         ctypes.pythonapi.Py_IncRef(py_object(_object_at(address)))
     return address
+
+
+def _drop_reference(address: int | None) -> None:
+    if address:
+        ctypes.pythonapi.Py_DecRef(py_object(_object_at(address)))
 
 
 def _common(dtypes: Sequence[DType]) -> DType:

@@ -17,13 +17,14 @@ class Exp(NamedTuple):
     shift: Any  # 1.5 * 2**(p-1): adding it rounds to an integer
     ln2_high: Any  # few enough bits that n * ln2_high is exact for every n that occurs
     ln2_low: Any
-    tail: tuple  # of (e^r - 1 - r) / r^2
+    tail: tuple  # (e^r - 1 - r) / r^2, relative to e^r - 1
+    short_tail: tuple  # the same relative to e^r, where a degree less does
 
 
 class Log(NamedTuple):
     ln2_high: Any
     ln2_low: Any
-    tail: tuple  # of (f - log(1+f)) / f^2
+    tail: tuple  # (f - log(1+f)) / f^2
 
 
 def _single(*values: float) -> tuple:
@@ -41,6 +42,13 @@ EXP = PerFormat(
             0.0013934156158939004,
             0.00019958300981670618,
         ),
+        short_tail=_single(
+            0.5,
+            0.16666512191295624,
+            0.04166645184159279,
+            0.008369608782231808,
+            0.0013936202740296721,
+        ),
     ),
     double=Exp(
         *(1.4426950408889634, 6755399441055744.0, 0.6931471805598903, 5.497923018708371e-14),
@@ -56,6 +64,18 @@ EXP = PerFormat(
             2.7557258882392667e-07,
             2.510937266266743e-08,
             2.0919631730932317e-09,
+        ),
+        short_tail=(
+            0.5000000000000013,
+            0.16666666666666685,
+            0.04166666666651043,
+            0.00833333333331586,
+            0.0013888888948373212,
+            0.00019841269899046086,
+            2.480148848304065e-05,
+            2.755723237889518e-06,
+            2.763181991126487e-07,
+            2.5112855797095033e-08,
         ),
     ),
 )
@@ -127,31 +147,42 @@ RANGE = PerFormat(
 
 
 class Fit(NamedTuple):
-    """How the `tail` of a table was derived, for ``tests/minimax.py`` to do it again."""
+    """How a polynomial was derived, for ``tests/minimax.py`` to do it again."""
 
-    table: PerFormat
+    coefficients: PerFormat
     function: Callable  # of a module m like mpmath.mp, and the argument
     interval: tuple[float, float]
     weight: Callable
     error: PerFormat  # the largest weight * |polynomial - function|
 
 
+def _exp_tail(m, r):
+    return (m.exp(r) - 1 - r) / r**2
+
+
+# r of exp_reduced is within ln(2)/2, and a little more by the rounding of n.
+_R = (-0.3472, 0.3472)
+
 FITS = {
-    # r of exp_reduced is within ln(2)/2, and a little more by the rounding of n; the weight
-    # makes the error relative to e^r - 1.
     "exp": Fit(
-        EXP,
-        lambda m, r: (m.exp(r) - 1 - r) / r**2,
-        (-0.3472, 0.3472),
-        abs,
+        PerFormat(EXP.single.tail, EXP.double.tail),
+        _exp_tail,
+        _R,
+        abs,  # the error relative to e^r - 1
         PerFormat(2.0**-30.9, 2.0**-61.6),
     ),
-    # f of log1p_tail; the weight makes the error relative to log(1+f).
+    "exp, short": Fit(
+        PerFormat(EXP.single.short_tail, EXP.double.short_tail),
+        _exp_tail,
+        _R,
+        lambda r: r * r,  # the error of e^r itself
+        PerFormat(2.0**-28.0, 2.0**-57.9),
+    ),
     "log": Fit(
-        LOG,
+        PerFormat(LOG.single.tail, LOG.double.tail),
         lambda m, f: (f - m.log1p(f)) / f**2,
         (-0.2502, 0.5002),
-        abs,
+        abs,  # the error relative to log(1+f)
         PerFormat(2.0**-29.5, 2.0**-59.1),
     ),
 }
@@ -175,6 +206,12 @@ def exp_reduced(x):
 def exp_tail(r, low):
     """e^r - 1 - r + low for |r| <= ln(2)/2."""
     return muladd(r * r, horner(r, pick(EXP, r).tail), low)
+
+
+@scalar
+def exp_short_tail(r):
+    """e^r - 1 - r for |r| <= ln(2)/2, for sums in which 1 stays."""
+    return r * r * horner(r, pick(EXP, r).short_tail)
 
 
 @scalar

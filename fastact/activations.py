@@ -30,16 +30,15 @@ def sigmoid(x):
     one = _s.like(x, 1)
     zero = _s.like(x, 0)
     n, r, _ = _e.exp_reduced(-_s.at_least(_s.at_most(x, limits.enough), limits.lowest))
-    w = _e.exp_tail(r, zero)
+    w = _e.exp_short_tail(r)
     # a, 2^split too large, and b: one of them is 1, the other 2^-|n|.
     scaled = _s.pow2(-_s.magnitude(n), limits.split)
     smaller = scaled * limits.unsplit
     a = scaled if n > zero else limits.upsplit
     b = one if n > zero else smaller
     # The denominator d + d_low, from 1, 2^-|n|, b r and b w.
-    d, d_low = _e.add_product(one, smaller, one)
-    d, rest = _e.add_product(d, b, r)
-    d_low = _s.muladd(b, w, d_low + rest)
+    d = _s.muladd(b, r, one + smaller)
+    d_low = _s.muladd(b, w, _s.muladd(b, r, (one - d) + smaller))
     q = one / (d + d_low)
     q = _s.last_muladd(q, _s.muladd(-q, d_low, _s.fma(-q, d, one)), q)
     return q * a * limits.unsplit

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mpmath import mp
 
-from fastact._elementary import FITS
+from fastact._elementary import EXP, FITS, LOG
 
 SIGNIFICAND = {"single": 24, "double": 53}
 CASES = [(name, precision) for name in FITS for precision in SIGNIFICAND]
@@ -14,7 +14,7 @@ CASES = [(name, precision) for name in FITS for precision in SIGNIFICAND]
 @pytest.mark.parametrize(("name", "precision"), CASES)
 def test_tail_is_what_its_derivation_gives(name, precision):
     fit = FITS[name]
-    tail = getattr(fit.table, precision).tail
+    tail = getattr(fit.coefficients, precision)
     derived = minimax.fit(
         lambda x: fit.function(mp, x),
         fit.interval,
@@ -28,7 +28,7 @@ def test_tail_is_what_its_derivation_gives(name, precision):
 @pytest.mark.parametrize(("name", "precision"), CASES)
 def test_tail_has_the_stated_error(name, precision):
     fit = FITS[name]
-    tail = [float(c) for c in getattr(fit.table, precision).tail]
+    tail = [float(c) for c in getattr(fit.coefficients, precision)]
     error = minimax.error(tail, lambda x: fit.function(mp, x), fit.interval, fit.weight)
     stated = getattr(fit.error, precision)
     assert 0.8 * stated < error <= stated
@@ -37,7 +37,7 @@ def test_tail_has_the_stated_error(name, precision):
 @pytest.mark.parametrize("precision", SIGNIFICAND)
 def test_constants_of_the_reductions(precision):
     bits = SIGNIFICAND[precision]
-    exp, log = (getattr(FITS[name].table, precision) for name in ("exp", "log"))
+    exp, log = getattr(EXP, precision), getattr(LOG, precision)
     with mp.workprec(300):
         ln2 = mp.log(2)
         assert float(exp.log2_e) == minimax.round_to(1 / ln2, bits)
@@ -58,4 +58,4 @@ def test_constants_of_the_reductions(precision):
 
 def test_single_tables_hold_single_values():
     for fit in FITS.values():
-        assert all(type(c) is np.float32 for c in fit.table.single.tail)
+        assert all(type(c) is np.float32 for c in fit.coefficients.single)

@@ -34,8 +34,8 @@ class Activation:
     interval : tuple of float
         Where the function is worth a plot or a benchmark.
     ulp : dict
-        Largest error in ulp by format name, as measured and promised; 0.5 means correctly
-        rounded, 0 exact.
+        Largest error in ulp by format name: as measured over all inputs, rounded up, or, for
+        float64, a bound that samples stay below. 0.5 means correctly rounded, 0 exact.
     keeps_integers : bool
         Whether integers give integers; else they give float64.
     """
@@ -137,8 +137,8 @@ Special values::
 {specials}
     NaN in gives NaN out.
 
-Largest error, measured over every input of the 16- and 32-bit formats and over samples of
-float64::
+Largest error, measured over every input of the 16- and 32-bit formats; for float64 a bound
+that millions of samples stay below::
 
 {accuracy}
 

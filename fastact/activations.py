@@ -13,13 +13,20 @@ from ._declare import activation as _activation
 
 _inf = _math.inf
 
+_SOURCES = """
+
+The argument of exp is reduced as by W. J. Cody and W. Waite, "Software Manual for the
+Elementary Functions" (1980); sums carry their rounding errors as by T. J. Dekker, "A
+floating-point technique for extending the available precision" (1971)."""
+
 
 @_activation(
     summary="Logistic sigmoid, element-wise.",
     formula="sigmoid(x) = 1 / (1 + exp(-x))",
     notes="""With e^-x = 2^n (1 + r + w), the quotient is a / (a + b (1 + r + w)) where
 a = 2^-max(n, 0) and b = 2^min(n, 0): a denominator of four terms, summed with its rounding
-error, one division, and one Newton step of the quotient by the residual.""",
+error, one division, and one Newton step of the quotient by the residual."""
+    + _SOURCES,
     reference=lambda m, x: 1 / (1 + m.exp(-x)),
     specials=[(-_inf, 0.0), (_inf, 1.0), (0.0, 0.5)],
     interval=(-10.0, 10.0),
@@ -48,7 +55,8 @@ def sigmoid(x):
     summary="Hyperbolic tangent, element-wise.",
     formula="tanh(x) = (1 - exp(-2|x|)) / (1 + exp(-2|x|)), with the sign of x",
     notes="""With e^-2|x| = 2^n (1 + r + w), numerator and denominator are sums with their rounding
-errors; one division, and one correction of the quotient by the residual.""",
+errors; one division, and one correction of the quotient by the residual."""
+    + _SOURCES,
     reference=lambda m, x: m.tanh(x),
     specials=[(-_inf, -1.0), (_inf, 1.0), (0.0, 0.0), (-0.0, -0.0)],
     interval=(-5.0, 5.0),
@@ -107,11 +115,12 @@ def step(x):
     formula="softplus(x) = log(1 + exp(x))",
     notes="""max(x, 0) + log(1 + t) with t = e^-|x|; where t > 1/2 the logarithm is
 log(2) + log(1 + (t - 1)/2), so that its polynomial covers [-1/4, 1/2] only. There is no
-threshold above which the result is x early.""",
+threshold above which the result is x early."""
+    + _SOURCES,
     reference=lambda m, x: (x + abs(x)) / 2 + m.log1p(m.exp(-abs(x))),
     specials=[(-_inf, 0.0), (_inf, _inf)],
     interval=(-10.0, 10.0),
-    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.93, "float64": 0.95},
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.93, "float64": 0.9},
 )
 def softplus(x):
     limits = _s.pick(_e.RANGE, x)

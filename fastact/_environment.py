@@ -3,7 +3,7 @@
 ``@enter`` saves control (rounding, flush to zero) and status flags and installs the power-on
 default: nearest even, no flushing, no traps. ``@leave`` puts everything back. So neither do
 the caller's settings change a result, nor do the flags that branch-free code raises reach
-the caller. On x86 the pair costs some 10 ns a loop.
+the caller.
 """
 
 ENVIRONMENT_IR = {

@@ -105,9 +105,9 @@ def _strided(operands: list[str]) -> str:
 def _copies(storage: str, form: Format, target: Target) -> str:
     """@gather and @scatter: any stride to unit stride, and back.
 
-    A stride of two elements is gathered by whole vectors, keeping every other lane (x[::2],
-    real parts: 5 times the speed of one element at a time); all others one element at a time,
-    since gather instructions are no faster.
+    A stride of two elements (x[::2], real parts) is gathered by whole vectors, keeping every
+    other lane; all others one element at a time, since gather instructions are no faster
+    (bench/NOTES.md).
     """
     size, lanes = form.itemsize, target.vector_bits // form.bits
 

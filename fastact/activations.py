@@ -146,6 +146,7 @@ def softplus(x):
     base_low += log.ln2_low if upper else zero
     y, y_low = _e.add_product(base, one, f)
     y = _s.last_muladd(y_low + (base_low + f_low), one, y) * scale
+    # For +inf, whose sums above are NaN; e^-x has long stopped to count here.
     return x if x > -limits.lowest else y
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._formats import format_of
+from ._formats import Format, format_of
 
 if TYPE_CHECKING:
     from ._targets import Target
@@ -48,3 +48,19 @@ def loop_address(kernel: Callable, nin: int, dtype: DType, target: "Target | Non
         scalar = _frontend.scalar_ir(kernel, form, nin)
         code = _codegen.object_code(scalar, form, nin, target or _codegen.host())
         return _machine_code.load(code, _codegen.ENTRY)
+
+
+def host() -> "Target":
+    """The machine this process runs on."""
+    from . import _codegen
+
+    return _codegen.host()
+
+
+def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
+    """Compile the loops of dense layers; the addresses of their entries by name."""
+    from . import _gemm_code, _machine_code
+
+    with _compiling:
+        code = _gemm_code.object_code(form, lanes, host())
+        return _machine_code.load_all(code, _gemm_code.ENTRIES)

@@ -11,7 +11,7 @@ import numpy as np
 from . import _engine, _ufunc
 
 if TYPE_CHECKING:
-    from ._typing import Declarator
+    from ._typing import Declarator, RowUfunc
 
 
 @dataclass(frozen=True)
@@ -144,3 +144,63 @@ that millions of samples stay below::
 
 No floating-point warning is ever raised, and the caller's rounding mode and flags neither
 change the result nor are changed."""
+
+
+@dataclass(frozen=True)
+class RowActivation:
+    """What is known of an activation function of whole rows, a generalized ufunc "(n)->(n)".
+
+    Attributes
+    ----------
+    name : str
+    steps : type
+        A class whose functions are the steps of ``_steps.py``, in the vocabulary of
+        ``_scalar.py``.
+    summary, formula, notes : str
+        As of :class:`Activation`.
+    reference : callable
+        ``reference(m, row)``: the results for a list of numbers of the module `m`.
+    specials : sequence of tuple
+        Rows and their results.
+    ulp : dict
+        A bound in ulp that samples stay below, by format name.
+    """
+
+    name: str
+    steps: type
+    summary: str
+    formula: str
+    notes: str
+    reference: Callable[..., Any]
+    specials: Sequence[tuple[Sequence[float], Sequence[float]]]
+    ulp: dict[str, float]
+
+
+ROW_ACTIVATIONS: dict[str, RowActivation] = {}
+"""Every declared activation of whole rows by name."""
+
+
+def row_activation(**fields: Any) -> "RowUfunc":
+    """Declare an activation of whole rows; the result is its ufunc.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`RowActivation`.
+    """
+    declared = RowActivation(**fields)
+    ROW_ACTIVATIONS[declared.name] = declared
+    return _ufunc.create(  # type: ignore[return-value]
+        name=declared.name,
+        nin=1,
+        doc=row_docstring(declared),
+        types="efd",
+        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
+        make_loop=functools.partial(_engine.rows_address, declared.steps),
+        signature="(n)->(n)",
+    )
+
+
+def row_docstring(declared: RowActivation) -> str:
+    """The numpydoc text of the ufunc, below the signature line that NumPy adds."""
+    return declared.summary

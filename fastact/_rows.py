@@ -1,17 +1,17 @@
 """LLVM IR of NumPy inner loops "(n)->(n)" around the steps of a function of whole rows.
 
 A row is read for its largest element, again for the sum of terms of its elements, and a third
-time for the results. All that is computed element by element, in ``lanes`` lanes that LLVM
-makes vectors of, each with a largest element, a sum and so on of its own. There are two ways to
-fill the lanes, and the length of the row alone decides between them, so that a row's result
-depends on nothing but the row:
+time for the results. All that is computed element by element, in lanes that LLVM makes vectors
+of, each with a largest element, a sum and so on of its own. There are two ways to fill the
+lanes, and the length of the row alone decides between them, so that a row's result depends on
+nothing but the row:
 
 ``across``
     Short rows, one per lane: nothing is ever exchanged between lanes.
 ``along``
-    Longer rows, one at a time, with the element i in lane i mod `lanes`. What the lanes have
-    found is merged by halves, always in the same order. Rows that are longer than the buffers
-    are read chunk by chunk, and their terms are computed twice.
+    Longer rows, one at a time, with the element i in lane i mod the number of lanes. What the
+    lanes have found is merged by halves, always in the same order. Rows that are longer than
+    the buffers are read chunk by chunk, and their terms are computed twice.
 
 Either way elements pass through buffers, padded to whole vectors, so that there is one copy of
 the computation for every stride, and the input may be the output.
@@ -28,43 +28,63 @@ from ._loops import ENTRY, copies_ir, metadata_ir
 from ._steps import STEPS
 from ._targets import Target
 
-CHUNK = 1024  # elements buffered at a time: three buffers of 8 bytes are 24 KB, within L1
-ACROSS = 64  # the longest row that has one lane only (bench/NOTES.md)
+BUFFER = 8192  # bytes of each of the three buffers, which are to stay in L1 together
+ACROSS = 32  # the longest row that has one lane only (bench/NOTES.md)
 
-# Arrays with a value for each lane, by what is in them.
+# What the steps work on, by place. Of each there is one value for every lane ...
 _LARGEST = ["largest"]
 _PARAMETERS = ["p0", "p1", "p2"]
 _SUM = ["high", "low"]
 _TOTAL = ["total", "rest"]
 _DIVISOR = ["q0", "q1"]
-_TERM = ["t0", "t1"]  # for each buffered element
 _STATE = [*_LARGEST, *_PARAMETERS, *_SUM, *_TOTAL, *_DIVISOR]
+# ... or for every element in the buffers.
+_TERM = ["t0", "t1"]
+_BUFFERED = ["x", "y", *_TERM]
 
-Kinds = tuple[str, str, int]
-"""The LLVM types of an element in memory and in computation, and the number of lanes."""
+
+@dataclass(frozen=True)
+class _Shape:
+    """The types of an element in memory and in computation, and how many lanes there are.
+
+    `loop` is the metadata of loops over the lanes.
+    """
+
+    storage: str
+    compute: str
+    lanes: int
+    loop: str
+
+    def kind(self, place: str) -> str:
+        return self.storage if place in ("x", "y") else self.compute
 
 
 def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
     """LLVM IR of the module described above, to be linked with `steps`."""
-    compute, storage = compute_type(form), storage_type(form, target)
-    lanes = target.vector_bits // FORMATS[form.compute].bits
-    kinds = storage, compute, lanes
+    types = storage_type(form, target), compute_type(form)
+    vector = target.vector_bits // FORMATS[form.compute].bits
+    narrow = _Shape(*types, vector, "!14")
+    wide = _Shape(*types, vector * target.interleave, "!12")
+    chunk = BUFFER // (FORMATS[form.compute].bits // 8)
     return "\n".join(
         [
             "declare void @llvm.assume(i1)",
-            *(_scalar(name, step, compute) for name, step in steps.items()),
+            *(_scalar(name, step, types[1]) for name, step in steps.items()),
             conversions_ir(form, target),
             ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
-            copies_ir(storage, form, target),
-            *(kernel.define(name, kinds) for name, kernel in _KERNELS.items()),
-            _fold("fold_largest", "larger", _LARGEST, compute, lanes),
-            _fold("fold_totals", "merge", _TOTAL, compute, lanes),
-            _fetch(form, kinds),
-            _across(kinds),
-            _along(kinds),
-            _entry(form),
-            metadata_ir(target, lanes),
-            _more_metadata(lanes),
+            copies_ir(types[0], form, target),
+            *(kernel.define(wide) for kernel in ALONG.values()),
+            _fold("merge_largest", "larger", _LARGEST, wide, vector),
+            _fold("merge_totals", "merge", _TOTAL, wide, vector),
+            _fetch(form, wide, chunk),
+            _along(wide, chunk),
+            *(kernel.define(wide, ".wide") for kernel in ACROSS_KERNELS.values()),
+            _across(wide, chunk, ".wide"),
+            *(kernel.define(narrow, ".narrow") for kernel in ACROSS_KERNELS.values()),
+            _across(narrow, chunk, ".narrow"),
+            _entry(wide),
+            metadata_ir(target, vector),
+            _more_metadata(wide.lanes, vector),
         ]
     )
 
@@ -84,73 +104,90 @@ define internal {kind} @{name}({values}) alwaysinline {{
 }}"""
 
 
+def _call(shape: _Shape, step: str, inputs: Sequence[str], outputs: Sequence[str]) -> str:
+    """Call a step with the values `inputs`, and name its results `outputs`."""
+    results = f"[{len(outputs)} x {shape.compute}]"
+    arguments = ", ".join(f"{shape.compute} {value}" for value in inputs)
+    text = f"\n  {outputs[0]}.all = call {results} @{step}({arguments})"
+    for k, value in enumerate(outputs):
+        text += f"\n  {value} = extractvalue {results} {outputs[0]}.all, {k}"
+    return text
+
+
 @dataclass(frozen=True)
 class _Kernel:
     """Steps to take for every lane in each of a number of rounds.
 
-    `calls` are steps with the arrays that their arguments come from and their results go to.
-    Arrays in `kept` are in memory; others pass from one step to the next.
+    `calls` are steps with the places that their arguments come from and their results go to.
+    Places in `kept` are in memory, and values in `given` the same for all lanes; others pass
+    from one step to the next.
     """
 
+    name: str
     calls: Sequence[tuple[str, Sequence[str], Sequence[str]]]
     kept: Sequence[str]
+    given: Sequence[str] = ()
 
-    def call(self, name: str, rounds: str, **places: str) -> str:
-        """A call, with the arrays by their own names unless `places` says otherwise."""
-        pointers = ", ".join(f"ptr %{places.get(a, a)}" for a in self.kept)
-        return f"\n  call void @{name}({pointers}, i64 {rounds})"
+    def call(self, shape: _Shape, rounds: str = "1", suffix: str = "", **at: str) -> str:
+        """A call, with everything by its own name unless `at` says otherwise."""
+        arguments = [f"ptr %{at.get(place, place)}" for place in self.kept]
+        arguments += [f"{shape.compute} %{value}" for value in self.given]
+        return f"\n  call void @{self.name}{suffix}({', '.join(arguments)}, i64 {rounds})"
 
-    def define(self, name: str, kinds: Kinds) -> str:
-        storage, compute, lanes = kinds
-        body, values = "", {}
+    def define(self, shape: _Shape, suffix: str = "") -> str:
+        body = ""
+        values = {value: f"%{value}" for value in self.given}
 
-        def place(a: str) -> str:
-            kind = storage if a in ("x", "y") else compute
-            index = "%i" if a in ("x", "y", *_TERM) else "%lane"
-            return f"getelementptr inbounds {kind}, ptr %{a}, i64 {index}"
+        def point(name: str, place: str) -> str:
+            index = "%i" if place in _BUFFERED else "%lane"
+            kind = shape.kind(place)
+            return f"\n  {name} = getelementptr inbounds {kind}, ptr %{place}, i64 {index}"
 
         for step, inputs, outputs in self.calls:
-            for a in inputs:
-                if a in values:
-                    continue
-                kind = storage if a == "x" else compute
-                body += f"""
-  %at.{a} = {place(a)}
-  %in.{a} = load {kind}, ptr %at.{a}, align 1, !llvm.access.group !9"""
-                values[a] = f"%in.{a}"
-                if a == "x":
-                    body += f"\n  %decoded = call {compute} @decode({storage} %in.x)"
-                    values[a] = "%decoded"
-            results = f"[{len(outputs)} x {compute}]"
-            arguments = ", ".join(f"{compute} {values[a]}" for a in inputs)
-            body += f"\n  %{step} = call {results} @{step}({arguments})"
-            for k, a in enumerate(outputs):
-                kind, values[a] = compute, f"%{step}.{k}"
-                body += f"\n  {values[a]} = extractvalue {results} %{step}, {k}"
-                if a == "y":
-                    body += f"\n  %encoded = call {storage} @encode({compute} {values[a]})"
-                    kind, values[a] = storage, "%encoded"
-                if a in self.kept:
-                    body += f"""
-  %to.{a} = {place(a)}
-  store {kind} {values[a]}, ptr %to.{a}, align 1, !llvm.access.group !9"""
-        pointers = ", ".join(f"ptr noalias %{a}" for a in self.kept)
+            for place in inputs:
+                if place not in values:
+                    values[place] = f"%in.{place}"
+                    body += point(f"%from.{place}", place) + (
+                        f"\n  %in.{place} = load {shape.kind(place)}, ptr %from.{place}, "
+                        "align 1, !llvm.access.group !9"
+                    )
+                    if place == "x":
+                        values[place] = "%decoded"
+                        body += (
+                            f"\n  %decoded = call {shape.compute} @decode({shape.storage} %in.x)"
+                        )
+            results = [f"%{step}.{place}" for place in outputs]
+            body += _call(shape, step, [values[place] for place in inputs], results)
+            for place, value in zip(outputs, results, strict=True):
+                values[place] = value
+                if place == "y":
+                    values[place] = "%encoded"
+                    body += (
+                        f"\n  %encoded = call {shape.storage} @encode({shape.compute} {value})"
+                    )
+                if place in self.kept:
+                    body += point(f"%to.{place}", place) + (
+                        f"\n  store {shape.kind(place)} {values[place]}, ptr %to.{place}, "
+                        "align 1, !llvm.access.group !9"
+                    )
+        parameters = [f"ptr noalias %{place}" for place in self.kept]
+        parameters += [f"{shape.compute} %{value}" for value in self.given]
         return f"""
-define internal void @{name}({pointers}, i64 %rounds) noinline #0 {{
+define internal void @{self.name}{suffix}({", ".join(parameters)}, i64 %rounds) noinline #0 {{
 entry:
   %some = icmp ne i64 %rounds, 0
   call void @llvm.assume(i1 %some)
   br label %round
 round:
   %k = phi i64 [ 0, %entry ], [ %k.next, %last ]
-  %first = mul nuw nsw i64 %k, {lanes}
+  %first = mul nuw nsw i64 %k, {shape.lanes}
   br label %body
 body:
   %lane = phi i64 [ 0, %round ], [ %lane.next, %body ]
   %i = add nuw nsw i64 %first, %lane{body}
   %lane.next = add nuw nsw i64 %lane, 1
-  %more = icmp ult i64 %lane.next, {lanes}
-  br i1 %more, label %body, label %last, !llvm.loop !12
+  %more = icmp ult i64 %lane.next, {shape.lanes}
+  br i1 %more, label %body, label %last, !llvm.loop {shape.loop}
 last:
   %k.next = add nuw nsw i64 %k, 1
   %again = icmp ult i64 %k.next, %rounds
@@ -160,103 +197,127 @@ done:
 }}"""
 
 
+def _named(*kernels: _Kernel) -> dict[str, _Kernel]:
+    return {kernel.name: kernel for kernel in kernels}
+
+
+_FIND = _Kernel("find", [("larger", [*_LARGEST, "x"], _LARGEST)], [*_LARGEST, "x"])
+_START = _Kernel("start_sums", [("start", _LARGEST, _SUM)], [*_LARGEST, *_SUM])
+_COLLECT = _Kernel("collect_sums", [("collect", [*_TOTAL, *_SUM], _TOTAL)], [*_TOTAL, *_SUM])
 _TERM_OF_X = ("term", ["x", *_PARAMETERS], _TERM)
 _ADD_TERM = ("add", [*_TERM, *_SUM], _SUM)
 _RESULT = ("result", [*_TERM, *_DIVISOR], ["y"])
-_KERNELS = {
-    "find_largest": _Kernel([("larger", [*_LARGEST, "x"], _LARGEST)], [*_LARGEST, "x"]),
-    "prepare_all": _Kernel([("prepare", _LARGEST, _PARAMETERS)], [*_LARGEST, *_PARAMETERS]),
-    "start_all": _Kernel([("start", _LARGEST, _SUM)], [*_LARGEST, *_SUM]),
-    "sum_terms": _Kernel([_TERM_OF_X, _ADD_TERM], ["x", *_PARAMETERS, *_SUM]),
-    "sum_and_keep_terms": _Kernel([_TERM_OF_X, _ADD_TERM], ["x", *_PARAMETERS, *_SUM, *_TERM]),
-    "collect_all": _Kernel([("collect", [*_TOTAL, *_SUM], _TOTAL)], [*_TOTAL, *_SUM]),
-    "finish_all": _Kernel([("finish", _TOTAL, _DIVISOR)], [*_TOTAL, *_DIVISOR]),
-    "results_of_terms": _Kernel([_RESULT], [*_TERM, *_DIVISOR, "y"]),
-    "results": _Kernel([_TERM_OF_X, _RESULT], ["x", *_PARAMETERS, *_DIVISOR, "y"]),
-}
+
+ALONG = _named(
+    _FIND,
+    _START,
+    _Kernel("add_terms", [_TERM_OF_X, _ADD_TERM], ["x", *_SUM], _PARAMETERS),
+    _Kernel("add_and_keep_terms", [_TERM_OF_X, _ADD_TERM], ["x", *_SUM, *_TERM], _PARAMETERS),
+    _COLLECT,
+    _Kernel("divide_terms", [_RESULT], [*_TERM, "y"], _DIVISOR),
+    _Kernel("divide", [_TERM_OF_X, _RESULT], ["x", "y"], [*_PARAMETERS, *_DIVISOR]),
+)
+"""The kernels for one row in all lanes."""
+
+ACROSS_KERNELS = _named(
+    _FIND,
+    _Kernel("prepare_all", [("prepare", _LARGEST, _PARAMETERS)], [*_LARGEST, *_PARAMETERS]),
+    _START,
+    _Kernel("add_and_keep_terms", [_TERM_OF_X, _ADD_TERM], ["x", *_PARAMETERS, *_SUM, *_TERM]),
+    _COLLECT,
+    _Kernel("finish_all", [("finish", _TOTAL, _DIVISOR)], [*_TOTAL, *_DIVISOR]),
+    _Kernel("divide_terms", [_RESULT], [*_TERM, *_DIVISOR, "y"]),
+)
+"""The kernels for one row in each lane."""
 
 
-def _call(name: str, rounds: str = "1", **places: str) -> str:
-    return _KERNELS[name].call(name, rounds, **places)
+def _fold(name: str, step: str, places: Sequence[str], shape: _Shape, vector: int) -> str:
+    """@NAME: the value that all lanes make together, merged by halves.
 
-
-def _fold(name: str, step: str, arrays: Sequence[str], compute: str, lanes: int) -> str:
-    """@NAME(arrays...): merge the upper half of the lanes into the lower until one is left.
-
-    Its value then is that of every lane.
+    Results go behind the lanes, as a store to where the value is from becomes a masked one,
+    which no load can be forwarded from.
     """
-    results = f"[{len(arrays)} x {compute}]"
-    body, width, before = "", lanes, "entry"
+    kind, results = shape.compute, f"[{len(places)} x {shape.compute}]"
+    body, before, start, width = "", "entry", 0, shape.lanes
     while width > 1:
         width //= 2
-        loads = values = ""
-        for half, start in (("a", 0), ("b", width)):
-            for a in arrays:
-                loads += f"""
-  %{half}.at.{a}.{width} = add nuw nsw i64 %j.{width}, {start}
-  %{half}.p.{a}.{width} = getelementptr inbounds {compute}, ptr %{a}, i64 %{half}.at.{a}.{width}
-  %{half}.{a}.{width} = load {compute}, ptr %{half}.p.{a}.{width}, align 4, !llvm.access.group !9"""
-                values += f", {compute} %{half}.{a}.{width}"
-        stores = "".join(
-            f"""
-  %r.{a}.{width} = extractvalue {results} %r.{width}, {k}
-  store {compute} %r.{a}.{width}, ptr %a.p.{a}.{width}, align 4, !llvm.access.group !9"""
-            for k, a in enumerate(arrays)
-        )
+        label, after = f"half.{width}", f"after.{width}"
+
+        def point(half: str, offset: int, place: str, label: str = label) -> str:
+            return f"""
+  %{label}.{half}.i.{place} = add nuw nsw i64 %{label}.i, {offset}
+  %{label}.{half}.at.{place} = getelementptr inbounds {kind}, ptr %{place}, \
+i64 %{label}.{half}.i.{place}"""
+
+        loads, inputs = "", []
+        for half, offset in (("a", start), ("b", start + width)):
+            for place in places:
+                value = f"%{label}.{half}.{place}"
+                inputs.append(value)
+                loads += point(half, offset, place) + (
+                    f"\n  {value} = load {kind}, ptr %{label}.{half}.at.{place}, "
+                    "align 4, !llvm.access.group !9"
+                )
+        outputs = [f"%{label}.{place}" for place in places]
+        stores = ""
+        start += 2 * width
+        for place, value in zip(places, outputs, strict=True):
+            stores += point("r", start, place) + (
+                f"\n  store {kind} {value}, ptr %{label}.r.at.{place}, "
+                "align 4, !llvm.access.group !9"
+            )
         body += f"""
-  br label %half.{width}
-half.{width}:
-  %j.{width} = phi i64 [ 0, %{before} ], [ %next.{width}, %half.{width} ]{loads}
-  %r.{width} = call {results} @{step}({values[2:]}){stores}
-  %next.{width} = add nuw nsw i64 %j.{width}, 1
-  %more.{width} = icmp ult i64 %next.{width}, {width}
-  br i1 %more.{width}, label %half.{width}, label %after.{width}, !llvm.loop !{100 + width}
-after.{width}:"""
-        before = f"after.{width}"
-    spread = "".join(
-        f"""
-  %one.{a} = load {compute}, ptr %{a}, align 4
-  %head.{a} = insertelement <{lanes} x {compute}> poison, {compute} %one.{a}, i64 0
-  %all.{a} = shufflevector <{lanes} x {compute}> %head.{a}, <{lanes} x {compute}> poison, \
-<{lanes} x i32> zeroinitializer
-  store <{lanes} x {compute}> %all.{a}, ptr %{a}, align 4"""
-        for a in arrays
-    )
-    pointers = ", ".join(f"ptr noalias %{a}" for a in arrays)
+  br label %{label}
+{label}:
+  %{label}.i = phi i64 [ 0, %{before} ], [ %{label}.next, %{label} ]{loads}\
+{_call(shape, step, inputs, outputs)}{stores}
+  %{label}.next = add nuw nsw i64 %{label}.i, 1
+  %{label}.more = icmp ult i64 %{label}.next, {width}
+  br i1 %{label}.more, label %{label}, label %{after}, !llvm.loop !{100 + width}
+{after}:"""
+        before = after
+    result = "poison"
+    for k, place in enumerate(places):
+        body += f"""
+  %end.{place} = getelementptr inbounds {kind}, ptr %{place}, i64 {start}
+  %value.{place} = load {kind}, ptr %end.{place}, align 4
+  %result.{k} = insertvalue {results} {result}, {kind} %value.{place}, {k}"""
+        result = f"%result.{k}"
+    pointers = ", ".join(f"ptr noalias %{place}" for place in places)
     return f"""
-define internal void @{name}({pointers}) noinline #0 {{
-entry:{body}{spread}
-  ret void
+define internal {results} @{name}({pointers}) noinline #0 {{
+entry:{body}
+  ret {results} {result}
 }}"""
 
 
-def _allocate(kinds: Kinds) -> str:
-    storage, compute, lanes = kinds
-    buffers = {"x": storage, **dict.fromkeys(_TERM, compute)}
-    lines = [f"%{name} = alloca [{CHUNK} x {kind}], align 64" for name, kind in buffers.items()]
-    lines += [f"%{name} = alloca [{lanes} x {compute}], align 64" for name in _STATE]
+def _allocate(shape: _Shape, chunk: int, state: Sequence[str]) -> str:
+    """The buffers, and `state` for every lane with room for what :func:`_fold` makes of it."""
+    buffers = {"x": shape.storage, **dict.fromkeys(_TERM, shape.compute)}
+    lines = [f"%{name} = alloca [{chunk} x {kind}], align 64" for name, kind in buffers.items()]
+    lines += [f"%{a} = alloca [{2 * shape.lanes} x {shape.compute}], align 64" for a in state]
     return "".join(f"\n  {line}" for line in lines)
 
 
-def _begin(kinds: Kinds) -> str:
+def _begin(shape: _Shape) -> str:
     """Set what grows with the elements to where it starts."""
-    _, compute, lanes = kinds
-    lowest = ", ".join([f"{compute} 0xFFF0000000000000"] * lanes)
-    stores = [f"<{lowest}>, ptr %{a}" for a in _LARGEST]
-    stores += [f"zeroinitializer, ptr %{a}" for a in _TOTAL]
-    return "".join(f"\n  store <{lanes} x {compute}> {store}, align 64" for store in stores)
+    kind = f"<{shape.lanes} x {shape.compute}>"
+    lowest = ", ".join([f"{shape.compute} 0xFFF0000000000000"] * shape.lanes)
+    stores = [f"<{lowest}>, ptr %{place}" for place in _LARGEST]
+    stores += [f"zeroinitializer, ptr %{place}" for place in _TOTAL]
+    return "".join(f"\n  store {kind} {store}, align 64" for store in stores)
 
 
-def _fetch(form: Format, kinds: Kinds) -> str:
-    """@fetch: a chunk of a row into the buffer; the number of rounds that it takes."""
-    storage, _, lanes = kinds
+def _fetch(form: Format, shape: _Shape, chunk: int) -> str:
+    """@fetch: a chunk of a row into the buffer; its length and the rounds that it takes."""
+    storage, lanes = shape.storage, shape.lanes
     infinity = {"half": "0xHFC00", "i16": -128 if form.kind == "bfloat" else -1024}
     padding = ", ".join([f"{storage} {infinity.get(storage, '0xFFF0000000000000')}"] * lanes)
     return f"""
 define internal {{i64, i64}} @fetch(ptr %from, i64 %step, i64 %n, i64 %i, ptr %x) #1 {{
   %left = sub i64 %n, %i
-  %final = icmp ult i64 %left, {CHUNK}
-  %m = select i1 %final, i64 %left, i64 {CHUNK}
+  %final = icmp ult i64 %left, {chunk}
+  %m = select i1 %final, i64 %left, i64 {chunk}
   %m.up = add i64 %m, {lanes - 1}
   %rounds = udiv i64 %m.up, {lanes}
   %padded = mul i64 %rounds, {lanes}
@@ -273,9 +334,89 @@ define internal {{i64, i64}} @fetch(ptr %from, i64 %step, i64 %n, i64 %i, ptr %x
 }}"""
 
 
-def _across(kinds: Kinds) -> str:
+def _along(shape: _Shape, chunk: int) -> str:
+    """@along: one row of `%n` elements."""
+
+    def fetch(label: str, i: str) -> str:
+        return f"""
+  %{label}.both = call {{i64, i64}} @fetch(ptr %from, i64 %from.step, i64 %n, i64 {i}, ptr %x)
+  %{label}.m = extractvalue {{i64, i64}} %{label}.both, 0
+  %{label}.rounds = extractvalue {{i64, i64}} %{label}.both, 1"""
+
+    def write(m: str, i: str, source: str) -> str:
+        return f"""
+  %{source}.offset = mul i64 {i}, %to.step
+  %{source}.sink = getelementptr i8, ptr %to, i64 %{source}.offset
+  call void @scatter(ptr %{source}, ptr %{source}.sink, i64 %to.step, i64 {m})
+"""
+
+    def chunks(label: str, before: str, actions: str) -> str:
+        """A pass over the row."""
+        return f"""
+  br label %{label}
+{label}:
+  %{label}.i = phi i64 [ 0, %{before} ], [ %{label}.next, %{label} ]{fetch(label, f"%{label}.i")}\
+{actions}
+  %{label}.next = add i64 %{label}.i, {chunk}
+  %{label}.more = icmp ult i64 %{label}.next, %n
+  br i1 %{label}.more, label %{label}, label %{label}.done
+{label}.done:"""
+
+    def run(kernel: str, rounds: str = "1", **at: str) -> str:
+        return ALONG[kernel].call(shape, rounds, **at)
+
+    def merged(name: str, step: str, places: Sequence[str], outputs: Sequence[str]) -> str:
+        """Merge the lanes, and take a step with the result."""
+        results = f"[{len(places)} x {shape.compute}]"
+        pointers = ", ".join(f"ptr %{place}" for place in places)
+        text = f"\n  %all.{name} = call {results} @{name}({pointers})"
+        for k, place in enumerate(places):
+            text += f"\n  %one.{place} = extractvalue {results} %all.{name}, {k}"
+        inputs = [f"%one.{place}" for place in places]
+        return text + _call(shape, step, inputs, [f"%{value}" for value in outputs])
+
+    def in_passes(read: str, add: str, write: str) -> str:
+        prepare = merged("merge_largest", "prepare", _LARGEST, _PARAMETERS)
+        finish = merged("merge_totals", "finish", _TOTAL, _DIVISOR)
+        return f"{read}{prepare}{add}{finish}{write}"
+
+    once = in_passes(
+        fetch("all", "0") + run("find", "%all.rounds"),
+        run("start_sums") + run("add_and_keep_terms", "%all.rounds") + run("collect_sums"),
+        run("divide_terms", "%all.rounds", y="x") + write("%all.m", "0", "x"),
+    )
+    # The buffers for terms are not needed for them here, so that results may go there.
+    add = run("start_sums") + run("add_terms", "%add.rounds") + run("collect_sums")
+    put = run("divide", "%put.rounds", y="t0") + write("%put.m", "%put.i", "t0")
+    by_chunks = in_passes(
+        chunks("find", "entry", run("find", "%find.rounds")),
+        chunks("add", "find.done", add),
+        chunks("put", "add.done", put),
+    )
+    parameters = "ptr %from, i64 %from.step, ptr %to, i64 %to.step, i64 %n"
+    return "".join(
+        f"""
+define internal void @{name}({parameters}) noinline #1 {{
+entry:{_allocate(shape, chunk, [*_LARGEST, *_SUM, *_TOTAL])}{_begin(shape)}{body}
+  ret void
+}}"""
+        for name, body in (("along_once", once), ("along_chunks", by_chunks))
+    ) + f"""
+define internal void @along({parameters}) alwaysinline #1 {{
+  %once = icmp ule i64 %n, {chunk}
+  br i1 %once, label %short, label %long
+short:
+  call void @along_once(ptr %from, i64 %from.step, ptr %to, i64 %to.step, i64 %n)
+  ret void
+long:
+  call void @along_chunks(ptr %from, i64 %from.step, ptr %to, i64 %to.step, i64 %n)
+  ret void
+}}"""
+
+
+def _across(shape: _Shape, chunk: int, suffix: str) -> str:
     """@across: `%rows` rows of `%n` elements, as many at a time as there are lanes."""
-    storage, _, lanes = kinds
+    storage, lanes = shape.storage, shape.lanes
 
     def elements(label: str, before: str, after: str, action: str) -> str:
         """A loop over the places in a row, `action` moving the elements in one place."""
@@ -299,20 +440,15 @@ def _across(kinds: Kinds) -> str:
   %write.offset = mul i64 %write.i, %to.step
   %sink = getelementptr i8, ptr %to.group, i64 %write.offset
   call void @scatter(ptr %write.cells, ptr %sink, i64 %to.row, i64 %m)"""
-    compute = (
-        _begin(kinds)
-        + _call("find_largest", "%n")
-        + _call("prepare_all")
-        + _call("start_all")
-        + _call("sum_and_keep_terms", "%n")
-        + _call("collect_all")
-        + _call("finish_all")
-        + _call("results_of_terms", "%n", y="x")
+    rounds = {"find": "%n", "add_and_keep_terms": "%n", "divide_terms": "%n"}
+    compute = "".join(
+        kernel.call(shape, rounds.get(name, "1"), suffix, y="x")
+        for name, kernel in ACROSS_KERNELS.items()
     )
     return f"""
-define internal void @across(ptr %from, i64 %from.row, i64 %from.step, \
+define internal void @across{suffix}(ptr %from, i64 %from.row, i64 %from.step, \
 ptr %to, i64 %to.row, i64 %to.step, i64 %rows, i64 %n) noinline #1 {{
-entry:{_allocate(kinds)}
+entry:{_allocate(shape, chunk, _STATE)}
   br label %group
 group:
   %row = phi i64 [ 0, %entry ], [ %row.next, %finish ]
@@ -323,7 +459,7 @@ group:
   %from.group = getelementptr i8, ptr %from, i64 %from.offset
   %to.offset = mul i64 %row, %to.row
   %to.group = getelementptr i8, ptr %to, i64 %to.offset{elements("read", "group", "compute", read)}
-compute:{compute}{elements("write", "compute", "finish", write)}
+compute:{_begin(shape)}{compute}{elements("write", "compute", "finish", write)}
 finish:
   %row.next = add i64 %row, {lanes}
   %more = icmp ult i64 %row.next, %rows
@@ -333,61 +469,7 @@ done:
 }}"""
 
 
-def _along(kinds: Kinds) -> str:
-    """@along: one row of `%n` elements."""
-
-    def fetch(label: str, i: str) -> str:
-        return f"""
-  %{label}.both = call {{i64, i64}} @fetch(ptr %from, i64 %from.step, i64 %n, i64 {i}, ptr %x)
-  %{label}.m = extractvalue {{i64, i64}} %{label}.both, 0
-  %{label}.rounds = extractvalue {{i64, i64}} %{label}.both, 1"""
-
-    def write(m: str, i: str, source: str) -> str:
-        return f"""
-  %{source}.offset = mul i64 {i}, %to.step
-  %{source}.sink = getelementptr i8, ptr %to, i64 %{source}.offset
-  call void @scatter(ptr %{source}, ptr %{source}.sink, i64 %to.step, i64 {m})
-"""
-
-    def chunks(label: str, before: str, actions: str) -> str:
-        """A pass over the row."""
-        return f"""
-  br label %{label}
-{label}:
-  %{label}.i = phi i64 [ 0, %{before} ], [ %{label}.next, %{label} ]{fetch(label, f"%{label}.i")}\
-{actions}
-  %{label}.next = add i64 %{label}.i, {CHUNK}
-  %{label}.more = icmp ult i64 %{label}.next, %n
-  br i1 %{label}.more, label %{label}, label %{label}.done
-{label}.done:"""
-
-    agree = "\n  call void @fold_largest(ptr %largest)" + _call("prepare_all")
-    divide = (
-        "\n  call void @fold_totals(ptr %total, ptr %rest)" + _call("finish_all")
-    )
-    find = _call("find_largest", "%find.rounds")
-    add = _call("start_all") + _call("sum_terms", "%add.rounds") + _call("collect_all")
-    # The buffers for terms are not needed for them, so that results may go there.
-    results = _call("results", "%put.rounds", y="t0") + write("%put.m", "%put.i", "t0")
-    return f"""
-define internal void @along(ptr %from, i64 %from.step, ptr %to, i64 %to.step, i64 %n) \
-noinline #1 {{
-entry:{_allocate(kinds)}{_begin(kinds)}
-  %short = icmp ule i64 %n, {CHUNK}
-  br i1 %short, label %once, label %chunks
-once:{fetch("all", "0")}\
-{_call("find_largest", "%all.rounds")}{agree}\
-{_call("start_all")}{_call("sum_and_keep_terms", "%all.rounds")}{_call("collect_all")}{divide}\
-{_call("results_of_terms", "%all.rounds", y="x")}{write("%all.m", "0", "x")}
-  ret void
-chunks:{chunks("find", "chunks", find)}{agree}\
-{chunks("add", "find.done", add)}{divide}\
-{chunks("put", "add.done", results)}
-  ret void
-}}"""
-
-
-def _entry(form: Format) -> str:
+def _entry(shape: _Shape) -> str:
     """@loop: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata).
 
     The dimensions are the number of rows and their length; the strides those from row to row
@@ -400,6 +482,12 @@ def _entry(form: Format) -> str:
   %{name} = load i64, ptr %{name}.at"""
         for k, name in enumerate(names)
     )
+
+    def across(suffix: str, start: str, rows: str) -> str:
+        return f"""
+  call void @across.{suffix}(ptr {start.format("from")}, i64 %from.row, i64 %from.step, \
+ptr {start.format("to")}, i64 %to.row, i64 %to.step, i64 {rows}, i64 %n)"""
+
     return f"""
 define i32 @{ENTRY}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) #1 {{
 entry:
@@ -419,8 +507,21 @@ start:
   %short = icmp ule i64 %n, {ACROSS}
   br i1 %short, label %across, label %along
 across:
-  call void @across(ptr %from, i64 %from.row, i64 %from.step, ptr %to, i64 %to.row, i64 %to.step, \
-i64 %rows, i64 %n)
+  %groups = udiv i64 %rows, {shape.lanes}
+  %grouped = mul i64 %groups, {shape.lanes}
+  %many = icmp ne i64 %groups, 0
+  br i1 %many, label %wide, label %across.rest
+wide:{across("wide", "%{}", "%grouped")}
+  br label %across.rest
+across.rest:
+  %left = sub i64 %rows, %grouped
+  %few = icmp ne i64 %left, 0
+  br i1 %few, label %narrow, label %finish
+narrow:
+  %from.skip = mul i64 %grouped, %from.row
+  %from.narrow = getelementptr i8, ptr %from, i64 %from.skip
+  %to.skip = mul i64 %grouped, %to.row
+  %to.narrow = getelementptr i8, ptr %to, i64 %to.skip{across("narrow", "%{}.narrow", "%left")}
   br label %finish
 along:
   %row = phi i64 [ 0, %start ], [ %row.next, %along ]
@@ -440,15 +541,18 @@ end:
 }}"""
 
 
-def _more_metadata(lanes: int) -> str:
-    """Of loops over as many elements as a vector has, which are not to be unrolled before."""
+def _more_metadata(lanes: int, vector: int) -> str:
+    """Of loops over the lanes, which are not to be unrolled before they are vectorised."""
     text = """
-!12 = distinct !{!12, !2, !3, !6, !5, !13}
-!13 = !{!"llvm.loop.unroll.disable"}"""
+!12 = distinct !{!12, !2, !3, !4, !5, !13}
+!13 = !{!"llvm.loop.unroll.disable"}
+!14 = distinct !{!14, !2, !3, !6, !5, !13}
+!15 = !{!"llvm.loop.unroll.full"}"""
     width = lanes // 2
     while width:
+        how = f"!2, !{200 + width}, !6, !5, !13" if width > 2 else "!7, !15"
         text += f"""
-!{100 + width} = distinct !{{!{100 + width}, {"!2" if width > 1 else "!7"}, !{200 + width}, !6, !5, !13}}
-!{200 + width} = !{{!"llvm.loop.vectorize.width", i32 {width}}}"""
+!{100 + width} = distinct !{{!{100 + width}, {how}}}
+!{200 + width} = !{{!"llvm.loop.vectorize.width", i32 {min(width, vector)}}}"""
         width //= 2
     return text

@@ -92,60 +92,6 @@ def activation(**fields: Any) -> "Declarator":
     return declare  # type: ignore[return-value]
 
 
-def docstring(declared: Activation) -> str:
-    """The numpydoc text of the ufunc, below the signature line that NumPy adds."""
-    inputs = ", ".join(declared.parameters)
-    integers = "keep their type" if declared.keeps_integers else "give float64"
-    specials = "\n".join(
-        f"    {declared.name}({', '.join(map(str, row[:-1]))}) = {row[-1]}"
-        for row in declared.specials
-    )
-    accuracy = "\n".join(f"    {name:8} {ulp:4} ulp" for name, ulp in declared.ulp.items())
-    return f"""{declared.summary}
-
-{declared.formula}
-
-Parameters
-----------
-{inputs} : array_like
-    float16, float32, float64 or (with ml_dtypes) bfloat16 keep their type; integers
-    {integers}; bool gives float64. Inputs of several types are promoted as NumPy does.
-out : ndarray, None, or tuple of ndarray and None, optional
-    Where to put the result; its shape must be that of the broadcast inputs. It may be an
-    input.
-where : array_like, optional
-    Where to compute; elsewhere `out` stays as it is.
-**kwargs
-    As for any ufunc: `casting`, `order`, `dtype`, `subok`, `signature`.
-
-Returns
--------
-y : ndarray or scalar
-    Of the shape of the broadcast inputs.
-
-Raises
-------
-TypeError
-    For complex, longdouble, string, datetime and object inputs.
-
-Notes
------
-{declared.notes}
-
-Special values::
-
-{specials}
-    NaN in gives NaN out.
-
-Largest error, measured over every input of the 16- and 32-bit formats; for float64 a bound
-that millions of samples stay below::
-
-{accuracy}
-
-No floating-point warning is ever raised, and the caller's rounding mode and flags neither
-change the result nor are changed."""
-
-
 @dataclass(frozen=True)
 class RowActivation:
     """What is known of an activation function of whole rows, a generalized ufunc "(n)->(n)".
@@ -201,6 +147,111 @@ def row_activation(**fields: Any) -> "RowUfunc":
     )
 
 
-def row_docstring(declared: RowActivation) -> str:
+def docstring(declared: Activation) -> str:
     """The numpydoc text of the ufunc, below the signature line that NumPy adds."""
-    return declared.summary
+    inputs = ", ".join(declared.parameters)
+    integers = "keep their type" if declared.keeps_integers else "give float64"
+    specials = "\n".join(
+        f"    {declared.name}({', '.join(map(str, row[:-1]))}) = {row[-1]}"
+        for row in declared.specials
+    )
+    return f"""{declared.summary}
+
+{declared.formula}
+
+Parameters
+----------
+{inputs} : array_like
+    float16, float32, float64 or (with ml_dtypes) bfloat16 keep their type; integers
+    {integers}; bool gives float64. Inputs of several types are promoted as NumPy does.
+out : ndarray, None, or tuple of ndarray and None, optional
+    Where to put the result; its shape must be that of the broadcast inputs. It may be an
+    input.
+where : array_like, optional
+    Where to compute; elsewhere `out` stays as it is.
+**kwargs
+    As for any ufunc: `casting`, `order`, `dtype`, `subok`, `signature`.
+
+Returns
+-------
+y : ndarray or scalar
+    Of the shape of the broadcast inputs.
+
+Raises
+------
+TypeError
+    For complex, longdouble, string, datetime and object inputs.
+
+Notes
+-----
+{declared.notes}
+
+Special values::
+
+{specials}
+    NaN in gives NaN out.
+
+Largest error, measured over every input of the 16- and 32-bit formats; for float64 a bound
+that millions of samples stay below::
+
+{_accuracy(declared.ulp)}
+
+No floating-point warning is ever raised, and the caller's rounding mode and flags neither
+change the result nor are changed."""
+
+
+def row_docstring(declared: RowActivation) -> str:
+    """The same for a function of rows."""
+    specials = "\n".join(
+        f"    {declared.name}({list(row)}) = {list(result)}" for row, result in declared.specials
+    )
+    return f"""{declared.summary}
+
+{declared.formula}
+
+Parameters
+----------
+x : array_like
+    float16, float32, float64 or (with ml_dtypes) bfloat16 keep their type; integers and bool
+    give float64. At least one axis.
+out : ndarray, None, or tuple of ndarray and None, optional
+    Where to put the result; its shape must be that of `x`. It may be `x`.
+axis : int, optional
+    The axis along which results add up to 1; the last by default.
+**kwargs
+    As for any generalized ufunc: `axes`, `casting`, `order`, `dtype`, `subok`, `signature`.
+
+Returns
+-------
+y : ndarray
+    Of the shape of `x`.
+
+Raises
+------
+TypeError
+    For complex, longdouble, string, datetime and object inputs.
+ValueError
+    For inputs without an axis.
+
+Notes
+-----
+{declared.notes}
+
+A row's result depends on that row alone: it is the same to the last bit whatever the other rows
+are, however many, and wherever they lie in memory.
+
+Special values::
+
+{specials}
+    NaN or +inf anywhere in a row, or -inf everywhere, gives NaN in all of it.
+
+Largest error, as a bound that samples stay below::
+
+{_accuracy(declared.ulp)}
+
+No floating-point warning is ever raised, and the caller's rounding mode and flags neither
+change the result nor are changed."""
+
+
+def _accuracy(ulp: dict[str, float]) -> str:
+    return "\n".join(f"    {name:8} {bound:4} ulp" for name, bound in ulp.items())

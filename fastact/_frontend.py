@@ -54,9 +54,7 @@ def scalar_ir(kernel: Callable, form: Format, arity: int, results: int = 1) -> S
 
 def steps_ir(steps: type, form: Format) -> dict[str, ScalarIR]:
     """The IR of every one of the `steps` of a function of rows, by name."""
-    return {
-        name: scalar_ir(getattr(steps, name), form, *counts) for name, counts in STEPS.items()
-    }
+    return {name: scalar_ir(getattr(steps, name), form, *counts) for name, counts in STEPS.items()}
 
 
 @functools.cache
@@ -159,7 +157,6 @@ def _pow2(context, builder, kinds, values):
     # that the caller has set.) One add and one shift; converting to an integer and
     # adding the bias there would be one operation more.
     significand, bias = (52, 1023) if kinds[0] is types.float64 else (23, 127)
-    integer = ir.IntType(kinds[0].bitwidth)
     magic = ir.Constant(values[0].type, float((3 << (significand - 1)) + bias))
     shift = context.cast(builder, values[1], kinds[1], kinds[0])
     return _exponent(builder, builder.fadd(values[0], builder.fadd(magic, shift)), significand)

@@ -129,7 +129,7 @@ def copies_ir(storage: str, form: Format, target: Target) -> str:
     wide, narrow = f"<{2 * lanes} x {storage}>", f"<{lanes} x {storage}>"
     parameters = "ptr noalias %source, ptr noalias %sink, i64 %stride, i64 %n"
     return f"""
-define internal void @gather({parameters}) #1 {{
+define internal void @gather({parameters}) #0 {{
 entry:
   ; A wide load at the last element would reach one element too far.
   %vectors = udiv i64 %n, {lanes}
@@ -165,7 +165,7 @@ done:
   ret void
 }}
 
-define internal void @scatter({parameters}) #1 {{
+define internal void @scatter({parameters}) #0 {{
 entry:
   %dense = icmp eq i64 %stride, {size}
   br i1 %dense, label %unit.before, label %any.before

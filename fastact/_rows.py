@@ -29,7 +29,7 @@ from ._steps import STEPS
 from ._targets import Target
 
 BUFFER = 8192  # bytes of each of the three buffers, which are to stay in L1 together
-ACROSS = 32  # the longest row that has one lane only (bench/NOTES.md)
+ONE_LANE = 32  # elements of the longest row that has one lane only
 
 # What the steps work on, by place. Of each there is one value for every lane ...
 _LARGEST = ["largest"]
@@ -78,9 +78,9 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
             _fold("merge_totals", "merge", _TOTAL, wide, vector),
             _fetch(form, wide, chunk),
             _along(wide, chunk),
-            *(kernel.define(wide, ".wide") for kernel in ACROSS_KERNELS.values()),
+            *(kernel.define(wide, ".wide") for kernel in ACROSS.values()),
             _across(wide, chunk, ".wide"),
-            *(kernel.define(narrow, ".narrow") for kernel in ACROSS_KERNELS.values()),
+            *(kernel.define(narrow, ".narrow") for kernel in ACROSS.values()),
             _across(narrow, chunk, ".narrow"),
             _entry(wide),
             metadata_ir(target, vector),
@@ -162,9 +162,7 @@ class _Kernel:
                 values[place] = value
                 if place == "y":
                     values[place] = "%encoded"
-                    body += (
-                        f"\n  %encoded = call {shape.storage} @encode({shape.compute} {value})"
-                    )
+                    body += f"\n  %encoded = call {shape.storage} @encode({shape.compute} {value})"
                 if place in self.kept:
                     body += point(f"%to.{place}", place) + (
                         f"\n  store {shape.kind(place)} {values[place]}, ptr %to.{place}, "
@@ -219,7 +217,7 @@ ALONG = _named(
 )
 """The kernels for one row in all lanes."""
 
-ACROSS_KERNELS = _named(
+ACROSS = _named(
     _FIND,
     _Kernel("prepare_all", [("prepare", _LARGEST, _PARAMETERS)], [*_LARGEST, *_PARAMETERS]),
     _START,
@@ -394,14 +392,16 @@ def _along(shape: _Shape, chunk: int) -> str:
         chunks("put", "add.done", put),
     )
     parameters = "ptr %from, i64 %from.step, ptr %to, i64 %to.step, i64 %n"
-    return "".join(
-        f"""
+    return (
+        "".join(
+            f"""
 define internal void @{name}({parameters}) noinline #1 {{
 entry:{_allocate(shape, chunk, [*_LARGEST, *_SUM, *_TOTAL])}{_begin(shape)}{body}
   ret void
 }}"""
-        for name, body in (("along_once", once), ("along_chunks", by_chunks))
-    ) + f"""
+            for name, body in (("along_once", once), ("along_chunks", by_chunks))
+        )
+        + f"""
 define internal void @along({parameters}) alwaysinline #1 {{
   %once = icmp ule i64 %n, {chunk}
   br i1 %once, label %short, label %long
@@ -412,6 +412,7 @@ long:
   call void @along_chunks(ptr %from, i64 %from.step, ptr %to, i64 %to.step, i64 %n)
   ret void
 }}"""
+    )
 
 
 def _across(shape: _Shape, chunk: int, suffix: str) -> str:
@@ -443,7 +444,7 @@ def _across(shape: _Shape, chunk: int, suffix: str) -> str:
     rounds = {"find": "%n", "add_and_keep_terms": "%n", "divide_terms": "%n"}
     compute = "".join(
         kernel.call(shape, rounds.get(name, "1"), suffix, y="x")
-        for name, kernel in ACROSS_KERNELS.items()
+        for name, kernel in ACROSS.items()
     )
     return f"""
 define internal void @across{suffix}(ptr %from, i64 %from.row, i64 %from.step, \
@@ -504,7 +505,7 @@ entry:
   br i1 %some, label %start, label %end
 start:
   call void @enter(ptr %saved)
-  %short = icmp ule i64 %n, {ACROSS}
+  %short = icmp ule i64 %n, {ONE_LANE}
   br i1 %short, label %across, label %along
 across:
   %groups = udiv i64 %rows, {shape.lanes}

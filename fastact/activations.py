@@ -169,9 +169,9 @@ def heaviside(x1, x2):
 
 
 class _Softmax:
-    """The steps of softmax for one element, as ``_rows.py`` strings them together.
+    """The steps of softmax, in the order of ``_steps.py``.
 
-    A term e^(x - max) is s (1 + t), with a power of two s and t of :func:`_e.expm1_reduced`.
+    A term e^(x - max) is s (1 + t), with a power of two s and t of `_e.expm1_reduced`.
     """
 
     def larger(a, b):
@@ -222,10 +222,19 @@ class _Softmax:
 softmax = _row_activation(
     name="softmax",
     steps=_Softmax,
-    summary="Softmax along the last axis, or along `axis`.",
+    summary="Softmax along the last axis, or along `axis`: exponentials as shares of their sum.",
     formula="softmax(x)[i] = exp(x[i]) / sum(exp(x))",
-    notes="TODO",
-    reference=lambda m, x: [m.exp(v - max(x)) / m.fsum(m.exp(u - max(x)) for u in x) for v in x],
-    specials=[],
+    notes="""The largest element is subtracted only where it is large enough for all
+differences that count to be exact (Sterbenz's lemma); else it is left to the exponent of 2, as
+by M. Dukhan and A. Ablavatski, "Two-pass softmax algorithm" (2020). So the only rounding before
+the last is that of e^r - 1. The sum carries its rounding errors, as does its reciprocal."""
+    + _SOURCES,
+    reference=lambda m, x: [m.exp(v - max(x)) / m.fsum([m.exp(u - max(x)) for u in x]) for v in x],
+    specials=[
+        ([0.0], [1.0]),
+        ([0.0, 0.0], [0.5, 0.5]),
+        ([1.0, -_inf], [1.0, 0.0]),
+        ([0.0, -1e9], [1.0, 0.0]),
+    ],
     ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 1.5, "float64": 1.5},
 )

@@ -29,7 +29,7 @@ from ._steps import STEPS
 from ._targets import Target
 
 BUFFER = 8192  # bytes of each of the three buffers, which are to stay in L1 together
-ONE_LANE = 32  # elements of the longest row that has one lane only
+ONE_LANE = 128  # elements of the longest row that has one lane only
 
 # What the steps work on, by place. Of each there is one value for every lane ...
 _LARGEST = ["largest"]
@@ -45,15 +45,20 @@ _BUFFERED = ["x", "y", *_TERM]
 
 @dataclass(frozen=True)
 class _Shape:
-    """The types of an element in memory and in computation, and how many lanes there are.
+    """The types of an element in memory and in computation, and the lanes: several vectors.
 
-    `loop` is the metadata of loops over the lanes.
+    `loop` is the metadata of loops over them.
     """
 
     storage: str
     compute: str
-    lanes: int
+    vector: int
+    vectors: int
     loop: str
+
+    @property
+    def lanes(self) -> int:
+        return self.vector * self.vectors
 
     def kind(self, place: str) -> str:
         return self.storage if place in ("x", "y") else self.compute
@@ -63,8 +68,9 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
     """LLVM IR of the module described above, to be linked with `steps`."""
     types = storage_type(form, target), compute_type(form)
     vector = target.vector_bits // FORMATS[form.compute].bits
-    narrow = _Shape(*types, vector, "!14")
-    wide = _Shape(*types, vector * target.interleave, "!12")
+    narrow = _Shape(*types, vector, 1, "!14")
+    double = _Shape(*types, vector, 2, "!16")
+    wide = _Shape(*types, vector, target.interleave, "!12")
     chunk = BUFFER // (FORMATS[form.compute].bits // 8)
     return "\n".join(
         [
@@ -78,11 +84,12 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
             _fold("merge_totals", "merge", _TOTAL, wide, vector),
             _fetch(form, wide, chunk),
             _along(wide, chunk),
-            *(kernel.define(wide, ".wide") for kernel in ACROSS.values()),
-            _across(wide, chunk, ".wide"),
+            _tiles(form, vector),
+            *(kernel.define(double, ".wide") for kernel in ACROSS.values()),
+            _across(double, chunk, ".wide"),
             *(kernel.define(narrow, ".narrow") for kernel in ACROSS.values()),
             _across(narrow, chunk, ".narrow"),
-            _entry(wide),
+            _entry(double, chunk),
             metadata_ir(target, vector),
             _more_metadata(wide.lanes, vector),
         ]
@@ -415,16 +422,153 @@ long:
     )
 
 
+def _tiles(form: Format, rows: int) -> str:
+    """@read.tiles and @write.tiles: `rows` rows of unit stride to lanes, and back.
+
+    Tiles of `rows` rows and as many elements are transposed by vectors, then the elements left
+    by tiles half as wide, and so on. Rows are interleaved with those half of the rows ahead, the
+    results with those a quarter ahead, until the first element of all rows comes first.
+    """
+    kind = f"i{form.bits}"
+
+    def interleaved(width: int) -> tuple[list[str], str]:
+        text, count, parts = "", rows, [f"%row.{k}" for k in range(rows)]
+        while count > 1:
+            count //= 2
+            order = [f"i32 {k + half * width}" for k in range(width) for half in (0, 1)]
+            joined = []
+            for k in range(count):
+                joined.append(f"%joined.{count}.{k}")
+                text += (
+                    f"\n  {joined[-1]} = shufflevector <{width} x {kind}> {parts[k]}, <{width} x "
+                    f"{kind}> {parts[k + count]}, <{2 * width} x i32> <{', '.join(order)}>"
+                )
+            width, parts = 2 * width, joined
+        return parts, text
+
+    def parted(width: int) -> tuple[list[str], str]:
+        text, count, size, parts = "", 1, rows * width, ["%joined"]
+        while count < rows:
+            pieces = {}
+            for k, part in enumerate(parts):
+                for half in (0, 1):
+                    name = pieces[k + half * count] = f"%part.{2 * count}.{k + half * count}"
+                    order = ", ".join(f"i32 {2 * i + half}" for i in range(size // 2))
+                    text += (
+                        f"\n  {name} = shufflevector <{size} x {kind}> {part}, <{size} x {kind}> "
+                        f"poison, <{size // 2} x i32> <{order}>"
+                    )
+            count, size, parts = 2 * count, size // 2, [pieces[k] for k in range(2 * count)]
+        return parts, text
+
+    def tile(width: int, reading: bool) -> str:
+        whole, line, cell = (f"<{k} x {kind}>" for k in (rows * width, width, rows))
+        at_rows = "".join(
+            f"""
+  %skip.{k} = mul i64 %stride, {k}
+  %at.{k} = getelementptr i8, ptr %here, i64 %skip.{k}"""
+            for k in range(rows)
+        )
+        at_cells = "".join(
+            f"""
+  %pitch.{k} = mul i64 %lanes, {k}
+  %cell.at.{k} = getelementptr {kind}, ptr %cells, i64 %pitch.{k}"""
+            for k in range(width)
+        )
+        if reading:
+            body = "".join(f"\n  %row.{k} = load {line}, ptr %at.{k}, align 1" for k in range(rows))
+            (joined,), text = interleaved(width)
+            body += text
+            for k in range(width):
+                order = ", ".join(f"i32 {k * rows + r}" for r in range(rows))
+                body += f"""
+  %cell.{k} = shufflevector {whole} {joined}, {whole} poison, <{rows} x i32> <{order}>
+  store {cell} %cell.{k}, ptr %cell.at.{k}, align 1"""
+        else:
+            body = "".join(
+                f"\n  %cells.{k} = load {cell}, ptr %cell.at.{k}, align 1" for k in range(width)
+            )
+            count, size, parts = width, rows, [f"%cells.{k}" for k in range(width)]
+            while count > 1:
+                order = ", ".join(f"i32 {k}" for k in range(2 * size))
+                count //= 2
+                for k in range(count):
+                    body += (
+                        f"\n  %pair.{count}.{k} = shufflevector <{size} x {kind}> {parts[2 * k]}, "
+                        f"<{size} x {kind}> {parts[2 * k + 1]}, <{2 * size} x i32> <{order}>"
+                    )
+                size, parts = 2 * size, [f"%pair.{count}.{k}" for k in range(count)]
+            parts, text = parted(width)[0], parted(width)[1].replace("%joined", parts[0])
+            body += text + "".join(
+                f"\n  store {line} {part}, ptr %at.{k}, align 1" for k, part in enumerate(parts)
+            )
+        name = f"{'read' if reading else 'write'}.tile.{width}"
+        return f"""
+define internal void @{name}(ptr noalias %here, i64 %stride, ptr noalias %cells, i64 %lanes) \
+noinline #0 {{{at_rows}{at_cells}{body}
+  ret void
+}}"""
+
+    def walk(name: str) -> str:
+        """All tiles of a group of rows."""
+        text, width, start, before = "", rows, "0", "entry"
+        while width:
+            after = f"try.{width // 2}" if width > 1 else "done"
+            text += f"""
+try.{width}:
+  %i.{width} = phi i64 [ {start}, %{before} ], [ %end.{width}, %do.{width} ]
+  %end.{width} = add i64 %i.{width}, {width}
+  %room.{width} = icmp ule i64 %end.{width}, %n
+  br i1 %room.{width}, label %do.{width}, label %{after}
+do.{width}:
+  %offset.{width} = mul i64 %i.{width}, {form.itemsize}
+  %here.{width} = getelementptr i8, ptr %at, i64 %offset.{width}
+  %above.{width} = mul i64 %i.{width}, %lanes
+  %cells.{width} = getelementptr {kind}, ptr %x, i64 %above.{width}
+  call void @{name}.tile.{width}(ptr %here.{width}, i64 %stride, ptr %cells.{width}, i64 %lanes)
+  br label %try.{width}"""
+            start, before, width = f"%i.{width}", f"try.{width}", width // 2
+        return f"""
+define internal void @{name}.tiles(ptr %at, i64 %stride, ptr %x, i64 %lanes, i64 %n) noinline #1 {{
+entry:
+  br label %try.{rows}{text}
+done:
+  ret void
+}}"""
+
+    widths = [rows >> k for k in range(rows.bit_length())]
+    return "".join(
+        walk(name) + "".join(tile(width, name == "read") for width in widths)
+        for name in ("read", "write")
+    )
+
+
 def _across(shape: _Shape, chunk: int, suffix: str) -> str:
     """@across: `%rows` rows of `%n` elements, as many at a time as there are lanes."""
     storage, lanes = shape.storage, shape.lanes
+    size = {"half": 2, "i16": 2, "float": 4, "double": 8}[storage]
+    vector = shape.vector
 
-    def elements(label: str, before: str, after: str, action: str) -> str:
-        """A loop over the places in a row, `action` moving the elements in one place."""
+    def elements(label: str, before: str, after: str, action: str, memory: str) -> str:
+        """Loops that move elements: by tiles, or `action` for those in one place of all rows."""
         return f"""
+  %{label}.apart = icmp ne i64 %{memory}.step, {size}
+  %{label}.any = or i1 %{label}.apart, %final
+  br i1 %{label}.any, label %{label}.before, label %{label}.tiles
+{label}.tiles:
+  %{label}.lane = phi i64 [ 0, %{before} ], [ %{label}.lane.next, %{label}.tiles ]
+  %{label}.skip = mul i64 %{label}.lane, %{memory}.row
+  %{label}.rows = getelementptr i8, ptr %{memory}.group, i64 %{label}.skip
+  %{label}.x = getelementptr {storage}, ptr %x, i64 %{label}.lane
+  call void @{label}.tiles(ptr %{label}.rows, i64 %{memory}.row, ptr %{label}.x, i64 {lanes}, \
+i64 %n)
+  %{label}.lane.next = add i64 %{label}.lane, {vector}
+  %{label}.lanes.more = icmp ult i64 %{label}.lane.next, {lanes}
+  br i1 %{label}.lanes.more, label %{label}.tiles, label %{after}
+{label}.before:
   br label %{label}
 {label}:
-  %{label}.i = phi i64 [ 0, %{before} ], [ %{label}.next, %{label} ]
+  %{label}.i = phi i64 [ 0, %{label}.before ], [ %{label}.next, %{label} ]
   %{label}.at = mul i64 %{label}.i, {lanes}
   %{label}.cells = getelementptr {storage}, ptr %x, i64 %{label}.at{action}
   %{label}.next = add i64 %{label}.i, 1
@@ -443,8 +587,7 @@ def _across(shape: _Shape, chunk: int, suffix: str) -> str:
   call void @scatter(ptr %write.cells, ptr %sink, i64 %to.row, i64 %m)"""
     rounds = {"find": "%n", "add_and_keep_terms": "%n", "divide_terms": "%n"}
     compute = "".join(
-        kernel.call(shape, rounds.get(name, "1"), suffix, y="x")
-        for name, kernel in ACROSS.items()
+        kernel.call(shape, rounds.get(name, "1"), suffix, y="x") for name, kernel in ACROSS.items()
     )
     return f"""
 define internal void @across{suffix}(ptr %from, i64 %from.row, i64 %from.step, \
@@ -459,8 +602,9 @@ group:
   %from.offset = mul i64 %row, %from.row
   %from.group = getelementptr i8, ptr %from, i64 %from.offset
   %to.offset = mul i64 %row, %to.row
-  %to.group = getelementptr i8, ptr %to, i64 %to.offset{elements("read", "group", "compute", read)}
-compute:{_begin(shape)}{compute}{elements("write", "compute", "finish", write)}
+  %to.group = getelementptr i8, ptr %to, i64 %to.offset\
+{elements("read", "group", "compute", read, "from")}
+compute:{_begin(shape)}{compute}{elements("write", "compute", "finish", write, "to")}
 finish:
   %row.next = add i64 %row, {lanes}
   %more = icmp ult i64 %row.next, %rows
@@ -470,7 +614,7 @@ done:
 }}"""
 
 
-def _entry(shape: _Shape) -> str:
+def _entry(shape: _Shape, chunk: int) -> str:
     """@loop: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata).
 
     The dimensions are the number of rows and their length; the strides those from row to row
@@ -508,7 +652,9 @@ start:
   %short = icmp ule i64 %n, {ONE_LANE}
   br i1 %short, label %across, label %along
 across:
-  %groups = udiv i64 %rows, {shape.lanes}
+  %fits = icmp ule i64 %n, {chunk // shape.lanes}
+  %eligible = select i1 %fits, i64 %rows, i64 0
+  %groups = udiv i64 %eligible, {shape.lanes}
   %grouped = mul i64 %groups, {shape.lanes}
   %many = icmp ne i64 %groups, 0
   br i1 %many, label %wide, label %across.rest
@@ -547,6 +693,8 @@ def _more_metadata(lanes: int, vector: int) -> str:
     text = """
 !12 = distinct !{!12, !2, !3, !4, !5, !13}
 !13 = !{!"llvm.loop.unroll.disable"}
+!16 = distinct !{!16, !2, !3, !17, !5, !13}
+!17 = !{!"llvm.loop.interleave.count", i32 2}
 !14 = distinct !{!14, !2, !3, !6, !5, !13}
 !15 = !{!"llvm.loop.unroll.full"}"""
     width = lanes // 2

@@ -380,9 +380,7 @@ def test_raw_address():
             y = np.zeros((20, length + 3), dtype)
             data = (pointer * 2)(x.ctypes.data, y.ctypes.data)
             sizes = (ctypes.c_ssize_t * 2)(20, length)
-            strides = (ctypes.c_ssize_t * 4)(
-                x.strides[0], y.strides[0], x.strides[1], y.strides[1]
-            )
+            strides = (ctypes.c_ssize_t * 4)(x.strides[0], y.strides[0], x.strides[1], y.strides[1])
             assert loop(None, data, sizes, strides, None) == 0
             assert_same(y[:, :length], fastact.softmax(x))
             assert not y[:, length:].any()
@@ -412,7 +410,9 @@ def assembly(form, target):
 def functions(text):
     """The code of each function by name."""
     found = re.findall(r"(?ms)^(\w[\w.]*):.*?^\.Lfunc_end", text)
-    return {name: re.search(rf"(?ms)^{re.escape(name)}:(.*?)^\.Lfunc_end", text)[1] for name in found}
+    return {
+        name: re.search(rf"(?ms)^{re.escape(name)}:(.*?)^\.Lfunc_end", text)[1] for name in found
+    }
 
 
 KERNELS = [*_rows.ALONG, *(f"{k}.{w}" for k in _rows.ACROSS for w in ("wide", "narrow"))]
@@ -449,9 +449,7 @@ def test_code_for_lesser_machines_is_as_accurate(dtype, target):
         doc="",
         types="efd",
         choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(
-            _engine.rows_address, SOFTMAX.steps, target=TARGETS[target]
-        ),
+        make_loop=functools.partial(_engine.rows_address, SOFTMAX.steps, target=TARGETS[target]),
         signature="(n)->(n)",
     )
     for length in (3, 20, 100, 3000):

@@ -423,96 +423,19 @@ long:
 
 
 def _tiles(form: Format, rows: int) -> str:
-    """@read.tiles and @write.tiles: `rows` rows of unit stride to lanes, and back.
+    """@read.tiles and @write.tiles: as many rows as a vector has lanes, to lanes and back.
 
     Tiles of `rows` rows and as many elements are transposed by vectors, then the elements left
     by tiles half as wide, and so on. Rows are interleaved with those half of the rows ahead, the
     results with those a quarter ahead, until the first element of all rows comes first.
     """
     kind = f"i{form.bits}"
-
-    def interleaved(width: int) -> tuple[list[str], str]:
-        text, count, parts = "", rows, [f"%row.{k}" for k in range(rows)]
-        while count > 1:
-            count //= 2
-            order = [f"i32 {k + half * width}" for k in range(width) for half in (0, 1)]
-            joined = []
-            for k in range(count):
-                joined.append(f"%joined.{count}.{k}")
-                text += (
-                    f"\n  {joined[-1]} = shufflevector <{width} x {kind}> {parts[k]}, <{width} x "
-                    f"{kind}> {parts[k + count]}, <{2 * width} x i32> <{', '.join(order)}>"
-                )
-            width, parts = 2 * width, joined
-        return parts, text
-
-    def parted(width: int) -> tuple[list[str], str]:
-        text, count, size, parts = "", 1, rows * width, ["%joined"]
-        while count < rows:
-            pieces = {}
-            for k, part in enumerate(parts):
-                for half in (0, 1):
-                    name = pieces[k + half * count] = f"%part.{2 * count}.{k + half * count}"
-                    order = ", ".join(f"i32 {2 * i + half}" for i in range(size // 2))
-                    text += (
-                        f"\n  {name} = shufflevector <{size} x {kind}> {part}, <{size} x {kind}> "
-                        f"poison, <{size // 2} x i32> <{order}>"
-                    )
-            count, size, parts = 2 * count, size // 2, [pieces[k] for k in range(2 * count)]
-        return parts, text
-
-    def tile(width: int, reading: bool) -> str:
-        whole, line, cell = (f"<{k} x {kind}>" for k in (rows * width, width, rows))
-        at_rows = "".join(
-            f"""
-  %skip.{k} = mul i64 %stride, {k}
-  %at.{k} = getelementptr i8, ptr %here, i64 %skip.{k}"""
-            for k in range(rows)
-        )
-        at_cells = "".join(
-            f"""
-  %pitch.{k} = mul i64 %lanes, {k}
-  %cell.at.{k} = getelementptr {kind}, ptr %cells, i64 %pitch.{k}"""
-            for k in range(width)
-        )
-        if reading:
-            body = "".join(f"\n  %row.{k} = load {line}, ptr %at.{k}, align 1" for k in range(rows))
-            (joined,), text = interleaved(width)
-            body += text
-            for k in range(width):
-                order = ", ".join(f"i32 {k * rows + r}" for r in range(rows))
-                body += f"""
-  %cell.{k} = shufflevector {whole} {joined}, {whole} poison, <{rows} x i32> <{order}>
-  store {cell} %cell.{k}, ptr %cell.at.{k}, align 1"""
-        else:
-            body = "".join(
-                f"\n  %cells.{k} = load {cell}, ptr %cell.at.{k}, align 1" for k in range(width)
-            )
-            count, size, parts = width, rows, [f"%cells.{k}" for k in range(width)]
-            while count > 1:
-                order = ", ".join(f"i32 {k}" for k in range(2 * size))
-                count //= 2
-                for k in range(count):
-                    body += (
-                        f"\n  %pair.{count}.{k} = shufflevector <{size} x {kind}> {parts[2 * k]}, "
-                        f"<{size} x {kind}> {parts[2 * k + 1]}, <{2 * size} x i32> <{order}>"
-                    )
-                size, parts = 2 * size, [f"%pair.{count}.{k}" for k in range(count)]
-            parts, text = parted(width)[0], parted(width)[1].replace("%joined", parts[0])
-            body += text + "".join(
-                f"\n  store {line} {part}, ptr %at.{k}, align 1" for k, part in enumerate(parts)
-            )
-        name = f"{'read' if reading else 'write'}.tile.{width}"
-        return f"""
-define internal void @{name}(ptr noalias %here, i64 %stride, ptr noalias %cells, i64 %lanes) \
-noinline #0 {{{at_rows}{at_cells}{body}
-  ret void
-}}"""
+    widths = [rows >> k for k in range(rows.bit_length())]
 
     def walk(name: str) -> str:
         """All tiles of a group of rows."""
-        text, width, start, before = "", rows, "0", "entry"
-        while width:
+        text, start, before = "", "0", "entry"
+        for width in widths:
             after = f"try.{width // 2}" if width > 1 else "done"
             text += f"""
 try.{width}:
@@ -527,7 +450,7 @@ do.{width}:
   %cells.{width} = getelementptr {kind}, ptr %x, i64 %above.{width}
   call void @{name}.tile.{width}(ptr %here.{width}, i64 %stride, ptr %cells.{width}, i64 %lanes)
   br label %try.{width}"""
-            start, before, width = f"%i.{width}", f"try.{width}", width // 2
+            start, before = f"%i.{width}", f"try.{width}"
         return f"""
 define internal void @{name}.tiles(ptr %at, i64 %stride, ptr %x, i64 %lanes, i64 %n) noinline #1 {{
 entry:
@@ -536,10 +459,86 @@ done:
   ret void
 }}"""
 
-    widths = [rows >> k for k in range(rows.bit_length())]
+    def tile(name: str, width: int) -> str:
+        at_rows = "".join(
+            f"""
+  %skip.{k} = mul i64 %stride, {k}
+  %row.at.{k} = getelementptr i8, ptr %here, i64 %skip.{k}"""
+            for k in range(rows)
+        )
+        at_cells = "".join(
+            f"""
+  %pitch.{k} = mul i64 %lanes, {k}
+  %cell.at.{k} = getelementptr {kind}, ptr %cells, i64 %pitch.{k}"""
+            for k in range(width)
+        )
+        move = _rows_to_cells if name == "read" else _cells_to_rows
+        return f"""
+define internal void @{name}.tile.{width}(ptr noalias %here, i64 %stride, ptr noalias %cells, \
+i64 %lanes) noinline #0 {{{at_rows}{at_cells}{move(kind, rows, width)}
+  ret void
+}}"""
+
     return "".join(
-        walk(name) + "".join(tile(width, name == "read") for width in widths)
-        for name in ("read", "write")
+        walk(name) + "".join(tile(name, width) for width in widths) for name in ("read", "write")
+    )
+
+
+def _shuffle(kind: str, size: int, first: str, second: str, order: Sequence[int]) -> str:
+    indices = ", ".join(f"i32 {k}" for k in order)
+    vector = f"<{size} x {kind}>"
+    return f"shufflevector {vector} {first}, {vector} {second}, <{len(order)} x i32> <{indices}>"
+
+
+def _rows_to_cells(kind: str, rows: int, width: int) -> str:
+    """Load rows, and store each of their elements beside those of the other rows."""
+    text = "".join(
+        f"\n  %row.{k} = load <{width} x {kind}>, ptr %row.at.{k}, align 1" for k in range(rows)
+    )
+    size, groups = width, [[f"%row.{k}"] for k in range(rows)]  # each one sequence of elements
+    while len(groups) > 1:
+        half = len(groups) // 2
+        zipped = [k for i in range(size) for k in (i, size + i)]
+        orders = [zipped] if size < rows else [zipped[:size], zipped[size:]]
+        merged = []
+        for g in range(half):
+            merged.append([])
+            for v, (a, b) in enumerate(zip(groups[g], groups[g + half], strict=True)):
+                for o, order in enumerate(orders):
+                    name = f"%zip.{half}.{g}.{v}.{o}"
+                    merged[-1].append(name)
+                    text += f"\n  {name} = {_shuffle(kind, size, a, b, order)}"
+        size, groups = len(orders[0]), merged
+    return text + "".join(
+        f"\n  store <{rows} x {kind}> {cell}, ptr %cell.at.{k}, align 1"
+        for k, cell in enumerate(groups[0])
+    )
+
+
+def _cells_to_rows(kind: str, rows: int, width: int) -> str:
+    """The way back."""
+    text = "".join(
+        f"\n  %cell.{k} = load <{rows} x {kind}>, ptr %cell.at.{k}, align 1" for k in range(width)
+    )
+    size, groups = rows, [[f"%cell.{k}" for k in range(width)]]
+    while len(groups) < rows:
+        parts: list[list[list[str]]] = [[], []]
+        for half in (0, 1):
+            for g, group in enumerate(groups):
+                single = len(group) == 1
+                pairs = (
+                    [(group[0], "poison")] if single else zip(group[::2], group[1::2], strict=True)
+                )
+                order = range(half, size if single else 2 * size, 2)
+                parts[half].append([])
+                for v, (a, b) in enumerate(pairs):
+                    name = f"%part.{len(groups)}.{half}.{g}.{v}"
+                    parts[half][-1].append(name)
+                    text += f"\n  {name} = {_shuffle(kind, size, a, b, order)}"
+        size, groups = len(order), [*parts[0], *parts[1]]
+    return text + "".join(
+        f"\n  store <{width} x {kind}> {row}, ptr %row.at.{k}, align 1"
+        for k, (row,) in enumerate(groups)
     )
 
 

@@ -74,7 +74,6 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
     chunk = BUFFER // (FORMATS[form.compute].bits // 8)
     return "\n".join(
         [
-            "declare void @llvm.assume(i1)",
             *(_scalar(name, step, types[1]) for name, step in steps.items()),
             conversions_ir(form, target),
             ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
@@ -175,14 +174,16 @@ class _Kernel:
                         f"\n  store {shape.kind(place)} {values[place]}, ptr %to.{place}, "
                         "align 1, !llvm.access.group !9"
                     )
-        parameters = [f"ptr noalias %{place}" for place in self.kept]
+        # The input may be the output.
+        parameters = [
+            f"ptr {'' if place in ('x', 'y') else 'noalias '}%{place}" for place in self.kept
+        ]
         parameters += [f"{shape.compute} %{value}" for value in self.given]
         return f"""
 define internal void @{self.name}{suffix}({", ".join(parameters)}, i64 %rounds) noinline #0 {{
 entry:
   %some = icmp ne i64 %rounds, 0
-  call void @llvm.assume(i1 %some)
-  br label %round
+  br i1 %some, label %round, label %done
 round:
   %k = phi i64 [ 0, %entry ], [ %k.next, %last ]
   %first = mul nuw nsw i64 %k, {shape.lanes}
@@ -314,46 +315,91 @@ def _begin(shape: _Shape) -> str:
 
 
 def _fetch(form: Format, shape: _Shape, chunk: int) -> str:
-    """@fetch: a chunk of a row into the buffer; its length and the rounds that it takes."""
+    """@fetch and @put: a chunk of a row, in whole rounds and what is left of another.
+
+    Whole rounds of unit stride stay where they are. All else is copied to its place in the
+    buffer, and what is left padded with -inf, which is larger than no element and has terms of
+    0. Results take the same ways back.
+    """
     storage, lanes = shape.storage, shape.lanes
     infinity = {"half": "0xHFC00", "i16": -128 if form.kind == "bfloat" else -1024}
     padding = ", ".join([f"{storage} {infinity.get(storage, '0xFFF0000000000000')}"] * lanes)
+    buffered = f"""
+  %unit = icmp eq i64 %step, {form.itemsize}
+  %whole = and i64 %m, {-lanes}
+  %first = select i1 %unit, i64 %whole, i64 0
+  %count = sub i64 %m, %first
+  %cells = getelementptr {storage}, ptr %x, i64 %first
+  %skip = mul i64 %first, %step
+  %there = getelementptr i8, ptr %at, i64 %skip
+  %some = icmp ne i64 %count, 0
+  br i1 %some, label %copy, label %done
+copy:"""
+    place = """
+  %offset = mul i64 %i, %step
+  %at = getelementptr i8, ptr %memory, i64 %offset"""
     return f"""
-define internal {{i64, i64}} @fetch(ptr %from, i64 %step, i64 %n, i64 %i, ptr %x) #1 {{
+define internal i64 @length(i64 %n, i64 %i) alwaysinline {{
   %left = sub i64 %n, %i
   %final = icmp ult i64 %left, {chunk}
   %m = select i1 %final, i64 %left, i64 {chunk}
-  %m.up = add i64 %m, {lanes - 1}
-  %rounds = udiv i64 %m.up, {lanes}
-  %padded = mul i64 %rounds, {lanes}
-  %last.at = sub i64 %padded, {lanes}
-  ; Padding is -inf: larger than no element, and with terms of 0.
-  %last = getelementptr {storage}, ptr %x, i64 %last.at
-  store <{lanes} x {storage}> <{padding}>, ptr %last, align 1
-  %offset = mul i64 %i, %step
-  %source = getelementptr i8, ptr %from, i64 %offset
-  call void @gather(ptr %source, ptr %x, i64 %step, i64 %m)
-  %both.1 = insertvalue {{i64, i64}} poison, i64 %m, 0
-  %both.2 = insertvalue {{i64, i64}} %both.1, i64 %rounds, 1
-  ret {{i64, i64}} %both.2
+  ret i64 %m
+}}
+define internal ptr @whole(ptr %memory, i64 %step, i64 %i, ptr %x) alwaysinline {{{place}
+  %unit = icmp eq i64 %step, {form.itemsize}
+  %where = select i1 %unit, ptr %at, ptr %x
+  ret ptr %where
+}}
+define internal void @fetch(ptr %memory, i64 %step, i64 %i, i64 %m, ptr %x) #1 {{{place}\
+{buffered}
+  %last.up = sub i64 %m, 1
+  %last = and i64 %last.up, {-lanes}
+  %end = getelementptr {storage}, ptr %x, i64 %last
+  store <{lanes} x {storage}> <{padding}>, ptr %end, align 1
+  call void @gather(ptr %there, ptr %cells, i64 %step, i64 %count)
+  br label %done
+done:
+  ret void
+}}
+define internal void @put(ptr %memory, i64 %step, i64 %i, i64 %m, ptr %x) #1 {{{place}\
+{buffered}
+  call void @scatter(ptr %cells, ptr %there, i64 %step, i64 %count)
+  br label %done
+done:
+  ret void
 }}"""
 
 
 def _along(shape: _Shape, chunk: int) -> str:
     """@along: one row of `%n` elements."""
 
-    def fetch(label: str, i: str) -> str:
+    def fetch(c: str, i: str) -> str:
+        """Chunk `c`, from element `i` on, and what there is to say of it."""
+        rest = "".join(
+            f"""
+  %{c}.{place} = getelementptr {shape.kind(place)}, ptr %{place}, i64 %{c}.begun"""
+            for place in ("x", *_TERM)
+        )
         return f"""
-  %{label}.both = call {{i64, i64}} @fetch(ptr %from, i64 %from.step, i64 %n, i64 {i}, ptr %x)
-  %{label}.m = extractvalue {{i64, i64}} %{label}.both, 0
-  %{label}.rounds = extractvalue {{i64, i64}} %{label}.both, 1"""
+  %{c}.m = call i64 @length(i64 %n, i64 {i})
+  call void @fetch(ptr %from, i64 %from.step, i64 {i}, i64 %{c}.m, ptr %x)
+  %{c}.source = call ptr @whole(ptr %from, i64 %from.step, i64 {i}, ptr %x)
+  %{c}.sink = call ptr @whole(ptr %to, i64 %to.step, i64 {i}, ptr %x)
+  %{c}.rounds = udiv i64 %{c}.m, {shape.lanes}
+  %{c}.begun = mul i64 %{c}.rounds, {shape.lanes}
+  %{c}.left = icmp ne i64 %{c}.begun, %{c}.m
+  %{c}.more = zext i1 %{c}.left to i64{rest}"""
 
-    def write(m: str, i: str, source: str) -> str:
-        return f"""
-  %{source}.offset = mul i64 {i}, %to.step
-  %{source}.sink = getelementptr i8, ptr %to, i64 %{source}.offset
-  call void @scatter(ptr %{source}, ptr %{source}.sink, i64 %to.step, i64 {m})
-"""
+    def run(kernel: str, c: str) -> str:
+        """Run a kernel on chunk `c`: whole rounds, then what is left."""
+        rest = {"x": f"{c}.x", "y": f"{c}.x", "t0": f"{c}.t0", "t1": f"{c}.t1"}
+        kernel = ALONG[kernel]
+        return kernel.call(shape, f"%{c}.rounds", x=f"{c}.source", y=f"{c}.sink") + kernel.call(
+            shape, f"%{c}.more", **rest
+        )
+
+    def put(c: str, i: str) -> str:
+        return f"\n  call void @put(ptr %to, i64 %to.step, i64 {i}, i64 %{c}.m, ptr %x)"
 
     def chunks(label: str, before: str, actions: str) -> str:
         """A pass over the row."""
@@ -363,12 +409,9 @@ def _along(shape: _Shape, chunk: int) -> str:
   %{label}.i = phi i64 [ 0, %{before} ], [ %{label}.next, %{label} ]{fetch(label, f"%{label}.i")}\
 {actions}
   %{label}.next = add i64 %{label}.i, {chunk}
-  %{label}.more = icmp ult i64 %{label}.next, %n
-  br i1 %{label}.more, label %{label}, label %{label}.done
+  %{label}.again = icmp ult i64 %{label}.next, %n
+  br i1 %{label}.again, label %{label}, label %{label}.done
 {label}.done:"""
-
-    def run(kernel: str, rounds: str = "1", **at: str) -> str:
-        return ALONG[kernel].call(shape, rounds, **at)
 
     def merged(name: str, step: str, places: Sequence[str], outputs: Sequence[str]) -> str:
         """Merge the lanes, and take a step with the result."""
@@ -385,18 +428,16 @@ def _along(shape: _Shape, chunk: int) -> str:
         finish = merged("merge_totals", "finish", _TOTAL, _DIVISOR)
         return f"{read}{prepare}{add}{finish}{write}"
 
+    start, collect = ALONG["start_sums"].call(shape), ALONG["collect_sums"].call(shape)
     once = in_passes(
-        fetch("all", "0") + run("find", "%all.rounds"),
-        run("start_sums") + run("add_and_keep_terms", "%all.rounds") + run("collect_sums"),
-        run("divide_terms", "%all.rounds", y="x") + write("%all.m", "0", "x"),
+        fetch("all", "0") + run("find", "all"),
+        start + run("add_and_keep_terms", "all") + collect,
+        run("divide_terms", "all") + put("all", "0"),
     )
-    # The buffers for terms are not needed for them here, so that results may go there.
-    add = run("start_sums") + run("add_terms", "%add.rounds") + run("collect_sums")
-    put = run("divide", "%put.rounds", y="t0") + write("%put.m", "%put.i", "t0")
     by_chunks = in_passes(
-        chunks("find", "entry", run("find", "%find.rounds")),
-        chunks("add", "find.done", add),
-        chunks("put", "add.done", put),
+        chunks("find", "entry", run("find", "find")),
+        chunks("add", "find.done", start + run("add_terms", "add") + collect),
+        chunks("put", "add.done", run("divide", "put") + put("put", "%put.i")),
     )
     parameters = "ptr %from, i64 %from.step, ptr %to, i64 %to.step, i64 %n"
     return (

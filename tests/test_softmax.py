@@ -381,7 +381,7 @@ def test_other_types_are_refused(code):
 
 
 def test_misuse():
-    with pytest.raises(ValueError, match="softmax: .*enough dimensions"):
+    with pytest.raises(ValueError, match="enough dimensions"):
         fastact.softmax(1.0)
     with pytest.raises(ValueError, match="mismatch"):
         fastact.softmax(np.zeros(3), out=np.zeros(4))

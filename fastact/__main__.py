@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from ._commands import Refused, info
+from ._commands import Refused, info, plot
 
-VERBS = (info,)
+VERBS = (plot, info)
 """In the order of the help."""
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from ._curve import Asymptote, Curve
@@ -29,7 +28,7 @@ _STYLE = {
 _INK = "#333333"
 _FUNCTION = {"color": "#0b4f9e", "linewidth": 2.4, "zorder": 4}
 _DERIVATIVE = {"color": "#d9730d", "linewidth": 1.3, "zorder": 5}
-_ASYMPTOTE = {"color": "#2c8a57", "linewidth": 1.0, "dashes": (5, 3), "zorder": 3}
+_ASYMPTOTE = {"color": "#2c8a57", "linewidth": 1.2, "dashes": (5, 3), "zorder": 3}
 _LEFT_OR_RIGHT = (
     {"xytext": (-5, 0), "ha": "right", "va": "center_baseline"},
     {"xytext": (5, 0), "ha": "left", "va": "center_baseline"},
@@ -38,7 +37,7 @@ _BELOW_OR_ABOVE = (
     {"xytext": (0, -5), "ha": "center", "va": "top"},
     {"xytext": (0, 5), "ha": "center", "va": "bottom"},
 )
-_HALO = [withStroke(linewidth=2.5, foreground="white")]  # of text across a line
+_GAP = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # for a number, in a line
 
 
 def rendered(panels: Mapping[str, Curve], form: str) -> bytes:
@@ -118,7 +117,8 @@ def _set_ranges(axes: Axes, curve: Curve, alike: Iterable[Curve]) -> None:
     if not np.isfinite(curve.limits).all():  # slopes as they are, where that is high enough
         height = max(height, (right - left) * _RATIO)
     low, high = (low + high - height) / 2, (low + high + height) / 2
-    axes.set(xlim=(left, right), ylim=(low, high), box_aspect=_RATIO)
+    arrow = 0.03 * (right - left)  # beyond the curves
+    axes.set(xlim=(left - arrow, right + arrow), ylim=(low, high), box_aspect=_RATIO)
 
 
 def _draw_axes(axes: Axes, curve: Curve) -> None:
@@ -145,7 +145,7 @@ def _draw_axes(axes: Axes, curve: Curve) -> None:
 
 def _ticks(start: float, stop: float, crossing: float) -> list[float]:
     """Round numbers, but neither at the arrow nor where the axes cross."""
-    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(start, stop)
+    ticks = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(start, stop)
     arrow = (stop - start) * 0.02
     inside = (ticks > start + arrow) & (ticks < stop - arrow)
     return ticks[inside & ~np.isclose(ticks, crossing)].tolist()
@@ -166,7 +166,7 @@ def _draw_number(
     side = sides[0] if room(sides[0]) > 8 else max(sides, key=room)
     axes.annotate(
         _number(value), at, textcoords="offset points", color=_INK, annotation_clip=False,
-        path_effects=_HALO, zorder=3.5, **side,
+        bbox=_GAP, zorder=3.5, **side,
     )  # fmt: skip
 
 
@@ -197,7 +197,6 @@ def _draw_asymptote(axes: Axes, curve: Curve, line: Asymptote) -> None:
         "text": _equation(line),
         "textcoords": "offset points",
         "color": _ASYMPTOTE["color"],
-        "path_effects": _HALO,
         "zorder": 7,
     }
     if line.slope == 0:  # above the end that the curve does not approach

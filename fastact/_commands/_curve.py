@@ -16,12 +16,12 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 _CELLS = 1000  # of the interval; a jump or bend has to be the only one in its cell
 _HALVINGS = 14  # of a cell, to 6e-8 of the interval
-# The difference quotient of y over so short a distance is in error by 2**-52 y / 6e-8, some
-# 4e-9 of the slopes in the interval; a smooth function changes by less still.
+# Over so short a distance, smooth functions change by much less; and so do their difference
+# quotients, whose rounding errors are some 2**-52 / 6e-8 = 4e-9 of the slopes.
 _JUMP = 1e-3  # of the largest value in the interval
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value
 class Piece:
     """Samples where function and derivative are continuous; at the ends, their limits."""
 
@@ -48,7 +48,7 @@ class Asymptote:
     intercept: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
     """A function over an interval; a break between any two pieces.
 
@@ -82,7 +82,11 @@ def trace(function: Function, low: float, high: float) -> Curve:
         return (function(x + near) - function(x)) / near
 
     jumps = _jumps(function, low, high)
-    bends = [x for x in _jumps(slope, low, high) if all(abs(x - y) > 4 * near for y in jumps)]
+    bends = [
+        x
+        for start, stop in itertools.pairwise([low, *jumps, high])
+        for x in _jumps(slope, start + 4 * near, stop - 4 * near)
+    ]
     breaks = [Break(x, float(function(np.array([x]))[0]), x in jumps) for x in jumps + bends]
     breaks.sort(key=lambda found: found.x)
     edges = [low, *(found.x for found in breaks), high]

@@ -1,10 +1,11 @@
 """Curves as a textbook shows them, by matplotlib."""
 
+import contextlib
 import io
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import matplotlib
 import numpy as np
@@ -58,27 +59,35 @@ def rendered(panels: Mapping[str, Curve], form: str) -> bytes:
     # PNG has no date to leave out.
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
     file = io.BytesIO()
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # not as the user's matplotlibrc has it
-        matplotlib.rcParams.update(_STYLE)
-        _figure(panels).savefig(file, format=form, dpi=_DPI, metadata=undated)
+    with styled():
+        figure(panels).savefig(file, format=form, dpi=_DPI, metadata=undated)
     return file.getvalue()
 
 
-def _figure(panels: Mapping[str, Curve]) -> Figure:
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Within, matplotlib has the settings that :func:`figure` needs, not the user's."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def figure(panels: Mapping[str, Curve]) -> Figure:
+    """A panel for each curve and a legend, in no window and without a global list of figures."""
     columns = min(len(panels), 2 if len(panels) == 4 else 3)
     rows = math.ceil(len(panels) / columns)
     size = columns * (_PANEL[0] + 0.4), rows * (_PANEL[1] + 0.6) + 0.3
-    figure = Figure(size, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-    grid = figure.add_gridspec(rows, 2 * columns)
+    page = Figure(size, layout="constrained")
+    page.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    grid = page.add_gridspec(rows, 2 * columns)
     # Bounded functions share their range of y, so that heights can be compared.
     bounded = [curve for curve in panels.values() if np.isfinite(curve.limits).all()]
     for i, (title, curve) in enumerate(panels.items()):
         row, column = divmod(i, columns)
         vacant = columns - min(columns, len(panels) - row * columns)  # half of it on either side
         start = vacant + 2 * column
-        axes = figure.add_subplot(grid[row, start : start + 2])
+        axes = page.add_subplot(grid[row, start : start + 2])
         axes.set_title(_typeset(title), pad=12)
         _set_ranges(axes, curve, bounded if curve in bounded else [curve])
         _draw_axes(axes, curve)
@@ -90,8 +99,8 @@ def _figure(panels: Mapping[str, Curve]) -> Figure:
     if any(curve.asymptotes for curve in panels.values()):
         lines.append(Line2D([], [], **_ASYMPTOTE))
         names.append("asymptote")
-    figure.legend(lines, names, loc="outside lower center", ncols=len(names), frameon=False)
-    return figure
+    page.legend(lines, names, loc="outside lower center", ncols=len(names), frameon=False)
+    return page
 
 
 def _typeset(formula: str) -> str:
@@ -113,12 +122,13 @@ def _set_ranges(axes: Axes, curve: Curve, alike: Iterable[Curve]) -> None:
         values += [v for v in one.limits if np.isfinite(v)]
     low, high = min(values), max(values)
     left, right = curve.pieces[0].x[0], curve.pieces[-1].x[-1]
+    arrow = 0.03 * (right - left)  # beyond the curves
+    left, right = left - arrow, right + arrow
     height = (high - low) * (1 + 2 * _MARGIN)
     if not np.isfinite(curve.limits).all():  # slopes as they are, where that is high enough
         height = max(height, (right - left) * _RATIO)
     low, high = (low + high - height) / 2, (low + high + height) / 2
-    arrow = 0.03 * (right - left)  # beyond the curves
-    axes.set(xlim=(left - arrow, right + arrow), ylim=(low, high), box_aspect=_RATIO)
+    axes.set(xlim=(left, right), ylim=(low, high), box_aspect=_RATIO)
 
 
 def _draw_axes(axes: Axes, curve: Curve) -> None:

@@ -22,7 +22,7 @@ def drawable() -> list[str]:
     return [
         name
         for name, declared in ACTIVATIONS.items()
-        if declared.nin == 1 and getattr(activations, name).signature is None
+        if declared.nin == 1 and getattr(activations, name).signature is None  # no core axes
     ]
 
 
@@ -51,7 +51,8 @@ def run(options: argparse.Namespace) -> int:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise Refused(
-            f"no graph of {', '.join(map(repr, unknown))}; FUNCTION is any of {', '.join(known)}"
+            f"no graph of {', '.join(map(repr, unknown))}: FUNCTION is an activation of one "
+            f"number, any of {', '.join(known)}"
         )
     suffix = options.output.suffix.lower()
     if suffix not in SUFFIXES:
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         from . import _figure
     except ImportError as reason:
         raise Refused(
-            f"drawing needs the extra 'plot' (pip install 'fastact[plot]'): {reason}"
+            f"drawing needs matplotlib, which the extra 'plot' installs ({reason})"
         ) from None
     panels = {
         ACTIVATIONS[name].formula: trace(getattr(activations, name), *ACTIVATIONS[name].interval)
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 def write(path: Path, content: bytes) -> None:
     """Replace the file at `path` all at once, so that what was there survives a failure."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:

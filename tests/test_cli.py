@@ -502,6 +502,9 @@ def test_asymptotes_are_dashed_and_labelled(panel):
     assert {"y = 0", "y = 1"} <= texts(panel("sigmoid"))
     assert {"y = \N{MINUS SIGN}1", "y = 1"} <= texts(panel("tanh"))
     assert {"y = 0", "y = x"} <= texts(panel("softplus"))
+    # Where the curve is not: at the other end.
+    places = {text.get_text(): text.xy[0] for text in panel("sigmoid").texts}
+    assert places["y = 1"] < 0 < places["y = 0"]
     assert lines(panel("softplus"), _figure._ASYMPTOTE)[1].get_data()[0] == pytest.approx(
         lines(panel("softplus"), _figure._ASYMPTOTE)[1].get_data()[1]
     )

@@ -20,7 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import llvmlite
 import llvmlite.binding
@@ -40,13 +40,14 @@ _TEMPORARY = re.compile(_ENTRY.pattern + r"\.[0-9a-f]{16}\.tmp")
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _DAY, _HOUR = 86400, 3600
 
-_said = False
+trouble: Exception | None = None
+"""Why code was not loaded or not kept in this process, if so: the first such reason."""
 
 # Settings of Numba's that do not reach the code.
 _WITHOUT_EFFECT = ("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CACHE")
 
 
-class _Unusable(Exception):
+class Unusable(Exception):
     """The reason why there is no loading and no storing."""
 
 
@@ -94,7 +95,7 @@ def object_code(
             found = _read(path, key)
             if found is not None:
                 return found
-    except (_Unusable, OSError) as reason:
+    except (Unusable, OSError) as reason:
         _say(reason)
         path = None
     code = build()
@@ -104,7 +105,7 @@ def object_code(
                 _check_age(source, os.stat(source), imported)
             _write(path, key, code)
             _evict(os.path.dirname(path))
-        except (_Unusable, OSError) as reason:
+        except (Unusable, OSError) as reason:
             _say(reason)
     return code
 
@@ -113,7 +114,7 @@ def enabled() -> bool:
     """Whether the cache is to be used: the environment variable ``FASTACT_CACHE``."""
     value = os.environ.get("FASTACT_CACHE", "1")
     if value not in ("0", "1"):
-        raise _Unusable(f"FASTACT_CACHE must be 0 or 1, got {value!r}")
+        raise Unusable(f"FASTACT_CACHE must be 0 or 1, got {value!r}")
     return value == "1"
 
 
@@ -126,8 +127,32 @@ def folder() -> str:
         chosen = platformdirs.user_cache_dir("fastact", appauthor=False)
     path = os.path.expanduser(chosen)
     if path.startswith("~"):
-        raise _Unusable(f"{path} is in a home folder that is not known")
+        raise Unusable(f"{path} is in a home folder that is not known")
     return os.path.abspath(path)
+
+
+def state() -> dict[str, Any]:
+    """Where the cache is, what is in it, and whether it can be used; changes nothing."""
+    place, use = "none", "yes"
+    kept: list[Entry] = []
+    try:
+        place = folder()
+        kept = entries()
+        if not enabled():
+            use = "no: FASTACT_CACHE is 0"
+        elif os.path.lexists(place):
+            _check_owner(place, os.stat(place))
+            if not os.access(place, os.W_OK | os.X_OK):
+                use = "for loading only"
+    except (Unusable, OSError) as reason:
+        use = f"no: {reason}"
+    return {
+        "folder": place,
+        "in use": use,
+        "entries": len(kept),
+        "bytes": sum(entry.size for entry in kept),
+        "at most": LIMIT,
+    }
 
 
 def entries() -> list[Entry]:
@@ -146,10 +171,10 @@ def clear() -> int:
 
 
 def _say(reason: Exception) -> None:
-    global _said
-    if _said:
+    global trouble
+    if trouble is not None:
         return
-    _said = True
+    trouble = reason
     text = (
         f"fastact compiles in memory and keeps no machine code: {reason} "
         "(FASTACT_CACHE_DIR chooses a folder, FASTACT_CACHE=0 does without)"
@@ -166,7 +191,7 @@ def _numba_version_file() -> str:
     # Importing Numba takes 400 ms, importlib.metadata 20.
     spec = importlib.util.find_spec("numba")
     if spec is None or spec.origin is None:
-        raise _Unusable("Numba is not found")
+        raise Unusable("Numba is not found")
     return os.path.join(os.path.dirname(spec.origin), "_version.py")
 
 
@@ -201,7 +226,7 @@ def _content(path: str, imported: int) -> str:
 def _check_age(path: str, status: os.stat_result, imported: int) -> None:
     # When the inode was last changed: installers may set old times of modification.
     if status.st_ctime_ns > imported:
-        raise _Unusable(f"{path} has been changed since it was imported")
+        raise Unusable(f"{path} has been changed since it was imported")
 
 
 def _checksum(key: bytes, code: bytes) -> bytes:
@@ -225,9 +250,9 @@ def _check_owner(path: str, status: os.stat_result) -> None:
     if not hasattr(os, "geteuid"):  # Windows, where the profile is the user's own
         return
     if status.st_uid not in (0, os.geteuid()):
-        raise _Unusable(f"{path} belongs to user {status.st_uid}, not to {os.geteuid()} or root")
+        raise Unusable(f"{path} belongs to user {status.st_uid}, not to {os.geteuid()} or root")
     if status.st_mode & 0o022:
-        raise _Unusable(f"{path} can be written to by others (chmod go-w)")
+        raise Unusable(f"{path} can be written to by others (chmod go-w)")
 
 
 def _read(path: str, key: bytes) -> bytes | None:

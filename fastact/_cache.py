@@ -261,19 +261,20 @@ def _read(path: str, key: bytes) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        return None
     with open(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return None
         _check_owner(path, status)
         content = stream.read()
-        header, code = content[: len(_HEADER)], content[len(_HEADER) + _CHECKSUM_BYTES :]
-        if header != _HEADER or content[len(_HEADER) :][:_CHECKSUM_BYTES] != _checksum(key, code):
-            return None
-        if time.time() - status.st_mtime > _DAY:
-            with contextlib.suppress(OSError):  # not ours, or not writable
-                os.utime(path)
-        return code
+    code = content[len(_HEADER) + _CHECKSUM_BYTES :]
+    if content != _HEADER + _checksum(key, code) + code:
+        return None
+    if time.time() - status.st_mtime > _DAY:
+        with contextlib.suppress(OSError):  # not ours, or not writable
+            os.utime(path)
+    return code
 
 
 def _write(path: str, key: bytes, code: bytes) -> None:
@@ -310,8 +311,9 @@ def _evict(place: str) -> None:
     found = sorted(_scan(place), key=lambda entry: entry.used)
     total = sum(entry.size for entry in found)
     for entry in found:
-        forgotten = entry.path.endswith(".tmp") and time.time() - entry.used > _HOUR
-        if forgotten or total > LIMIT:
+        # A temporary file is of a process that is writing it, or was killed.
+        temporary = entry.path.endswith(".tmp")
+        if time.time() - entry.used > _HOUR if temporary else total > LIMIT:
             with contextlib.suppress(OSError):  # another process was faster
                 os.unlink(entry.path)
             total -= entry.size

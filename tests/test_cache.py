@@ -592,8 +592,6 @@ def test_no_permission(tmp_path):
     (tmp_path / "cache").chmod(0o500)  # there, but not to be written to
     place = str(tmp_path / "cache")
     assert_works_uncached(use(*prefix, FASTACT_CACHE_DIR=place), "Permission", place)
-    (tmp_path / "cache").chmod(0o000)
-    assert_works_uncached(use(*prefix, FASTACT_CACHE_DIR=place), "Permission", place)
 
 
 @posix
@@ -715,9 +713,12 @@ def test_killed_before_any_line_while_writing(kept):
 SIXTEEN = """
 import os, sys, warnings
 import numpy as np
-import numba  # only to save time: what is compiled, stored and loaded is still to be done
 import fastact
-from fastact import _frontend
+
+# Numba once for all, as its import takes longer than what is to be tested.
+os.environ["FASTACT_CACHE"] = "0"
+fastact.heaviside(np.float32(1), np.float32(1))
+os.environ["FASTACT_CACHE"] = "1"
 
 x = np.linspace(-9, 9, 50, dtype=np.float32)
 read, write = os.pipe()
@@ -728,10 +729,9 @@ for k in range(16):
         os.close(write)
         os.read(read, 1)  # until all are there
         try:
-            functions = [fastact.relu, fastact.step, fastact.sigmoid]
-            for function in functions[k % 3 :] + functions[: k % 3]:
-                y = [np.maximum(x, 0), x >= 0, 1 / (1 + np.exp(-x))][functions.index(function)]
-                np.testing.assert_allclose(function(x), y, rtol=1e-6)
+            for function in [fastact.relu, fastact.step][:: 1 if k % 2 else -1]:
+                y = {"relu": np.maximum(x, 0), "step": x >= 0}[function.__name__]
+                np.testing.assert_array_equal(function(x), y)
         except BaseException as error:
             sys.stderr.write(repr(error))
             os._exit(1)
@@ -747,10 +747,9 @@ print([os.waitpid(child, 0)[1] for child in children])
 def test_sixteen_processes_start_cold(kept):
     assert run_python(SIXTEEN) == f"{[0] * 16}\n"
     names = sorted(path.name.split("-")[0] for path in kept.folder.iterdir())
-    assert names == ["relu", "sigmoid", "step"]
-    for path in kept.folder.iterdir():
-        content = path.read_bytes()
-        assert content.startswith(_cache._HEADER)
+    assert names == ["relu", "step"]
+    code = "import sys, numpy as np, fastact as f; f.relu(np.float32(f.step(np.float32(1))))"
+    assert "numba" not in run_python(f"{code}; print(*sys.modules)").split()
 
 
 @pytest.mark.exhaustive
@@ -920,12 +919,8 @@ def test_warmup(kept):
 
 def test_warmup_knows_everything():
     run_python(USE_ALL)
-    used = {entry.name for entry in _cache.entries()}
-    shutil.rmtree(_cache.folder())
-    count = int(command("warmup").split()[0])
-    assert {entry.name for entry in _cache.entries()} >= used
-    assert count == len(used) or len(used) > count
-    assert "numba" not in json.loads(run_python(USE_ALL))[0]
+    count = sum(4 + 8 * declared.keeps_integers for declared in ACTIVATIONS.values())
+    assert command("warmup").startswith(f"{count} ready, 0 of them compiled in ")
 
 
 def test_warmup_refuses(kept, capsys, monkeypatch):

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from ._commands import Refused, info, plot
+from ._commands import Refused, cache, info, plot, warmup
 
-VERBS = (plot, info)
+VERBS = (plot, warmup, cache, info)
 """In the order of the help."""
 
 

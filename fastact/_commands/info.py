@@ -21,7 +21,7 @@ FEATURES = (
 )
 """Extensions of the instruction set that decide what code is made, or one day might."""
 
-DEPENDENCIES = ("numpy", "numba", "llvmlite")
+DEPENDENCIES = ("numpy", "numba", "llvmlite", "platformdirs")
 PEERS = (
     *("ml_dtypes", "scipy", "torch", "onnxruntime", "jax", "numexpr", "tbb"),
     *("scikit-learn", "pandas", "xarray", "dask", "matplotlib"),
@@ -62,7 +62,7 @@ def collect() -> dict[str, dict[str, Any]]:
         },
         "code": _known(_target),
         "threads": {"threads": 1},
-        "cache": {"machine code kept": "in the process only"},
+        "cache": _known(_cache_state),
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)},
     }
 
@@ -109,6 +109,12 @@ def _llvm_version() -> str:
     import llvmlite.binding
 
     return ".".join(map(str, llvmlite.binding.llvm_version_info))
+
+
+def _cache_state() -> dict[str, Any]:
+    from .._cache import state
+
+    return state()
 
 
 def _target() -> dict[str, Any]:

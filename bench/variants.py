@@ -13,7 +13,7 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from fastact import _codegen, _engine
+from fastact import _engine, _host
 from fastact._declare import ACTIVATIONS
 
 from . import timing
@@ -49,9 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
                 calls = {}
                 for shape in options.shapes:
                     bits, vectors = map(int, shape.split("x"))
-                    target = dataclasses.replace(
-                        _codegen.host(), vector_bits=bits, interleave=vectors
-                    )
+                    target = dataclasses.replace(_host.host(), vector_bits=bits, interleave=vectors)
                     address = _engine.loop_address(
                         unary[name].kernel, 1, type(case.out.dtype), target
                     )

@@ -8,7 +8,8 @@ import llvmlite.binding as llvm
 
 from ._formats import Format
 from ._frontend import ScalarIR
-from ._loops import ENTRY, loop_ir
+from ._loops import loop_ir
+from ._machine_code import ENTRY
 from ._rows import rows_ir
 from ._targets import Target
 
@@ -54,20 +55,6 @@ _SPLITTERS = {"float": "4097.0", "double": "134217729.0"}  # 2**ceil(p/2) + 1
 def _initialize() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-
-
-@functools.cache
-def host() -> Target:
-    """The machine this process runs on."""
-    features = llvm.get_host_cpu_features()
-    triple = llvm.get_process_triple()
-    if triple.startswith("x86_64"):
-        wide = features.get("avx512f") and features.get("avx512dq") and features.get("avx512vl")
-        bits = 512 if wide else 256 if features.get("avx2") else 128
-        fma, half = bool(features.get("fma")), bool(features.get("f16c"))
-    else:  # aarch64; others are not tried, and get its shape without its environment
-        bits, fma, half = 128, True, True
-    return Target(triple, llvm.get_host_cpu_name(), features.flatten(), bits, fma, half)
 
 
 def machine_of(target: Target) -> llvm.TargetMachine:

@@ -249,8 +249,8 @@ Largest error, as a bound that samples stay below::
 
 {_accuracy(declared.ulp)}
 
-No floating-point warning is ever raised, and the caller's rounding mode and flags neither
-change the result nor are changed."""
+No floating-point warning is ever raised, and the caller's rounding mode neither changes the
+result nor is changed. NumPy itself lowers the flags before the loop of a generalized ufunc."""
 
 
 def _accuracy(ulp: dict[str, float]) -> str:

@@ -1,22 +1,34 @@
 """From a kernel and a DType to the address of a compiled loop.
 
-Numba and LLVM are imported at the first use of a kernel, not with the package.
+LLVM is imported at the first use of a kernel, not with the package, and Numba only to compile:
+not where the cache has the code.
 """
 
-import threading
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ._formats import Format, format_of
+from ._lock import MAKING
+from ._scalar import SCALAR_FUNCTIONS
 
 if TYPE_CHECKING:
     from ._targets import Target
 
 DType = type[np.dtype]
 
-_compiling = threading.RLock()
+_IMPORTED = time.time_ns()
+
+_ALWAYS = ("_codegen", "_environment", "_formats", "_machine_code", "_targets")
+GENERATORS = {
+    "loop": (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar"),
+    "rows": (*_ALWAYS, "_conversions", "_frontend", "_loops", "_rows", "_scalar", "_steps"),
+    "gemm": (*_ALWAYS, "_gemm", "_gemm_code", "_ndarray", "_plan", "_structured", "_tiles"),
+}
+"""The modules that make object code, by what they make; a test compares them with imports."""
 
 
 def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType | None:
@@ -35,35 +47,22 @@ def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType |
 
 
 def loop_address(kernel: Callable, nin: int, dtype: DType, target: "Target | None" = None) -> int:
-    """Compile `kernel` for `dtype`; the address of its strided loop.
+    """Compile `kernel` for `dtype`, or load its code; the address of its strided loop.
 
     `target` is this machine unless another is given, whose code has to run here.
     """
-    from . import _codegen, _frontend, _machine_code
-
     form = format_of(dtype.type)
     if form is None:
         raise TypeError(f"no kernel computes in {dtype.type.__name__}")
-    with _compiling:
+
+    def build(target: "Target") -> bytes:
+        from . import _codegen, _frontend
+
         scalar = _frontend.scalar_ir(kernel, form, nin)
-        code = _codegen.object_code(scalar, form, nin, target or _codegen.host())
-        return _machine_code.load(code, _codegen.ENTRY)
+        return _codegen.object_code(scalar, form, nin, target)
 
-
-def host() -> "Target":
-    """The machine this process runs on."""
-    from . import _codegen
-
-    return _codegen.host()
-
-
-def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
-    """Compile the loops of dense layers; the addresses of their entries by name."""
-    from . import _gemm_code, _machine_code
-
-    with _compiling:
-        code = _gemm_code.object_code(form, lanes, host())
-        return _machine_code.load_all(code, _gemm_code.ENTRIES)
+    name = f"{kernel.__name__}-{form.name}"
+    return _kernel_address("loop", name, [kernel], target, repr((form, nin)), build)
 
 
 def rows_address(steps: type, dtype: DType, target: "Target | None" = None) -> int:
@@ -75,13 +74,91 @@ def rows_address(steps: type, dtype: DType, target: "Target | None" = None) -> i
     length, and the strides, in bytes: input and output from row to row, then input and output
     from element to element. Output and input may be the same, and must not overlap otherwise.
     """
-    from . import _codegen, _frontend, _machine_code
-
     form = format_of(dtype.type)
     if form is None or form.is_integer:
         raise TypeError(f"no function of rows computes in {dtype.type.__name__}")
-    with _compiling:
-        code = _codegen.rows_object_code(
-            _frontend.steps_ir(steps, form), form, target or _codegen.host()
-        )
-        return _machine_code.load(code, _codegen.ENTRY)
+
+    def build(target: "Target") -> bytes:
+        from . import _codegen, _frontend
+
+        return _codegen.rows_object_code(_frontend.steps_ir(steps, form), form, target)
+
+    kernels = [step for step in vars(steps).values() if callable(step)]
+    name = f"{steps.__name__.strip('_').lower()}-{form.name}"
+    return _kernel_address("rows", name, kernels, target, repr(form), build)
+
+
+def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
+    """Compile the loops of dense layers, or load their code; addresses of entries by name."""
+    from ._plan import ENTRIES
+
+    def build(target: "Target") -> bytes:
+        from . import _gemm_code
+
+        return _gemm_code.object_code(form, lanes, target)
+
+    options = repr((form, lanes, object.__basicsize__))
+    return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, ENTRIES)
+
+
+def host() -> "Target":
+    """The machine this process runs on."""
+    from . import _host
+
+    return _host.host()
+
+
+def _kernel_address(
+    generator: str,
+    name: str,
+    kernels: Sequence[Callable],
+    target: "Target | None",
+    options: str,
+    build: Callable[["Target"], bytes],
+) -> int:
+    """The address of the loop that ``build(target)`` makes around `kernels`."""
+    from ._machine_code import ENTRY
+
+    places = [(k.__module__, k.__code__.co_firstlineno) for k in kernels]
+    sources = [f.__code__.co_filename for f in (*kernels, *SCALAR_FUNCTIONS)]
+    keeps = not any(kernel.__closure__ for kernel in kernels)  # its values are in no source
+    return _load(generator, name, sources, target, f"{options} {places}", build, [ENTRY], keeps)[
+        ENTRY
+    ]
+
+
+def _load(
+    generator: str,
+    name: str,
+    sources: Sequence[str],
+    target: "Target | None",
+    options: str,
+    build: Callable[["Target"], bytes],
+    symbols: Iterable[str],
+    keeps: bool = True,
+) -> dict[str, int]:
+    """Addresses of `symbols` in what ``build(target)`` makes; see ``_cache.object_code``.
+
+    `sources` are files beside those of the `generator`. The code is looked for and kept in the
+    cache if it `keeps`.
+    """
+    from . import _cache, _host, _machine_code
+
+    folder = os.path.dirname(__file__)
+    with MAKING:
+        target = target or _host.host()
+        if keeps:
+            code = _cache.object_code(
+                name=name,
+                sources=[
+                    *(os.path.join(folder, f"{module}.py") for module in GENERATORS[generator]),
+                    *sources,
+                ],
+                imported=_IMPORTED,
+                target=target,
+                options=options,
+                build=lambda: build(target),
+            )
+        else:
+            code = build(target)
+        return _machine_code.load_all(code, symbols)

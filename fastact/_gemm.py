@@ -23,12 +23,9 @@ LARGE_BLOCK = 1 << 21
 K_BLOCK = 1024  # k at a time beside a large W: three vectors of it are 192 KB
 STRIP = 16  # rows of W at a time where they are read as they are: as many streams from memory
 
-ENTRIES = {"packed": 3, "direct": 5, "pack": 7}
-"""The functions to be called from outside, with their numbers of arguments."""
-
 
 def loops_ir(form: Format, lanes: int, target: Target) -> str:
-    """LLVM IR of the `ENTRIES` as ``inner.*``, which call ``tile`` and ``apply``."""
+    """LLVM IR of the entries as ``inner.*``, which call ``tile`` and ``apply``."""
     module = ir.Module()
     forward = _forward(module, form, lanes, target)
     layer = _layer(module, forward, form)

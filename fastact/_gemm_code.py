@@ -5,13 +5,14 @@ import llvmlite.binding as llvm
 from . import _codegen
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._formats import Format
-from ._gemm import ENTRIES, loops_ir
+from ._gemm import loops_ir
+from ._plan import ENTRIES
 from ._targets import Target
 from ._tiles import PARAMETERS, fma_declaration, tile_ir, tile_name
 
 
 def object_code(form: Format, lanes: int, target: Target) -> bytes:
-    """A relocatable object file with the `ENTRIES` of ``_gemm.py``; it needs no other."""
+    """A relocatable object file with the `ENTRIES`; it needs no other."""
     module, machine = compiled(form, lanes, target)
     return machine.emit_object(module)
 

@@ -20,9 +20,9 @@ from ._conversions import compute_type, conversions_ir, storage_type
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._formats import FORMATS, Format
 from ._frontend import ScalarIR
+from ._machine_code import ENTRY
 from ._targets import Target
 
-ENTRY = "loop"
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
 
 

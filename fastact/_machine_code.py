@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import llvmlite.binding as llvm
 
+ENTRY = "loop"  # the function that every object file of a ufunc's loop is made for
+
 _numbers = itertools.count()
 _resident = []  # code is never unloaded: ufuncs hold bare pointers into it
 

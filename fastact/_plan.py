@@ -17,6 +17,9 @@ FIELDS = (
 )
 """A plan is an array of int64 with a layer's weights, bias and activation in this order."""
 
+ENTRIES = {"packed": 3, "direct": 5, "pack": 7}
+"""The compiled functions that are called from outside, with their numbers of arguments."""
+
 DONE, REFUSED = 0, 1
 """What the compiled functions return; operands that need more care are refused, untouched."""
 

@@ -68,7 +68,8 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
     """LLVM IR of the module described above, to be linked with `steps`."""
     types = storage_type(form, target), compute_type(form)
     vector = target.vector_bits // FORMATS[form.compute].bits
-    narrow = _Shape(*types, vector, 1, "!14")
+    # LLVM leaves loops over two elements scalar.
+    narrow = _Shape(*types, vector, 1, "!14") if vector > 2 else _Shape(*types, vector, 2, "!16")
     double = _Shape(*types, vector, 2, "!16")
     wide = _Shape(*types, vector, target.interleave, "!12")
     chunk = BUFFER // (FORMATS[form.compute].bits // 8)

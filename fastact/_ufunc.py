@@ -8,13 +8,14 @@ use, so that the first call compiles and every later one goes straight to machin
 """
 
 import ctypes
-import threading
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, byref, c_char, c_char_p, c_int, c_ssize_t, c_void_p, py_object
 from typing import Any
 
 import numpy as np
 from numpy._core import _multiarray_umath
+
+from ._lock import MAKING
 
 
 def _table(name: str) -> "ctypes.Array[c_void_p]":
@@ -120,7 +121,6 @@ def create(
     struct.types = ctypes.addressof(listed)
     struct.ntypes = len(types)
 
-    lock = threading.RLock()
     made: set[DType] = set()
 
     def promote(ufunc, operands, signature, result) -> int:
@@ -130,7 +130,7 @@ def create(
         # TypeError, which names the ufunc and the dtypes.
         for i in range(nin + 1):
             result[i] = _new_reference(operands[i])
-        with lock:
+        with MAKING:
             struct.ntypes = 0
             dtype = wanted([operands[i] for i in range(nin)], signature)
             if dtype is not None and dtype not in made:

@@ -216,7 +216,7 @@ class _Softmax:
 
     def result(s, t, q, q_low):
         y = s * (q + _s.muladd(q, t, _s.muladd(q_low, t, q_low)))
-        return y if q == q else _s.like(y, _nan)
+        return y if y == y else _s.like(y, _nan)  # one NaN, whatever was in the row
 
 
 softmax = _row_activation(

@@ -1,9 +1,12 @@
 """What the tests share: every activation and every format, and inputs that reach all of them."""
 
+import atexit
 import functools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -18,6 +21,11 @@ from fastact._declare import ACTIVATIONS
 FLOATS = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 PEERS = {1: np.tanh, 2: np.heaviside}  # NumPy's own, to compare conduct with, not values
 ROOT = Path(fastact.__file__).parents[1]
+
+# A cache of the test run's own, empty at its start, for its processes too.
+os.environ["FASTACT_CACHE_DIR"] = tempfile.mkdtemp(prefix="fastact-tests-")
+os.environ.pop("FASTACT_CACHE", None)
+atexit.register(shutil.rmtree, os.environ["FASTACT_CACHE_DIR"], ignore_errors=True)
 
 
 def _of_each(activations):
@@ -112,14 +120,14 @@ def one_by_one(function, *operands):
     return result
 
 
-def run_python(code, returncode=0):
+def run_python(code, returncode=0, **environment):
     """Standard output of `code` in a new process, where warnings are errors as here."""
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": path} | environment,
         timeout=300,
     )
     assert done.returncode == returncode, done.stdout + done.stderr

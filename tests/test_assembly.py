@@ -8,11 +8,11 @@ import re
 
 import pytest
 
-from fastact import _codegen, _formats, _frontend
+from fastact import _codegen, _formats, _frontend, _host
 from fastact._declare import ACTIVATIONS
 from fastact._targets import KNOWN
 
-TARGETS = {"host": _codegen.host(), **KNOWN}
+TARGETS = {"host": _host.host(), **KNOWN}
 
 # Arithmetic on one element, or on elements of 8 bytes, by architecture. Loads and moves of
 # constants are not arithmetic.

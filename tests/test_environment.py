@@ -174,7 +174,8 @@ def test_registers_and_integers(activation, ufunc, registers, code):
 @pytest.mark.parametrize("state", ["all at once", "towards zero"])
 def test_registers_at_first_use(activation, ufunc, fresh, monkeypatch, registers, state):
     """Not even the constants of a kernel that is compiled in that state differ."""
-    monkeypatch.setattr(_engine, "loop_address", _engine.loop_address.__wrapped__)  # no cache
+    monkeypatch.setattr(_engine, "loop_address", _engine.loop_address.__wrapped__)
+    monkeypatch.setenv("FASTACT_CACHE", "0")
     new = fresh(activation)
     x = hard(activation, np.dtype(np.float64), 600)
     with registers.set(registers.value(state)):
@@ -247,7 +248,7 @@ print(json.dumps(results))
 
 def test_threads_at_first_use():
     """Threads that need the same loops, and others, at the moment they are being compiled."""
-    threads = json.loads(run_python(RACE))
+    threads = json.loads(run_python(RACE, FASTACT_CACHE="0"))
     assert len(threads) == 8
     for results in threads:
         assert len(results) == 4 * len(ACTIVATIONS)

@@ -1,7 +1,9 @@
 """softmax: its values, that a row's result depends on the row alone, and its conduct."""
 
+import ctypes
 import functools
 import pickle
+import platform
 import re
 
 import gmpy2
@@ -207,7 +209,7 @@ def test_in_place(dtype, length):
     x = rows(dtype, 70 if length < 100 else 3, length)
     expected = fastact.softmax(x)
     for arrange in (np.ascontiguousarray, np.asfortranarray, lambda v: v[::-1].copy()[::-1]):
-        y = arrange(x)
+        y = arrange(x.copy())
         assert fastact.softmax(y, out=y) is y
         assert_same(y, expected)
     wide = np.repeat(x, 2, axis=-1)
@@ -294,27 +296,47 @@ def hard(dtype, count, length):
 
 @pytest.mark.parametrize("length", [1, 2, 9, 33, 300, 3000])
 def test_no_floating_point_error(dtype, length):
+    operands = hard(dtype, 70, length), rows(dtype, 70, length)
     with np.errstate(all="raise"):
-        for x in (hard(dtype, 70, length), rows(dtype, 70, length)):
+        for x in operands:
             fastact.softmax(x)
 
 
 @needs_registers
 @pytest.mark.parametrize("state", STATES)
 def test_registers_neither_matter_nor_change(dtype, state):
-    import platform
-
+    """But for the flags that NumPy lowers before it calls the loop of a generalized ufunc."""
     registers = REGISTERS[platform.machine()]
     wanted = registers.value(state)
+    call = raw(dtype)
     for length in (3, 50, 3000):
         for x in (hard(dtype, 20, length), rows(dtype, 20, length)):
-            expected, out = fastact.softmax(x), np.zeros_like(x)
+            expected, out, direct = fastact.softmax(x), np.zeros_like(x), np.zeros_like(x)
             with registers.set(wanted):
                 before = registers.read()
+                call(x, direct)
+                between = registers.read()
                 fastact.softmax(x, out=out)
                 after = registers.read()
-            assert before == after == wanted
+            assert before == between == wanted
+            assert (after ^ wanted) & ~registers.flags == 0
+            assert after & ~wanted == 0
             assert_same(out, expected)
+            assert_same(direct, expected)
+
+
+def raw(dtype):
+    """``call(x, y)`` of the loop that other loops of this package call, without NumPy."""
+    address = _engine.rows_address(SOFTMAX.steps, type(np.dtype(dtype)))
+    pointer = ctypes.c_void_p
+    loop = ctypes.CFUNCTYPE(ctypes.c_int, *[pointer] * 5)(address)
+
+    def call(x, y):
+        data = (pointer * 2)(x.ctypes.data, y.ctypes.data)
+        strides = (ctypes.c_ssize_t * 4)(x.strides[0], y.strides[0], x.strides[1], y.strides[1])
+        assert loop(None, data, (ctypes.c_ssize_t * 2)(*x.shape), strides, None) == 0
+
+    return call
 
 
 def test_attributes():
@@ -354,12 +376,12 @@ def test_types_are_kept_or_promoted(dtype):
 def test_other_types_are_refused(code):
     with pytest.raises(TypeError, match="'softmax'"):
         fastact.softmax(np.zeros((2, 3), code))
-    with pytest.raises(TypeError, match="'softmax'"):
-        fastact.softmax(np.zeros((2, 3)), dtype=code)
+    with pytest.raises(TypeError, match="softmax"):
+        fastact.softmax(np.zeros((2, 3)), dtype=code[0])
 
 
 def test_misuse():
-    with pytest.raises(ValueError, match=r"softmax.*core dimension"):
+    with pytest.raises(ValueError, match="enough dimensions"):
         fastact.softmax(1.0)
     with pytest.raises(ValueError, match="mismatch"):
         fastact.softmax(np.zeros(3), out=np.zeros(4))
@@ -369,25 +391,17 @@ def test_misuse():
         fastact.softmax()
 
 
-def test_raw_address():
-    """What other loops of this package call, without NumPy between."""
-    import ctypes
-
+def test_raw_loop():
     for dtype in (np.float32, np.float64):
-        address = _engine.rows_address(SOFTMAX.steps, type(np.dtype(dtype)))
-        pointer = ctypes.c_void_p
-        loop = ctypes.CFUNCTYPE(ctypes.c_int, *[pointer] * 5)(address)
-        for length in (10, 100):
+        call = raw(dtype)
+        for length in (10, 100, 200):
             x = rows(dtype, 20, length)
             y = np.zeros((20, length + 3), dtype)
-            data = (pointer * 2)(x.ctypes.data, y.ctypes.data)
-            sizes = (ctypes.c_ssize_t * 2)(20, length)
-            strides = (ctypes.c_ssize_t * 4)(x.strides[0], y.strides[0], x.strides[1], y.strides[1])
-            assert loop(None, data, sizes, strides, None) == 0
+            call(x, y[:, :length])
             assert_same(y[:, :length], fastact.softmax(x))
             assert not y[:, length:].any()
     with pytest.raises(TypeError, match="int64"):
-        _engine.rows_address(SOFTMAX.steps, np.dtypes.Int64DType)
+        _engine.rows_address(SOFTMAX.steps, type(np.dtype(np.int64)))
 
 
 def test_first_use_in_a_process():
@@ -417,6 +431,12 @@ def functions(text):
     }
 
 
+def loops(code):
+    """The blocks that jump to themselves."""
+    blocks = re.split(r"(?m)^(?=\.LBB)", code)
+    return [b for b in blocks if (m := re.match(r"(\.LBB\w+):", b)) and b.count(m[1]) > 1]
+
+
 KERNELS = [*_rows.ALONG, *(f"{k}.{w}" for k in _rows.ACROSS for w in ("wide", "narrow"))]
 
 
@@ -427,8 +447,10 @@ def test_kernels_are_packed(form, target):
     code = functions(assembly(form, target))
     assert set(KERNELS) <= code.keys()
     for name in KERNELS:
-        assert PACKED[architecture].search(code[name]), name
-        assert not SCALAR[architecture].search(code[name]), name
+        found = loops(code[name]) or [code[name]]  # what is done once need not be a loop
+        for loop in found:
+            assert PACKED[architecture].search(loop), name
+            assert not SCALAR[architecture].search(loop), name
         if form != "float64":
             assert not DOUBLE[architecture].search(code[name]), name
 

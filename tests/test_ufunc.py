@@ -508,7 +508,7 @@ for name, (given, requested) in zip(ACTIVATIONS, cases):
 
 def test_first_call_in_a_process():
     """As `fresh` tests, but with nothing imported: asking for a type is the first event."""
-    for line in run_python(FIRST_IN_A_PROCESS).splitlines():
+    for line in run_python(FIRST_IN_A_PROCESS, FASTACT_CACHE="0").splitlines():
         name, dtype, *values = line.split()
         function = getattr(fastact, name)
         expected = function(*[np.arange(3).astype(dtype)] * function.nin)

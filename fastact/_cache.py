@@ -1,0 +1,319 @@
+"""Machine code kept on disk, so that a process compiles only what none has compiled before.
+
+An entry is one file. Its name holds the key: a hash of everything that the code was made of
+and for. So entries are never updated, only replaced by the same or evicted, and a change of
+a source, a library or the machine simply leads to other names. A file begins with a checksum
+over key and code.
+
+Whatever goes wrong here costs time, never a result: the code is compiled in memory then, and
+one warning a process says why.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import stat
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import llvmlite
+import llvmlite.binding
+import numpy as np
+
+if TYPE_CHECKING:
+    from ._targets import Target
+
+LIMIT = 64 << 20
+"""Bytes kept; the entries that were not used for longest go. All there is for one machine
+and version takes a quarter of a megabyte."""
+
+_HEADER = b"fastact machine code 1\n\0"
+_CHECKSUM_BYTES = 32
+_ENTRY = re.compile(r"(?P<name>[\w-]+)-[0-9a-f]{32}\.code")
+_TEMPORARY = re.compile(_ENTRY.pattern + r"\.[0-9a-f]{16}\.tmp")
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_DAY, _HOUR = 86400, 3600
+
+trouble: Exception | None = None
+"""Why code was not loaded or not kept in this process, if so: the first such reason."""
+
+# Settings of Numba's that do not reach the code.
+_WITHOUT_EFFECT = ("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CACHE")
+
+
+class Unusable(Exception):
+    """The reason why there is no loading and no storing."""
+
+
+class Entry(NamedTuple):
+    """What is known of an entry without reading it."""
+
+    name: str
+    path: str
+    size: int
+    used: float  # seconds since the epoch, to a day
+
+
+def object_code(
+    name: str,
+    sources: Iterable[str],
+    imported: int,
+    target: "Target",
+    options: str,
+    build: Callable[[], bytes],
+) -> bytes:
+    """What `build` returns, or returned in an earlier process; to be called under the lock.
+
+    Parameters
+    ----------
+    name : str
+        For people, of letters, digits, ``_`` and ``-``; part of the key.
+    sources : iterable of str
+        The paths of all files whose content goes into the code.
+    imported : int
+        The time, in nanoseconds since the epoch, when the first of them was imported. If one
+        was changed later, this process may hold the old content or the new.
+    target : Target
+        The machine that the code is for.
+    options : str
+        Everything else that `build` depends on.
+    build : callable
+        Makes the object code.
+    """
+    try:
+        path = None
+        if enabled():
+            paths = {*sources, _numba_version_file()}
+            key = _key(name, [_content(path, imported) for path in paths], target, options)
+            path = os.path.join(_open_folder(), f"{name}-{key.hex()}.code")
+            found = _read(path, key)
+            if found is not None:
+                return found
+    except (Unusable, OSError) as reason:
+        _say(reason)
+        path = None
+    code = build()
+    if path is not None:
+        try:
+            for source in paths:  # it may be the new one that `build` has imported
+                _check_age(source, os.stat(source), imported)
+            _write(path, key, code)
+            _evict(os.path.dirname(path))
+        except (Unusable, OSError) as reason:
+            _say(reason)
+    return code
+
+
+def enabled() -> bool:
+    """Whether the cache is to be used: the environment variable ``FASTACT_CACHE``."""
+    value = os.environ.get("FASTACT_CACHE", "1")
+    if value not in ("0", "1"):
+        raise Unusable(f"FASTACT_CACHE must be 0 or 1, got {value!r}")
+    return value == "1"
+
+
+def folder() -> str:
+    """Where entries are: ``FASTACT_CACHE_DIR``, or the platform's place for caches."""
+    chosen = os.environ.get("FASTACT_CACHE_DIR")
+    if not chosen:
+        import platformdirs  # 3 ms, where it is needed
+
+        chosen = platformdirs.user_cache_dir("fastact", appauthor=False)
+    path = os.path.expanduser(chosen)
+    if path.startswith("~"):
+        raise Unusable(f"{path} is in a home folder that is not known")
+    return os.path.abspath(path)
+
+
+def state() -> dict[str, Any]:
+    """Where the cache is, what is in it, and whether it can be used; changes nothing."""
+    place, use = "none", "yes"
+    kept: list[Entry] = []
+    try:
+        place = folder()
+        kept = entries()
+        if not enabled():
+            use = "no: FASTACT_CACHE is 0"
+        elif os.path.lexists(place):
+            _check_owner(place, os.stat(place))
+            if not os.access(place, os.W_OK | os.X_OK):
+                use = "for loading only"
+    except (Unusable, OSError) as reason:
+        use = f"no: {reason}"
+    return {
+        "folder": place,
+        "in use": use,
+        "entries": len(kept),
+        "bytes": sum(entry.size for entry in kept),
+        "at most": LIMIT,
+    }
+
+
+def entries() -> list[Entry]:
+    """All entries, those used last first."""
+    found = [entry for entry in _scan(folder()) if entry.path.endswith(".code")]
+    return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+
+def clear() -> int:
+    """Remove every entry, and nothing else; how many there were."""
+    count = 0
+    for entry in _scan(folder()):
+        os.unlink(entry.path)
+        count += 1
+    return count
+
+
+def _say(reason: Exception) -> None:
+    global trouble
+    if trouble is not None:
+        return
+    trouble = reason
+    text = (
+        f"fastact compiles in memory and keeps no machine code: {reason} "
+        "(FASTACT_CACHE_DIR chooses a folder, FASTACT_CACHE=0 does without)"
+    )
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    except RuntimeWarning:
+        # A filter makes it an error, but NumPy takes none from where loops are made.
+        if sys.stderr is not None:
+            sys.stderr.write(f"RuntimeWarning: {text}\n")
+
+
+def _numba_version_file() -> str:
+    # Importing Numba takes 400 ms, importlib.metadata 20.
+    spec = importlib.util.find_spec("numba")
+    if spec is None or spec.origin is None:
+        raise Unusable("Numba is not found")
+    return os.path.join(os.path.dirname(spec.origin), "_version.py")
+
+
+def _key(name: str, contents: Iterable[str], target: "Target", options: str) -> bytes:
+    numba_settings = {
+        variable: value
+        for variable, value in sorted(os.environ.items())
+        if variable.startswith("NUMBA_") and not variable.startswith(_WITHOUT_EFFECT)
+    }
+    parts = (
+        sys.implementation.cache_tag,  # Numba reads bytecode
+        np.__version__,
+        llvmlite.__version__,
+        llvmlite.binding.llvm_version_info,
+        sorted(contents),
+        numba_settings,
+        name,
+        target,
+        options,
+    )
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+
+
+@functools.cache
+def _content(path: str, imported: int) -> str:
+    """The name and a hash of a file."""
+    with open(path, "rb") as stream:
+        _check_age(path, os.fstat(stream.fileno()), imported)
+        return f"{os.path.basename(path)} {hashlib.blake2b(stream.read()).hexdigest()}"
+
+
+def _check_age(path: str, status: os.stat_result, imported: int) -> None:
+    # When the inode was last changed: installers may set old times of modification.
+    if status.st_ctime_ns > imported:
+        raise Unusable(f"{path} has been changed since it was imported")
+
+
+def _checksum(key: bytes, code: bytes) -> bytes:
+    return hashlib.blake2b(key + code, digest_size=_CHECKSUM_BYTES).digest()
+
+
+def _open_folder() -> str:
+    place = folder()
+    # Others may read: an image or a cluster is warmed by one user for all.
+    os.makedirs(place, 0o755, exist_ok=True)
+    _check_owner(place, os.stat(place))
+    return place
+
+
+def _check_owner(path: str, status: os.stat_result) -> None:
+    """Refuse what someone else could have written.
+
+    The folders above are not looked at: who may rename this one still has no file of the
+    user's to put in its place.
+    """
+    if not hasattr(os, "geteuid"):  # Windows, where the profile is the user's own
+        return
+    if status.st_uid not in (0, os.geteuid()):
+        raise Unusable(f"{path} belongs to user {status.st_uid}, not to {os.geteuid()} or root")
+    if status.st_mode & 0o022:
+        raise Unusable(f"{path} can be written to by others (chmod go-w)")
+
+
+def _read(path: str, key: bytes) -> bytes | None:
+    """The code of the entry at `path`; None where there is none, or a damaged one."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        return None
+    with open(descriptor, "rb") as stream:
+        _check_owner(path, status)
+        content = stream.read()
+    code = content[len(_HEADER) + _CHECKSUM_BYTES :]
+    if content != _HEADER + _checksum(key, code) + code:
+        return None
+    if time.time() - status.st_mtime > _DAY:
+        with contextlib.suppress(OSError):  # not ours, or not writable
+            os.utime(path)
+    return code
+
+
+def _write(path: str, key: bytes, code: bytes) -> None:
+    """Put the entry in place at once, whole: who is killed meanwhile leaves a temporary file."""
+    temporary = f"{path}.{os.urandom(8).hex()}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o644)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(_HEADER + _checksum(key, code) + code)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _scan(place: str) -> Iterator[Entry]:
+    """Entries and temporary files; other files are not ours."""
+    try:
+        found = list(os.scandir(place))
+    except FileNotFoundError:
+        return
+    for file in found:
+        match = _ENTRY.fullmatch(file.name) or _TEMPORARY.fullmatch(file.name)
+        if match:
+            try:
+                status = file.stat(follow_symlinks=False)
+            except OSError:  # another process has removed it
+                continue
+            yield Entry(match["name"], file.path, status.st_size, status.st_mtime)
+
+
+def _evict(place: str) -> None:
+    found = sorted(_scan(place), key=lambda entry: entry.used)
+    total = sum(entry.size for entry in found)
+    for entry in found:
+        # A temporary file is of a process that is writing it, or was killed.
+        temporary = entry.path.endswith(".tmp")
+        if time.time() - entry.used > _HOUR if temporary else total > LIMIT:
+            with contextlib.suppress(OSError):  # another process was faster
+                os.unlink(entry.path)
+            total -= entry.size

@@ -1,0 +1,979 @@
+"""Machine code on disk: found again, never wrong, and a loss of time at worst."""
+
+import ast
+import contextlib
+import dataclasses
+import json
+import os
+import pickle
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import llvmlite.binding
+import numpy as np
+import pytest
+from conftest import ROOT, run_python
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import fastact
+from fastact import _cache, _engine, _frontend, _host
+from fastact.__main__ import main
+from fastact._declare import ACTIVATIONS
+from fastact._targets import KNOWN
+
+CODE = bytes(range(256)) * 8
+posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")
+
+
+class Kept:
+    """A cache of its own, and code that is not for running, with a count of how often made."""
+
+    def __init__(self, folder, source):
+        self.folder, self.source, self.built = folder, source, 0
+        self.arguments = {
+            "name": "some-thing",
+            "sources": [str(source)],
+            "imported": time.time_ns() + 10**12,
+            "target": KNOWN["x86-64-v3"],
+            "options": "",
+        }
+
+    def get(self, code=CODE, **changes):
+        """The code, and whether it had to be made."""
+        _cache._content.cache_clear()  # what a new process does not remember
+        before = self.built
+
+        def build():
+            self.built += 1
+            return code
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FASTACT_CACHE_DIR", str(self.folder))
+            return _cache.object_code(**self.arguments | changes, build=build), self.built > before
+
+    def entry(self):
+        (path,) = self.folder.glob("*.code")
+        return path
+
+    def reset(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTACT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(_cache, "trouble", None)
+    source = tmp_path / "source.py"
+    source.write_text("coefficient = 1.5\n")
+    return Kept(tmp_path / "cache", source)
+
+
+@pytest.fixture(scope="session")
+def damaged(tmp_path_factory):
+    """As `kept`, for hypothesis."""
+    place = tmp_path_factory.mktemp("damaged")
+    source = place / "source.py"
+    source.write_text("")
+    return Kept(place / "cache", source)
+
+
+@contextlib.contextmanager
+def one_warning(*words):
+    """However many reasons there are, one warning is given, of the first."""
+    with pytest.warns(RuntimeWarning) as caught:
+        yield
+    assert len(caught) == 1
+    for word in words:
+        assert word in str(caught[0].message)
+
+
+# Found again.
+
+
+def test_made_once(kept):
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+    assert [entry.name for entry in _cache.entries()] == ["some-thing"]
+
+
+def test_others_may_read_but_not_write(kept):
+    old = os.umask(0)
+    try:
+        kept.get()
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(kept.folder.stat().st_mode) == 0o755
+    assert stat.S_IMODE(kept.entry().stat().st_mode) == 0o644
+
+
+USE_ALL = """
+import json, sys
+import ml_dtypes, numpy as np, fastact
+from fastact._declare import ACTIVATIONS
+
+results = {}
+for name, declared in ACTIVATIONS.items():
+    codes = "efd" + "bBhHiIlLqQ" * declared.keeps_integers
+    for dtype in [*map(np.dtype, codes), np.dtype(ml_dtypes.bfloat16)]:
+        x = [np.arange(100).astype(dtype)[::-1]] * declared.nin
+        results[f"{name} {dtype.char}"] = getattr(fastact, name)(*x).tobytes().hex()
+print(json.dumps([sorted({"numba", "llvmlite"} & set(sys.modules)), results]))
+"""
+
+
+def test_warm_process_imports_no_numba():
+    """Whatever functions and dtypes it uses."""
+    run_python(USE_ALL)
+    imported, results = json.loads(run_python(USE_ALL))
+    assert imported == ["llvmlite"]
+    assert len(results) >= 4 * len(ACTIVATIONS)
+    for name, declared in ACTIVATIONS.items():
+        x = [np.arange(100, dtype="f")[::-1]] * declared.nin
+        assert getattr(fastact, name)(*x).tobytes().hex() == results[f"{name} f"]
+
+
+def test_import_is_light():
+    heavy = ["numba", "llvmlite", "platformdirs", "hashlib", "fastact._cache", "fastact._codegen"]
+    code = f"import sys, numpy; had = set(sys.modules); import fastact; print([m for m in {heavy}"
+    assert run_python(f"{code} if m in sys.modules and m not in had])") == "[]\n"
+
+
+def test_switched_off(kept, monkeypatch):
+    kept.get()
+    monkeypatch.setenv("FASTACT_CACHE", "0")
+    assert kept.get() == (CODE, True)
+    kept.reset()
+    assert kept.get() == (CODE, True)
+    assert not kept.folder.exists()
+    monkeypatch.setenv("FASTACT_CACHE", "off")
+    with one_warning("FASTACT_CACHE must be 0 or 1, got 'off'"):
+        assert kept.get() == (CODE, True)
+    assert not kept.folder.exists()
+    monkeypatch.setenv("FASTACT_CACHE", "1")
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+
+
+@posix
+def test_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("FASTACT_CACHE_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if sys.platform == "linux":
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        assert _cache.folder() == str(tmp_path / ".cache" / "fastact")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        assert _cache.folder() == str(tmp_path / "xdg" / "fastact")
+    monkeypatch.setenv("FASTACT_CACHE_DIR", "~/mine")
+    assert _cache.folder() == str(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTACT_CACHE_DIR", "here")
+    assert _cache.folder() == str(tmp_path / "here")
+    monkeypatch.setenv("FASTACT_CACHE_DIR", "~no-such-user/cache")
+    with pytest.raises(_cache.Unusable, match="~no-such-user/cache"):
+        _cache.folder()
+
+
+# The key.
+
+
+def other_targets():
+    target = KNOWN["x86-64-v3"]
+    other = {str: lambda v: v + "+x", int: lambda v: 2 * v, bool: lambda v: not v}
+    for field in dataclasses.fields(target):
+        value = getattr(target, field.name)
+        yield dataclasses.replace(target, **{field.name: other[type(value)](value)})
+
+
+CHANGES = [{"name": "another"}, {"options": "x"}, *({"target": t} for t in other_targets())]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_key_has_what_code_is_for(kept, change):
+    kept.get()
+    other = CODE[::-1]
+    assert kept.get(other, **change) == (other, True)
+    assert kept.get(**change) == (other, False)
+    assert kept.get() == (CODE, False)
+
+
+def test_key_has_versions(kept, monkeypatch, tmp_path):
+    kept.get()
+    numba_version = tmp_path / "_version.py"
+    numba_version.write_text("version = '9.9.9'")
+    for owner, name, value in [
+        (np, "__version__", "9.9.9"),
+        (llvmlite, "__version__", "9.9.9"),
+        (llvmlite.binding, "llvm_version_info", (99, 9, 9)),
+        (sys.implementation, "cache_tag", "cpython-99"),
+        (_cache, "_numba_version_file", lambda: str(numba_version)),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, value)
+            assert kept.get() == (CODE, True)
+            assert kept.get() == (CODE, False)
+    assert kept.get() == (CODE, False)
+
+
+def test_numba_version_file_tells_the_version():
+    code = "from fastact import _cache; import sys; print(_cache._numba_version_file())"
+    code += "; assert 'numba' not in sys.modules"
+    text = Path(run_python(code).strip()).read_text()
+    import numba
+
+    assert f'"{numba.__version__}"' in text
+
+
+@pytest.mark.parametrize("variable", ["NUMBA_OPT", "NUMBA_BOUNDSCHECK", "NUMBA_CPU_FEATURES"])
+def test_key_has_settings_of_numba(kept, monkeypatch, variable):
+    kept.get()
+    monkeypatch.setenv(variable, "1")
+    assert kept.get() == (CODE, True)
+
+
+def test_key_has_nothing_else(kept, monkeypatch, tmp_path):
+    kept.get()
+    for variable in ("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CACHE_DIR", "LANG"):
+        monkeypatch.setenv(variable, "2")
+    text = kept.source.read_text()
+    kept.source.write_text(text)
+    os.utime(kept.source, (1, 1))
+    moved = tmp_path / "elsewhere" / kept.source.name
+    moved.parent.mkdir()
+    moved.write_text(text)
+    (tmp_path / "unrelated.py").write_text("")
+    assert kept.get() == (CODE, False)
+    assert kept.get(sources=[str(moved)]) == (CODE, False)
+
+
+@given(st.text(), st.text())
+@example("", " ")
+@example("coefficient = 1.5", "coefficient = 1.25")
+def test_key_has_content_of_sources(damaged, first, second):
+    damaged.reset()
+    results = []
+    for text in (first, second):
+        damaged.source.write_text(text, encoding="utf-8", errors="surrogatepass", newline="")
+        results.append(damaged.get(text.encode("utf-8", "surrogatepass")))
+    expected = second.encode("utf-8", "surrogatepass")
+    assert results[1] == (expected, first != second)
+
+
+def package_imports(module):
+    """The files of the package that `module` imports, itself included, read from the source."""
+    package = Path(fastact.__file__).parent
+    found, left = set(), [package / f"{module}.py"]
+    while left:
+        path = left.pop()
+        if path in found or not path.exists():
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                left += [package / f"{name}.py" for name in names]
+    return {str(path) for path in found}
+
+
+def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
+    """The key of each kernel after a change of each file of the package."""
+    made_by = package_imports("_codegen") | package_imports("_frontend")
+    passed = {}
+
+    def record(**arguments):
+        passed.update(arguments)
+        raise StopIteration
+
+    monkeypatch.setattr(_cache, "object_code", record)
+    for declared in ACTIVATIONS.values():
+        with pytest.raises(StopIteration):
+            _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
+        kernels = declared.kernel.__code__.co_filename
+        helpers = package_imports("_elementary")
+        assert set(passed["sources"]) == made_by | helpers | {kernels}
+
+
+def test_kernels_have_keys_of_their_own(monkeypatch):
+    seen = set()
+
+    def record(name, options, target, **_):
+        assert (name, options, target) not in seen
+        seen.add((name, options, target))
+        raise StopIteration
+
+    monkeypatch.setattr(_cache, "object_code", record)
+    for declared in ACTIVATIONS.values():
+        for code in "efdbBhHiIqQ":
+            for target in (None, *KNOWN.values()):
+                with pytest.raises(StopIteration):
+                    dtype = type(np.dtype(code))
+                    _engine.loop_address(declared.kernel, declared.nin, dtype, target)
+    assert len(seen) == len(ACTIVATIONS) * 11 * (1 + len(KNOWN))
+
+
+def test_closures_are_not_kept(kept):
+    """Two kernels of one source, which differ by a value that is in none."""
+    addresses = [_engine.loop_address(scaled(factor), 1, type(np.dtype("f"))) for factor in (2, 3)]
+    assert addresses[0] != addresses[1]
+    assert not kept.folder.exists()
+
+
+def scaled(factor):
+    return lambda x: x * np.float32(factor)
+
+
+def test_code_of_a_machine_with_more_features_is_not_used(kept, monkeypatch):
+    features = llvmlite.binding.get_host_cpu_features()
+    more = type(features)(features | {"amx-of-another-machine": True})
+    with monkeypatch.context() as patch:
+        patch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: more)
+        there = _host.host.__wrapped__()
+    with monkeypatch.context() as patch:
+        patch.setattr(llvmlite.binding, "get_host_cpu_name", lambda: "another")
+        elsewhere = _host.host.__wrapped__()
+    assert kept.get(b"there", target=there) == (b"there", True)
+    assert kept.get(b"elsewhere", target=elsewhere) == (b"elsewhere", True)
+    assert kept.get(target=_host.host.__wrapped__()) == (CODE, True)
+
+
+def test_sources_that_were_changed_after_they_were_imported(kept):
+    """The modules in memory may be other than the files that the key is made of."""
+    imported = time.time_ns()
+    time.sleep(0.05)  # clocks of file systems are coarse
+    kept.source.write_text("coefficient = 1.25\n")
+    with one_warning(str(kept.source), "changed since"):
+        assert kept.get(imported=imported) == (CODE, True)
+    assert not list(kept.folder.glob("*"))
+
+
+def test_sources_that_are_changed_while_compiling(kept):
+    imported = time.time_ns()
+    kept.source.write_text("coefficient = 1.5\n")
+
+    def build():
+        time.sleep(0.05)
+        kept.source.write_text("coefficient = 1.25\n")
+        return CODE
+
+    imported = time.time_ns() + 40_000_000
+    time.sleep(0.05)
+    with one_warning(str(kept.source), "changed since"):
+        assert _cache.object_code(**kept.arguments | {"imported": imported}, build=build) == CODE
+    assert not list(kept.folder.glob("*.code"))
+
+
+EDITED = """
+import sys, warnings
+import numpy as np, fastact
+print(fastact.__file__, float(fastact.tanh(np.float32(0.5))), "numba" in sys.modules)
+"""
+
+
+def test_editing_a_coefficient_has_effect(tmp_path):
+    """End to end, in a copy of the package; editing what makes no code has none."""
+    shutil.copytree(ROOT / "fastact", tmp_path / "fastact")
+
+    def run():
+        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + EDITED
+        place = str(tmp_path / "cache")
+        file, value, compiled = run_python(code, FASTACT_CACHE_DIR=place).split()
+        assert file == str(tmp_path / "fastact" / "__init__.py")
+        return float(value), compiled == "True"
+
+    value, compiled = run()
+    assert compiled
+    for name in ("_ufunc.py", "_engine.py", "_declare.py", "__init__.py", "_cache.py"):
+        path = tmp_path / "fastact" / name
+        path.write_text(path.read_text() + "\n# a remark\n")
+    assert run() == (value, False)
+    path = tmp_path / "fastact" / "_elementary.py"
+    text = path.read_text()
+    assert "0.1666666716337204" in text
+    path.write_text(text.replace("0.1666666716337204", "0.1766666716337204"))
+    edited, compiled = run()
+    assert compiled
+    assert edited != value
+    path.write_text(text)
+    assert run() == (value, False)
+
+
+# Damage.
+
+
+def foreign():
+    elf = b"\x7fELF" + bytes(60)
+    return [b"", b"\0", elf, pickle.dumps(CODE), CODE, _cache._HEADER, _cache._HEADER + CODE]
+
+
+def assert_mended(kept, content):
+    kept.entry().write_bytes(content)
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+
+
+@given(st.data())
+def test_flipped_bits_are_found(damaged, data):
+    damaged.reset()
+    damaged.get()
+    content = bytearray(damaged.entry().read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    assert_mended(damaged, content)
+
+
+@given(st.data())
+def test_truncation_is_found(damaged, data):
+    damaged.reset()
+    damaged.get()
+    content = damaged.entry().read_bytes()
+    assert_mended(damaged, content[: data.draw(st.integers(0, len(content) - 1))])
+    assert_mended(damaged, content + data.draw(st.binary(min_size=1, max_size=9)))
+
+
+@pytest.mark.parametrize("content", foreign(), ids=lambda content: repr(content[:12]))
+def test_foreign_content_is_found(kept, content):
+    kept.get()
+    assert_mended(kept, content)
+
+
+def test_code_under_the_name_of_another(kept):
+    """As after a mix-up of files; each is whole."""
+    kept.get(b"another", name="another")
+    content = kept.entry().read_bytes()
+    kept.entry().unlink()
+    kept.get()
+    assert_mended(kept, content)
+
+
+@posix
+@pytest.mark.parametrize("what", ["link", "pipe", "dangling", "socket"])
+def test_other_kinds_of_files(kept, what, tmp_path):
+    kept.get()
+    path = kept.entry()
+    path.rename(tmp_path / "moved")
+    if what == "link":
+        path.symlink_to(tmp_path / "moved")
+    elif what == "dangling":
+        path.symlink_to(tmp_path / "nothing")
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        os.mknod(path, stat.S_IFSOCK | 0o600)
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+    assert path.is_file() and not path.is_symlink()
+    assert not (tmp_path / "nothing").exists()
+
+
+@posix
+def test_folder_in_place_of_an_entry(kept):
+    kept.get()
+    path = kept.entry()
+    path.unlink()
+    path.mkdir()
+    with one_warning(path.name):
+        assert kept.get() == (CODE, True)
+        assert kept.get() == (CODE, True)
+    assert not list(kept.folder.glob("*.tmp"))
+
+
+# Whose it is.
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o020, 0o002, 0o022])
+@pytest.mark.parametrize("what", ["folder", "entry"])
+def test_what_others_can_write_is_not_loaded(kept, what, mode):
+    kept.get(b"evil")
+    path = kept.folder if what == "folder" else kept.entry()
+    path.chmod(path.stat().st_mode | mode)
+    with one_warning(str(path), "written to by others"):
+        assert kept.get() == (CODE, True)
+        assert kept.get() == (CODE, True)
+    path.chmod(path.stat().st_mode & ~mode)
+    assert kept.get() == (b"evil", False)
+
+
+@posix
+@pytest.mark.parametrize("what", ["folder", "entry"])
+def test_what_belongs_to_others_is_not_loaded(kept, what, monkeypatch):
+    kept.get(b"evil")
+    path = kept.folder if what == "folder" else kept.entry()
+    owner = os.geteuid()
+    if owner == 0:
+        os.chown(path, 12345, -1)
+    else:  # who may not give files away becomes someone else; then the folder is first
+        path = kept.folder
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with one_warning(str(path), "belongs to user"):
+        assert kept.get() == (CODE, True)
+        assert kept.get() == (CODE, True)
+    if owner == 0:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)  # root's files serve everyone
+    else:
+        monkeypatch.undo()
+        monkeypatch.setenv("FASTACT_CACHE_DIR", str(kept.folder))
+    assert kept.get() == (b"evil", False)
+
+
+def test_warning_as_an_error(kept, capsys):
+    """NumPy calls from where no exception can pass; the function works all the same."""
+    kept.folder.write_text("a file where the folder should be")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kept.get() == (CODE, True)
+        assert kept.get() == (CODE, True)
+    assert capsys.readouterr().err.count("compiles in memory") == 1
+
+
+# Where nothing can be written. Each in a process of its own, with a real kernel.
+
+USE = """
+import json, sys, warnings
+import numpy as np
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import fastact
+    y = fastact.relu(np.float32([-1, 2])), fastact.step(np.float32([-1, 2]))
+print(json.dumps([np.array(y).tolist(), [str(w.message) for w in caught]]))
+"""
+
+
+def use(*prefix, **environment):
+    """What `USE` prints, started by the command `prefix`; an error where that fails."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(
+        [*prefix, sys.executable, "-c", USE],
+        env={k: v for k, v in environment.items() if v is not None},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def assert_works_uncached(done, *words):
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    result, caught = json.loads(done.stdout)
+    assert result == [[0, 2], [0, 1]]
+    assert len(caught) == 1
+    for word in words:
+        assert word in caught[0]
+
+
+def test_no_home():
+    place = {"FASTACT_CACHE_DIR": None, "XDG_CACHE_HOME": None, "HOME": "/dev/null"}
+    assert_works_uncached(use(**place), "/dev/null")
+
+
+def without_privileges():
+    """A command that takes from root what lets it write everywhere; nothing for others."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may write everywhere, and there is no setpriv to change that")
+    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+
+
+@posix
+def test_no_permission(tmp_path):
+    prefix = without_privileges()
+    (tmp_path / "home").mkdir(0o500)
+    place = str(tmp_path / "home" / "cache")
+    assert_works_uncached(use(*prefix, FASTACT_CACHE_DIR=place), "Permission", place)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o500)  # there, but not to be written to
+    place = str(tmp_path / "cache")
+    assert_works_uncached(use(*prefix, FASTACT_CACHE_DIR=place), "Permission", place)
+
+
+@posix
+def test_entries_in_a_folder_that_is_not_writable(tmp_path):
+    prefix = without_privileges()
+    place = str(tmp_path / "cache")
+    use(FASTACT_CACHE_DIR=place)
+    os.chmod(place, 0o500)
+    os.utime(next((tmp_path / "cache").glob("relu*")), (1, 1))
+    done = use(*prefix, FASTACT_CACHE_DIR=place)
+    assert json.loads(done.stdout) == [[[0, 2], [0, 1]], []]
+
+
+def mounted(tmp_path, options):
+    """A command that mounts a file system at `tmp_path`, for the process that follows only."""
+    place = str(tmp_path)
+    mount = f'mount -t tmpfs -o {options} tmpfs "{place}" && exec "$@"'
+    prefix = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as reason:
+        pytest.skip(f"no file systems can be mounted here: {reason}")
+    return prefix
+
+
+def test_read_only_file_system(tmp_path):
+    done = use(*mounted(tmp_path, "ro"), FASTACT_CACHE_DIR=str(tmp_path / "cache"))
+    assert_works_uncached(done, "Read-only file system")
+
+
+def test_full_disk(tmp_path):
+    """One page for the folder, none for a file."""
+    prefix = mounted(tmp_path, "nr_blocks=1,mode=755")
+    done = use(*prefix, FASTACT_CACHE_DIR=str(tmp_path))
+    assert_works_uncached(done, "No space left on device")
+
+
+@posix
+def test_disk_that_is_full_in_the_middle_of_a_file(kept):
+    """By the limit of a process on the size of its files."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with one_warning("File too large"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        try:
+            assert kept.get() == (CODE, True)
+            assert kept.get() == (CODE, True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(kept.folder.iterdir())
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+
+
+# Several at once, and the end in the middle.
+
+KILLED = """
+import os, signal, sys
+from fastact import _cache
+from fastact._targets import KNOWN
+
+LINES = {_cache._write.__code__, _cache._evict.__code__}
+
+def kill_at(line):
+    left = line
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code not in LINES:
+            return None
+        if event == "line":
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+        return trace
+    sys.settrace(trace)
+
+def store():
+    _cache.object_code("thing", [_cache.__file__], 2**63, KNOWN["aarch64"], "", lambda: b"c" * 9999)
+
+for line in range(99):
+    child = os.fork()
+    if child == 0:
+        kill_at(line)
+        store()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    print(os.WTERMSIG(status), flush=True)
+    made = 0
+    def build():
+        global made
+        made += 1
+        return b"c" * 9999
+    code = _cache.object_code("thing", [_cache.__file__], 2**63, KNOWN["aarch64"], "", build)
+    assert code == b"c" * 9999
+    _cache.object_code("thing", [_cache.__file__], 2**63, KNOWN["aarch64"], "", build)
+    assert made <= 1
+    if status == 0:
+        break
+    for entry in _cache.entries():
+        os.unlink(entry.path)
+"""
+
+
+@posix
+def test_killed_before_any_line_while_writing(kept):
+    """The next one works, whatever was left behind."""
+    kept.folder.mkdir()
+    signals = run_python(KILLED).split()
+    assert signals[-1] == "0"
+    assert len(signals) > 12
+    assert set(signals[:-1]) == {str(signal.SIGKILL.value)}
+    left = list(kept.folder.glob("*.tmp"))
+    assert left  # some were killed in the middle
+    for path in left:
+        os.utime(path, (1, 1))
+    kept.get()
+    assert not list(kept.folder.glob("*.tmp"))
+
+
+SIXTEEN = """
+import os, sys, warnings
+import numpy as np
+import fastact
+
+# Numba once for all, as its import takes longer than what is to be tested.
+os.environ["FASTACT_CACHE"] = "0"
+fastact.heaviside(np.float32(1), np.float32(1))
+os.environ["FASTACT_CACHE"] = "1"
+
+x = np.linspace(-9, 9, 50, dtype=np.float32)
+read, write = os.pipe()
+children = []
+for k in range(16):
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)  # until all are there
+        try:
+            for function in [fastact.relu, fastact.step][:: 1 if k % 2 else -1]:
+                y = {"relu": np.maximum(x, 0), "step": x >= 0}[function.__name__]
+                np.testing.assert_array_equal(function(x), y)
+        except BaseException as error:
+            sys.stderr.write(repr(error))
+            os._exit(1)
+        os._exit(0)
+    children.append(child)
+os.close(read)
+os.close(write)
+print([os.waitpid(child, 0)[1] for child in children])
+"""
+
+
+@posix
+def test_sixteen_processes_start_cold(kept):
+    assert run_python(SIXTEEN) == f"{[0] * 16}\n"
+    names = sorted(path.name.split("-")[0] for path in kept.folder.iterdir())
+    assert names == ["relu", "step"]
+    code = "import sys, numpy as np, fastact as f; f.relu(np.float32(f.step(np.float32(1))))"
+    assert "numba" not in run_python(f"{code}; print(*sys.modules)").split()
+
+
+@pytest.mark.exhaustive
+def test_sixteen_whole_processes_start_cold(kept):
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", USE_ALL],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        for _ in range(16)
+    ]
+    ends = [child.communicate(timeout=900) for child in children]
+    assert {errors for _, errors in ends} == {""}
+    assert len({json.dumps(json.loads(output)[1]) for output, _ in ends}) == 1
+    assert not list(kept.folder.glob("*.tmp"))
+
+
+CROWD = """
+import sys, time
+from fastact import _cache
+from fastact._targets import KNOWN
+
+_cache.LIMIT = 30_000
+end = time.monotonic() + 2
+turn = built = 0
+while time.monotonic() < end:
+    turn += 1
+    name = f"thing{turn % 7}"
+    def build():
+        global built
+        built += 1
+        return name.encode() * 1000
+    code = _cache.object_code(name, [_cache.__file__], 2**63, KNOWN["aarch64"], "", build)
+    assert code == name.encode() * 1000
+assert _cache.trouble is None, _cache.trouble
+print(turn, built)
+"""
+
+
+def test_crowd_writes_reads_and_evicts(kept):
+    """Processes that replace and remove what the others are reading."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", CROWD],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        for _ in range(4)
+    ]
+    for child in children:
+        output, errors = child.communicate(timeout=60)
+        assert child.returncode == 0 and errors == "", errors
+        turns, built = map(int, output.split())
+        assert 0 < built < turns
+    assert not list(kept.folder.glob("*.tmp"))
+
+
+def test_threads_compile_once(monkeypatch, fresh):
+    monkeypatch.setenv("FASTACT_CACHE", "0")
+    monkeypatch.setattr(_engine, "loop_address", _engine.loop_address.__wrapped__)
+    made, compile_kernel = [], _frontend.scalar_ir
+    monkeypatch.setattr(_frontend, "scalar_ir", lambda *a: made.append(a) or compile_kernel(*a))
+    function = fresh(ACTIVATIONS["relu"])
+    start = threading.Barrier(4)
+
+    def work():
+        start.wait()
+        function(np.ones(3, np.float32))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+FORK = """
+import os, threading, time, warnings
+import numpy as np, fastact
+from fastact._lock import MAKING
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+taken = threading.Event()
+
+def make():
+    with MAKING:
+        taken.set()
+        time.sleep(0.5)
+
+thread = threading.Thread(target=make)
+thread.start()
+taken.wait()
+child = os.fork()
+if child == 0:
+    got = MAKING.acquire(timeout=5)
+    os._exit(0 if got else 1)
+print(os.waitpid(child, 0)[1])
+thread.join()
+assert MAKING.acquire(timeout=5)
+"""
+
+
+@posix
+def test_fork_while_a_loop_is_being_made():
+    assert run_python(FORK) == "0\n"
+
+
+# Bounded.
+
+
+def test_entries_used_longest_ago_go(kept, monkeypatch):
+    day = 86400
+    for k in range(6):
+        kept.get(name=f"thing{k}")
+        path = next(kept.folder.glob(f"thing{k}-*"))
+        os.utime(path, (time.time() - (10 - k) * day,) * 2)
+    size = path.stat().st_size
+    assert kept.get(name="thing0") == (CODE, False)  # used now
+    (kept.folder / "foreign.txt").write_text("x" * 100_000)
+    temporary = [path.with_name(f"{path.name}.{k:016x}.tmp") for k in range(2)]
+    for file in temporary:
+        file.write_bytes(b"")
+    os.utime(temporary[0], (1, 1))
+    monkeypatch.setattr(_cache, "LIMIT", 3 * size + 100)
+    kept.get(name="thing6")
+    assert {entry.name for entry in _cache.entries()} == {"thing0", "thing5", "thing6"}
+    assert (kept.folder / "foreign.txt").exists()
+    assert [file.exists() for file in temporary] == [False, True]
+
+
+def test_all_code_is_far_below_the_limit():
+    run_python(USE_ALL)
+    assert 0 < sum(entry.size for entry in _cache.entries()) < _cache.LIMIT / 10
+
+
+# The commands.
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    return output.err
+
+
+def command(*arguments):
+    return run_python(f"import fastact.__main__ as m, sys; sys.exit(m.main({list(arguments)}))")
+
+
+def test_warmup(kept):
+    warm = ("warmup", "relu", "heaviside", "--dtypes", "float32", "int8")
+    assert command(*warm).startswith("4 ready, 4 of them compiled in ")
+    names = {entry.name for entry in _cache.entries()}
+    assert names == {"relu-float32", "relu-int8", "heaviside-float32", "heaviside-float64"}
+    assert command(*warm).startswith("4 ready, 0 of them compiled in ")
+    code = "import sys, numpy as np, fastact; fastact.relu(np.int8([1])); print(*sys.modules)"
+    assert "numba" not in run_python(code).split()
+
+
+def test_warmup_knows_everything():
+    run_python(USE_ALL)
+    count = sum(4 + 8 * declared.keeps_integers for declared in ACTIVATIONS.values())
+    assert command("warmup").startswith(f"{count} ready, 0 of them compiled in ")
+
+
+def test_warmup_refuses(kept, capsys, monkeypatch):
+    error = refused(capsys, "warmup", "relu", "swish", "gelu2")
+    assert "'swish', 'gelu2'" in error
+    for name in ACTIVATIONS:
+        assert name in error
+    error = refused(capsys, "warmup", "--dtypes", "complex64")
+    assert "'complex64'" in error and "bfloat16" in error and "int8" in error
+    monkeypatch.setenv("FASTACT_CACHE", "0")
+    assert "FASTACT_CACHE" in refused(capsys, "warmup")
+
+
+def test_warmup_fails_where_nothing_is_kept(kept):
+    kept.folder.write_text("a file where the folder should be")
+    code = "import fastact.__main__ as m; print(m.main(['warmup', 'relu', '--dtypes', 'float32']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "1\n" or str(kept.folder) in done.stderr
+
+
+def test_cache_command(kept, capsys):
+    assert main(["cache", "path"]) == 0
+    assert capsys.readouterr().out == f"{kept.folder}\n"
+    assert main(["cache", "clear"]) == 0
+    assert capsys.readouterr().out.startswith("0 files removed")
+    kept.get()
+    kept.get(name="another")
+    foreign = kept.folder / "foreign.code"
+    foreign.write_text("")
+    size = sum(path.stat().st_size for path in kept.folder.iterdir())
+    for arguments in (["cache"], ["cache", "info"]):
+        assert main(arguments) == 0
+        report = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+        assert report["folder"] == str(kept.folder)
+        assert (report["entries"], report["bytes"]) == ("2", str(size))
+    assert main(["cache", "clear"]) == 0
+    assert capsys.readouterr().out == f"2 files removed from {kept.folder}\n"
+    assert list(kept.folder.iterdir()) == [foreign]
+    assert "'path'" in refused(capsys, "cache", "empty")
+
+
+def test_state(kept, monkeypatch):
+    assert _cache.state()["in use"] == "yes"
+    assert not kept.folder.exists()
+    kept.get()
+    assert _cache.state()["in use"] == "yes"
+    kept.folder.chmod(0o777)
+    assert "written to by others" in _cache.state()["in use"]
+    kept.folder.chmod(0o755)
+    monkeypatch.setenv("FASTACT_CACHE", "0")
+    assert _cache.state()["in use"] == "no: FASTACT_CACHE is 0"

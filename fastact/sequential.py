@@ -84,9 +84,9 @@ class Sequential:
         classes_: ArrayLike | None = None,
     ):
         self.layers = _flattened(layers)
-        widths = [layer for layer in self.layers if isinstance(layer, Dense)]
-        self.in_features, self.out_features = widths[0].in_features, widths[-1].out_features
-        self.dtype: np.dtype[Any] = np.result_type(*(layer.dtype for layer in widths))
+        dense = [layer for layer in self.layers if isinstance(layer, Dense)]
+        self.in_features, self.out_features = dense[0].in_features, dense[-1].out_features
+        self.dtype: np.dtype[Any] = np.result_type(*(layer.dtype for layer in dense))
         self.classes_ = None if classes_ is None else np.array(classes_)
         self._head, self._tail = (self.in_features,), (self.out_features,)
         self._compiled: dict[np.dtype, _Program] = {}
@@ -303,11 +303,10 @@ class _Program:
         if most is None or not lead or lead[0] <= most:
             done = scratch.run(x, y, lead)
         else:
-            done = all(
-                scratch.run(part, y[start : start + most], part.shape[:1])
-                for start in range(0, lead[0], most)
-                for part in (x[start : start + most],)
-            )
+            done = True
+            for start in range(0, lead[0], most):
+                part = x[start : start + most]
+                done = done and scratch.run(part, y[start : start + most], part.shape[:1])
         if len(self._free) < _KEPT:
             self._free.append(scratch)
         return done
@@ -319,7 +318,7 @@ class _Scratch:
     def __init__(self, steps: list[tuple[Step, int, np.dtype]], row_bytes: list[int]):
         self._steps, self._row_bytes = steps, row_bytes
         self._last = steps[-1][0]
-        self._rows = 0
+        self._rows = -1
         self._lead: tuple[int, ...] | None = None
 
     def run(self, x: np.ndarray, y: np.ndarray, lead: tuple[int, ...]) -> bool:
@@ -347,7 +346,7 @@ class _Scratch:
 def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
     """Everything in `dtype`, with activations fused to the layer they follow."""
     steps: list[tuple[Step, int, np.dtype]] = []
-    fusible, width = None, 0
+    fusible, width = None, _input_width(stack)
     for layer in stack:
         if isinstance(layer, Dense):
             weights, width = layer.weights(dtype), layer.out_features
@@ -363,12 +362,17 @@ def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
 
 def _general_program(stack: tuple[Layer, ...], dtypes: list[np.dtype]) -> _Program:
     """The layers themselves, which accept any operands."""
-    width, steps = next(layer.in_features for layer in stack if isinstance(layer, Dense)), []
+    steps: list[tuple[Step, int, np.dtype]] = []
+    width = _input_width(stack)
     for layer, dtype in zip(stack, dtypes, strict=True):
         if isinstance(layer, Dense):
             width = layer.out_features
         steps.append((_call(layer), width, dtype))
     return _Program(steps)
+
+
+def _input_width(stack: tuple[Layer, ...]) -> int:
+    return next(layer.in_features for layer in stack if isinstance(layer, Dense))
 
 
 def _call(layer: Layer) -> Step:

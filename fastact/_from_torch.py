@@ -53,7 +53,7 @@ def _array(tensor: Any, name: str) -> np.ndarray:
         raise TypeError(
             f"from_torch: {name} must be of float16, float32 or float64, got {tensor.dtype}"
         )
-    return tensor.detach().cpu().numpy()
+    return np.asarray(tensor.detach().cpu())
 
 
 def _check_parameters(module: Any, name: str) -> None:

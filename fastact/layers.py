@@ -172,7 +172,8 @@ class Dense:
         self.activation = name or _IDENTITY
         _check_weights("Dense", W, b)
         self.dtype = common_type("Dense", W=W, b=b)
-        self.in_features, self.out_features = W.shape
+        self.in_features: int = W.shape[0]
+        self.out_features: int = W.shape[1]
         self._tail = W.shape[1:]
         self._has_bias = b is not None
         own = _compute_dtype(self.dtype)

@@ -109,10 +109,8 @@ def test_multilabel_mlp_classifier():
 def test_mlp_regressor(targets, activation):
     X, y = data("diabetes")
     y = np.stack([y, y**2], axis=1) if targets == 2 else y
-    estimator = MLPRegressor(
-        hidden_layer_sizes=(30, 20), activation=activation, max_iter=5, random_state=0
-    )
-    fitted(estimator, X, y)
+    estimator = MLPRegressor(hidden_layer_sizes=(30, 20), max_iter=5, random_state=0)
+    fitted(estimator.set_params(activation=activation), X, y)
     model = fa.Sequential.from_sklearn(estimator)
     assert_close(model(X), estimator.predict(X).reshape(-1, targets))
 

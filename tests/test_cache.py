@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 import fastact
 from fastact import _cache, _engine, _frontend, _host
 from fastact.__main__ import main
-from fastact._declare import ACTIVATIONS
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._formats import FLOATS
 from fastact._targets import KNOWN
 
 CODE = bytes(range(256)) * 8
@@ -283,9 +284,11 @@ def package_imports(module):
     return {str(path) for path in found}
 
 
+def makers(*modules: str) -> set[str]:
+    return set().union(*map(package_imports, modules))
+
+
 def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
-    """The key of each kernel after a change of each file of the package."""
-    made_by = package_imports("_codegen") | package_imports("_frontend")
     passed = {}
 
     def record(**arguments):
@@ -297,8 +300,17 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         with pytest.raises(StopIteration):
             _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
         kernels = declared.kernel.__code__.co_filename
-        helpers = package_imports("_elementary")
-        assert set(passed["sources"]) == made_by | helpers | {kernels}
+        made_by = makers("_codegen", "_frontend", "_loops", "_elementary")
+        assert set(passed["sources"]) == made_by | {kernels}
+    for declared in ROW_ACTIVATIONS.values():
+        with pytest.raises(StopIteration):
+            _engine.rows_address(declared.steps, type(np.dtype("f")))
+        kernels = declared.steps.larger.__code__.co_filename
+        made_by = makers("_codegen", "_frontend", "_rows", "_elementary")
+        assert set(passed["sources"]) == made_by | {kernels}
+    with pytest.raises(StopIteration):
+        _engine.gemm_addresses(FLOATS["float32"], 4)
+    assert set(passed["sources"]) == makers("_gemm_code")
 
 
 def test_kernels_have_keys_of_their_own(monkeypatch):

@@ -410,6 +410,7 @@ SHAPES = {
     "root": (lambda x: np.cbrt(1 + x * x), [], []),
     "sine": (at_infinity(np.sin, np.nan, np.nan), [], []),
     "line and waves": (at_infinity(lambda x: x + np.sin(x), -INF, INF), [], []),
+    "sign": (np.sign, [(0, True)], []),
     "floor": (np.floor, [(x, True) for x in range(-3, 4)], []),
     "steep": (lambda x: np.tanh(100 * x), [], [(-1, 0, -1), (1, 0, 1)]),
     "hyperbola": (lambda x: np.hypot(x, 1) + 1, [], [(-1, -1, 1), (1, 1, 1)]),
@@ -434,6 +435,11 @@ def test_other_shapes(function, breaks, asymptotes):
     assert [(b.x, b.jumps) for b in curve.breaks] == breaks
     found = [(a.side, a.slope, a.intercept) for a in curve.asymptotes]
     assert np.array(found).ravel() == pytest.approx(np.array(asymptotes).ravel(), abs=1e-5)
+
+
+def test_slopes_at_a_bend_of_curved_pieces():
+    before, after = _curve.trace(SHAPES["elu"][0], -4.0, 4.0).pieces
+    assert (before.slope[-1], after.slope[0]) == pytest.approx((1.5, 1.0), abs=1e-4)
 
 
 # plot: the picture
@@ -477,6 +483,13 @@ def test_axes_go_through_the_origin(figure):
     for axes in figure.axes:
         for spine in ("left", "bottom"):
             assert axes.spines[spine].get_position() == ("data", 0)
+
+
+def test_numbers_keep_clear_of_the_other_axis_and_the_arrow(figure):
+    for axes in figure.axes:
+        assert "0" not in texts(axes)
+        assert {0.0} & {*axes.get_xticks(), *axes.get_yticks()} == set()
+    assert _figure._ticks(-1, 5.05, 0) == [-1, 1, 2, 3, 4]
 
 
 def test_no_line_crosses_a_jump(panel):

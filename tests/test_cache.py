@@ -868,10 +868,17 @@ taken.wait()
 child = os.fork()
 if child == 0:
     got = []
-    other = threading.Thread(target=lambda: got.append(MAKING.acquire(timeout=5)))
+
+    def take():
+        if MAKING.acquire(timeout=5):
+            MAKING.release()
+            got.append(True)
+
+    other = threading.Thread(target=take)
+    take()  # first, as another thread may get the number of the one that had it
     other.start()
     other.join()
-    os._exit(0 if got == [True] else 1)
+    os._exit(0 if got == [True, True] else 1)
 print(os.waitpid(child, 0)[1])
 thread.join()
 assert MAKING.acquire(timeout=5)

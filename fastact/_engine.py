@@ -6,12 +6,12 @@ not where the cache has the code.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._formats import format_of
+from ._formats import Format, format_of
 from ._lock import MAKING
 from ._scalar import SCALAR_FUNCTIONS
 
@@ -22,21 +22,13 @@ DType = type[np.dtype]
 
 _IMPORTED = time.time_ns()
 
-GENERATOR = [
-    os.path.join(os.path.dirname(__file__), name + ".py")
-    for name in (
-        "_codegen",
-        "_conversions",
-        "_environment",
-        "_formats",
-        "_frontend",
-        "_loops",
-        "_machine_code",
-        "_scalar",
-        "_targets",
-    )
-]
-"""The files that turn a kernel into object code; a test compares them with what is imported."""
+_ALWAYS = ("_codegen", "_environment", "_formats", "_machine_code", "_targets")
+GENERATORS = {
+    "loop": (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar"),
+    "rows": (*_ALWAYS, "_conversions", "_frontend", "_loops", "_rows", "_scalar", "_steps"),
+    "gemm": (*_ALWAYS, "_gemm", "_gemm_code", "_ndarray", "_plan", "_structured", "_tiles"),
+}
+"""The modules that make object code, by what they make; a test compares them with imports."""
 
 
 def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType | None:
@@ -69,31 +61,104 @@ def loop_address(kernel: Callable, nin: int, dtype: DType, target: "Target | Non
         scalar = _frontend.scalar_ir(kernel, form, nin)
         return _codegen.object_code(scalar, form, nin, target)
 
-    return _load(f"{kernel.__name__}-{form.name}", [kernel], target, repr((form, nin)), build)
+    name = f"{kernel.__name__}-{form.name}"
+    return _kernel_address("loop", name, [kernel], target, repr((form, nin)), build)
 
 
-def _load(
+def rows_address(steps: type, dtype: DType, target: "Target | None" = None) -> int:
+    """As :func:`loop_address` for the `steps` of a function of rows.
+
+    The address is that of ``int loop(context, char **data, npy_intp *dimensions, npy_intp
+    *strides, auxdata)``, where `context` and `auxdata` are ignored, the two data pointers are
+    those of the first row of input and output, the dimensions are the number of rows and their
+    length, and the strides, in bytes: input and output from row to row, then input and output
+    from element to element. Output and input may be the same, and must not overlap otherwise.
+    """
+    form = format_of(dtype.type)
+    if form is None or form.is_integer:
+        raise TypeError(f"no function of rows computes in {dtype.type.__name__}")
+
+    def build(target: "Target") -> bytes:
+        from . import _codegen, _frontend
+
+        return _codegen.rows_object_code(_frontend.steps_ir(steps, form), form, target)
+
+    kernels = [step for step in vars(steps).values() if callable(step)]
+    name = f"{steps.__name__.strip('_').lower()}-{form.name}"
+    return _kernel_address("rows", name, kernels, target, repr(form), build)
+
+
+def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
+    """Compile the loops of dense layers, or load their code; addresses of entries by name."""
+    from ._plan import ENTRIES
+
+    def build(target: "Target") -> bytes:
+        from . import _gemm_code
+
+        return _gemm_code.object_code(form, lanes, target)
+
+    options = repr((form, lanes, object.__basicsize__))
+    return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, ENTRIES)
+
+
+def host() -> "Target":
+    """The machine this process runs on."""
+    from . import _host
+
+    return _host.host()
+
+
+def _kernel_address(
+    generator: str,
     name: str,
     kernels: Sequence[Callable],
     target: "Target | None",
     options: str,
     build: Callable[["Target"], bytes],
 ) -> int:
-    """The address of what ``build(target)`` makes of `kernels`; see ``_cache.object_code``."""
+    """The address of the loop that ``build(target)`` makes around `kernels`."""
+    from ._machine_code import ENTRY
+
+    places = [(k.__module__, k.__code__.co_firstlineno) for k in kernels]
+    sources = [f.__code__.co_filename for f in (*kernels, *SCALAR_FUNCTIONS)]
+    keeps = not any(kernel.__closure__ for kernel in kernels)  # its values are in no source
+    return _load(generator, name, sources, target, f"{options} {places}", build, [ENTRY], keeps)[
+        ENTRY
+    ]
+
+
+def _load(
+    generator: str,
+    name: str,
+    sources: Sequence[str],
+    target: "Target | None",
+    options: str,
+    build: Callable[["Target"], bytes],
+    symbols: Iterable[str],
+    keeps: bool = True,
+) -> dict[str, int]:
+    """Addresses of `symbols` in what ``build(target)`` makes; see ``_cache.object_code``.
+
+    `sources` are files beside those of the `generator`. The code is looked for and kept in the
+    cache if it `keeps`.
+    """
     from . import _cache, _host, _machine_code
 
+    folder = os.path.dirname(__file__)
     with MAKING:
         target = target or _host.host()
-        if any(kernel.__closure__ for kernel in kernels):  # its values are in no source
-            code = build(target)
-        else:
-            places = [(k.__module__, k.__code__.co_firstlineno) for k in kernels]
+        if keeps:
             code = _cache.object_code(
                 name=name,
-                sources=GENERATOR + [f.__code__.co_filename for f in (*kernels, *SCALAR_FUNCTIONS)],
+                sources=[
+                    *(os.path.join(folder, f"{module}.py") for module in GENERATORS[generator]),
+                    *sources,
+                ],
                 imported=_IMPORTED,
                 target=target,
-                options=f"{options} {places}",
+                options=options,
                 build=lambda: build(target),
             )
-        return _machine_code.load(code, _machine_code.ENTRY)
+        else:
+            code = build(target)
+        return _machine_code.load_all(code, symbols)

@@ -212,7 +212,7 @@ def test_plot_of_some_in_their_order(tmp_path, monkeypatch):
 def test_plot_is_reproducible(tmp_path):
     """The same bytes in another process, whatever the user's settings."""
     contents = []
-    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 30\n")
+    (tmp_path / "matplotlibrc").write_text("axes.facecolor: black\n")
     for seed, settings in (("1", ""), ("2", str(tmp_path / "matplotlibrc"))):
         files = [tmp_path / f"{seed}{suffix}" for suffix in STARTS]
         code = "import os, sys\n"
@@ -300,6 +300,15 @@ def test_plot_onto_a_full_disk_keeps_what_was_there(drawn_at_once, tmp_path, mon
     assert "No space left on device" in refused(capsys, "plot", "step", "-o", file)
     assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_plot_replaces_the_file_at_once(drawn_at_once, tmp_path):
+    """Nobody, not even who has it open, sees half of it."""
+    file, same = tmp_path / "a.png", tmp_path / "same"
+    file.write_bytes(b"old")
+    os.link(file, same)
+    main(["plot", "step", "-o", str(file)])
+    assert (file.read_bytes(), same.read_bytes()) == (b"new", b"old")
 
 
 def test_plot_through_a_link(drawn_at_once, tmp_path):
@@ -430,13 +439,18 @@ def test_other_shapes(function, breaks, asymptotes):
 # plot: the picture
 
 
-@pytest.fixture(scope="module")
-def figure():
-    """All panels, laid out."""
+@functools.cache
+def laid_out(*names):
     with _figure.styled():
-        drawn = _figure.figure({ACTIVATIONS[name].formula: traced(name) for name in DRAWN})
+        drawn = _figure.figure({ACTIVATIONS[name].formula: traced(name) for name in names})
         FigureCanvasAgg(drawn).draw()
     return drawn
+
+
+@pytest.fixture
+def figure():
+    """All panels."""
+    return laid_out(*DRAWN)
 
 
 @pytest.fixture
@@ -454,6 +468,7 @@ def texts(axes):
 
 def test_panels_show_the_formulas(figure):
     for axes, name in zip(figure.axes, DRAWN, strict=True):
+        assert axes.title.get_window_extent().width < axes.get_window_extent().width
         shown = axes.get_title().replace("\N{MINUS SIGN}", "-").replace("\n", " ")
         assert shown.replace("\N{GREATER-THAN OR EQUAL TO}", ">=") == ACTIVATIONS[name].formula
 
@@ -487,6 +502,9 @@ def test_asymptotes_are_dashed_and_labelled(panel):
     assert {"y = 0", "y = 1"} <= texts(panel("sigmoid"))
     assert {"y = \N{MINUS SIGN}1", "y = 1"} <= texts(panel("tanh"))
     assert {"y = 0", "y = x"} <= texts(panel("softplus"))
+    # Where the curve is not: at the other end.
+    places = {text.get_text(): text.xy[0] for text in panel("sigmoid").texts}
+    assert places["y = 1"] < 0 < places["y = 0"]
     assert lines(panel("softplus"), _figure._ASYMPTOTE)[1].get_data()[0] == pytest.approx(
         lines(panel("softplus"), _figure._ASYMPTOTE)[1].get_data()[1]
     )
@@ -518,8 +536,10 @@ def test_bounded_functions_share_their_range(panel):
         assert unit[0] == pytest.approx(unit[1])
 
 
-def test_nothing_covers_anything(figure):
+@pytest.mark.parametrize("count", sorted({1, 2, 3, 4, len(DRAWN)}))
+def test_nothing_covers_anything(count):
     """Neither do texts cover each other, nor legend or titles the panels."""
+    figure = laid_out(*DRAWN[:count])
     around = figure.legends[0].get_window_extent()
     boxes = [axes.get_tightbbox() for axes in figure.axes]
     for one, other in itertools.combinations([around, *boxes], 2):

@@ -17,7 +17,7 @@ Function = Callable[[np.ndarray], np.ndarray]
 _CELLS = 1000  # of the interval; a jump or bend has to be the only one in its cell
 _HALVINGS = 14  # of a cell, to 6e-8 of the interval
 # Over so short a distance, smooth functions change by much less; and so do their difference
-# quotients, whose rounding errors are some 2**-52 / 6e-8 = 4e-9 of the slopes.
+# quotients, whose rounding errors are some 2**-52 / 6e-8 = 4e-9 of the height over the width.
 _JUMP = 1e-3  # of the largest value in the interval
 
 
@@ -82,10 +82,11 @@ def trace(function: Function, low: float, high: float) -> Curve:
         return (function(x + near) - function(x)) / near
 
     jumps = _jumps(function, low, high)
+    steady = abs(function(np.linspace(low, high))).max() / (high - low)  # slopes of note
     bends = [
         x
         for start, stop in itertools.pairwise([low, *jumps, high])
-        for x in _jumps(slope, start + 4 * near, stop - 4 * near)
+        for x in _jumps(slope, start + 4 * near, stop - 4 * near, steady)
     ]
     breaks = [Break(x, float(function(np.array([x]))[0]), x in jumps) for x in jumps + bends]
     breaks.sort(key=lambda found: found.x)
@@ -98,10 +99,10 @@ def trace(function: Function, low: float, high: float) -> Curve:
     return Curve(limits, pieces, breaks, asymptotes)
 
 
-def _jumps(function: Function, low: float, high: float) -> list[float]:
-    """Where `function` still changes by much over a tiny distance."""
+def _jumps(function: Function, low: float, high: float, least: float = 0.0) -> list[float]:
+    """Where `function`, whose values are large if above `least`, changes over a tiny distance."""
     x = np.linspace(low, high, _CELLS + 1)
-    threshold = _JUMP * abs(function(x)).max()
+    threshold = _JUMP * max(abs(function(x)).max(), least)
     left, right = x[:-1], x[1:]
     for _ in range(_HALVINGS):
         middle = (left + right) / 2
@@ -109,11 +110,13 @@ def _jumps(function: Function, low: float, high: float) -> list[float]:
         to_left = abs(y - function(left)) > abs(function(right) - y)
         left, right = np.where(to_left, left, middle), np.where(to_left, middle, right)
     jumping = abs(function(right) - function(left)) > threshold
-    # Rounded to what is known: 0, not -4e-8. A value of its own between those on either
-    # side, as that of the sign function at 0, is found from both sides.
-    digits = -math.ceil(math.log10(2 * (right[0] - left[0])))
-    places = ((left + right) / 2)[jumping].round(digits) + 0.0
-    return [place for place in np.unique(places).tolist() if low < place < high]
+    near = right[0] - left[0]
+    places = ((left + right) / 2)[jumping]
+    # A value of its own between those on either side, as that of the sign function at 0, is
+    # found from both sides.
+    places = places[np.diff(places, prepend=-np.inf) > 2 * near]
+    digits = -math.ceil(math.log10(2 * near))  # what is known: 0, not -4e-8
+    return [place for place in (places.round(digits) + 0.0).tolist() if low < place < high]
 
 
 def _piece(function: Function, start: float, stop: float, margin: float) -> Piece:

@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Draw the functions into the file."""
     known = drawable()
-    names = list(dict.fromkeys(options.functions)) or known
+    names = options.functions or known
     unknown = [name for name in names if name not in known]
     if unknown:
         raise Refused(

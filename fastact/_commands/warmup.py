@@ -1,4 +1,4 @@
-"""Compile functions ahead, so that later processes find their machine code in the cache.
+"""Compile functions ahead, into the cache of machine code.
 
 For images and clusters: on the kind of machine that will run it, since code is made for one.
 """

@@ -83,6 +83,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--libraries", nargs="+", choices=peers.others(), help="default: all installed")
     add("--threads", nargs="+", type=_positive, default=threads.counts(len(machine.cores())),
         help="how many, for the part of that name (default: %(default)s)")  # fmt: skip
+    add("--core", type=int, choices=sorted(machine.cores()),
+        help="to keep to with one thread (default: the last)")  # fmt: skip
     add("--repetitions", type=_positive, help="samples of some 2 ms for each time")
     add("--output", type=_directory, metavar="DIRECTORY", help="where to write the report")
     add("--accuracy", action=argparse.BooleanOptionalAction, help="errors; needs gmpy2")
@@ -127,7 +129,7 @@ def run(options: argparse.Namespace, results: Results) -> None:
     shared = workloads.threads(options.functions, options.shared_sizes, options.shared_shapes)
     counts = options.threads if "threads" in options.parts and shared else []
     with tqdm.tqdm(total=len(alone), unit="step") as progress:
-        with timing.one_thread() as results.pinned_core:
+        with timing.one_thread(options.core) as results.pinned_core:
             libraries, results.missing = peers.load(options.libraries)
             results.versions = {name: library.version for name, library in libraries.items()}
             for name, reason in results.missing.items():

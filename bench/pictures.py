@@ -221,7 +221,8 @@ def threads(results: Results) -> Figure | None:
             if points:
                 _line(axis, name, points)
         size = " x ".join(f"{n:,}" for n in shape)
-        axis.set(title=f"{'dense ' * is_dense}{function} {size}", ylim=(0, None))
+        axis.set(title=f"{'dense ' * is_dense}{function} {size}")
+        axis.set_ylim(0, 1.06 * axis.get_ylim()[1])
         axis.set_xticks(counts)
         axis.set_xlim(min(counts) - 0.15, max(counts) + 0.15)
         axis.set_ylabel("GFLOP/s" if is_dense else "elements per ns", fontsize=8)

@@ -30,10 +30,15 @@ ONE_THREAD = {
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[int | None]:
+def one_thread(core: int | None = None) -> Iterator[int | None]:
     """Keep this thread on one core, and libraries imported meanwhile to one thread.
 
     Threads that those start nevertheless inherit the core.
+
+    Parameters
+    ----------
+    core : int, optional
+        The last by default, since the first has more interrupts to serve.
 
     Yields
     ------
@@ -45,12 +50,13 @@ def one_thread() -> Iterator[int | None]:
     os.environ.update(ONE_THREAD)
     os.environ["XLA_FLAGS"] = f"{before['XLA_FLAGS'] or ''} {ONE_THREAD['XLA_FLAGS']}".strip()
     if cores:
-        os.sched_setaffinity(0, {max(cores)})
+        core = max(cores) if core is None else core
+        os.sched_setaffinity(0, {core})
     try:
         # NumPy's BLAS has started already, and did not see the environment above. Its second
         # thread on the same core would make a layer of 70 us take 32 ms.
         with threadpoolctl.threadpool_limits(1):
-            yield max(cores, default=None)
+            yield core if cores else None
     finally:
         if cores:
             os.sched_setaffinity(0, cores)

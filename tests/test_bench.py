@@ -77,12 +77,13 @@ def measured(workload, *names, **options):
         ("--sizes", ["positive integer"]),
         ("--shapes", ["MxKxN"]),
         ("--threads", ["positive integer"]),
+        ("--core", list(map(str, machine.cores()))),
         ("--repetitions", ["positive integer"]),
         ("--output", ["no place for a folder"]),
     ],
 )
 def test_bad_values_are_told_what_is_known(option, known, capsys):
-    bad = f"{__file__}/x" if option == "--output" else "no/such"
+    bad = {"--output": f"{__file__}/x", "--core": "999999"}.get(option, "no/such")
     with pytest.raises(SystemExit) as exit_:
         main([option, bad])
     message = capsys.readouterr().err
@@ -433,6 +434,8 @@ def test_one_thread_is_undone(monkeypatch):
         if pinning:
             assert core == max(cores)
             assert os.sched_getaffinity(0) == {core}
+            with timing.one_thread(max(cores)) as same:
+                assert same == core
     assert dict(os.environ) == before
     assert threadpoolctl.threadpool_info() == pools
     if pinning:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import tqdm
 
-from fastact._declare import ACTIVATIONS
-
 from . import machine, measure, peers, report, tables, threads, timing, workloads
 from .problems import problem
 from .results import Results
@@ -76,7 +74,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="below 90 s: NumPy and SciPy, fewer workloads")
     add("--parts", nargs="+", choices=workloads.PARTS, default=list(workloads.PARTS))
-    add("--functions", nargs="+", choices=list(ACTIVATIONS), default=list(ACTIVATIONS))
+    add("--functions", nargs="+", choices=workloads.functions(), default=workloads.functions())
     add("--dtypes", nargs="+", choices=workloads.DTYPES)
     add("--sizes", nargs="+", type=_positive, help="elements of arrays")
     add("--shapes", nargs="+", type=_shape, metavar="MxKxN", help="of dense layers")
@@ -110,6 +108,7 @@ def chosen(options: argparse.Namespace) -> list[workloads.Workload]:
         "sizes": lambda: workloads.sizes(functions, dtypes, options.sizes),
         "layouts": lambda: workloads.layouts(functions, dtypes, workloads.TYPICAL),
         "scalars": lambda: workloads.scalars(functions, dtypes),
+        "rows": lambda: workloads.rows(functions, dtypes, workloads.ROW_SHAPES),
         "dense": lambda: workloads.dense(functions, dtypes, options.shapes),
     }
     return [w for part, make in makers.items() if part in options.parts for w in make()]

@@ -11,7 +11,7 @@ import re
 import llvmlite.binding as llvm
 import numpy as np
 
-from fastact import _codegen, _formats, _frontend, _machine_code
+from fastact import _codegen, _formats, _frontend, _loops, _machine_code
 from fastact._declare import ACTIVATIONS
 
 from .peers.base import Call
@@ -95,7 +95,8 @@ def operations(function: str, dtype: str) -> float:
     """
     activation, form = ACTIVATIONS[function], _formats.FORMATS[dtype]
     scalar = _frontend.scalar_ir(activation.kernel, form, activation.nin)
-    module, _ = _codegen.optimised(scalar, form, activation.nin, _codegen.host())
+    loop = _loops.loop_ir(scalar, form, activation.nin, _codegen.host())
+    module, _ = _codegen.optimised(loop, [scalar], _codegen.host())
     text = str(module.get_function("kernel"))
     lanes = sum(int(a or b) for a, b in _ARITHMETIC.findall(text))
     (block,) = re.findall(r"%index\.next = add .*%index, (\d+)", text)

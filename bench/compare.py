@@ -61,12 +61,12 @@ def changes(old: Results, new: Results, threshold: float) -> list[Change]:
     threshold : float
         The least relative change that counts, however small the noise.
     """
-    before = {(r.workload, r.threads): r for r in (*old.rows, *old.scaling)}
+    before = {row.key: row for row in old.all_rows}
     same = {n for n, v in new.versions.items() if old.versions.get(n) == v}
     same -= {OURS, OURS_UNPACKED}
     found = []
-    for row in (*new.rows, *new.scaling):
-        earlier = before.get((row.workload, row.threads))
+    for row in new.all_rows:
+        earlier = before.get(row.key)
         if earlier is None:
             continue
         ratios = {
@@ -87,8 +87,8 @@ def unmatched(old: Results, new: Results) -> list[str]:
     """Workloads that only one of them measured of this package."""
     names = [
         {
-            (tables.describe(row.workload, row.threads), name)
-            for row in (*results.rows, *results.scaling)
+            (tables.describe(row), name)
+            for row in results.all_rows
             for name in (OURS, OURS_UNPACKED)
             if name in row.medians()
         }
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = changes(old, new, options.threshold)
     shown = [change for change in found if options.all or change.verdict != "same"]
     lines = [
-        [tables.describe(c.row.workload, c.row.threads), c.name, c.verdict]
+        [tables.describe(c.row), c.name, c.verdict]
         + [f"{value:.2f}" for value in (c.ratio, c.drift, 1 + c.limit)]
         for c in shown
     ]

@@ -8,8 +8,6 @@ import contextlib
 
 import pytest
 
-from fastact._declare import ACTIVATIONS
-
 from . import measure, peers, timing, workloads
 
 _stack = contextlib.ExitStack()
@@ -45,7 +43,7 @@ def pytest_generate_tests(metafunc):
         return
     libraries, missing = metafunc.config.stash[_loaded]
     untimed = metafunc.config.getoption("benchmark_disable")
-    chosen = workloads.small(ACTIVATIONS) if untimed else workloads.every(ACTIVATIONS)
+    chosen = (workloads.small if untimed else workloads.every)(workloads.functions())
     cases = [
         pytest.param(workload, name, id=f"{workload.name}-{name}")
         for workload in chosen

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullLocator
 
 from . import tables
 from .peers import OURS, OURS_UNPACKED, others
@@ -86,7 +87,7 @@ def speed(results: Results, dtype: str = "float32") -> Figure | None:
         axis.set(title=function, xscale="log", yscale="log")
         ticks = [16**k for k in range(7) if 16**k <= chosen[-1].workload.size]
         axis.set_xticks(ticks, ["1", "16", "256", "4k", "64k", "1M", "16M"][: len(ticks)])
-        axis.set_xticks([], minor=True)
+        axis.minorticks_off()
         axis.yaxis.set_major_formatter(_plain)
     _labels(figure, f"elements ({dtype})", "ns per element")
     _legend(figure, tables.measured(rows), _BOUNDS)
@@ -125,9 +126,10 @@ def accuracy(results: Results) -> Figure | None:
         axis.set_ylim(0.3, worst * 2.5)
         axis.margins(x=0.15)
         axis.xaxis.set_major_formatter(_plain)
-        axis.xaxis.set_minor_formatter(_sparse)
+        axis.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.xaxis.set_minor_formatter(_plain)
         axis.yaxis.set_major_formatter(_plain)
-        axis.yaxis.set_minor_formatter("")
+        axis.yaxis.set_minor_locator(NullLocator())
     _labels(figure, f"ns per element, {_typical(results):,} elements (less is better)",
             "largest error in ulp (less is better)")  # fmt: skip
     correct = Line2D([], [], color="#333333", linestyle=(0, (4, 2)), linewidth=1)
@@ -210,7 +212,7 @@ def threads(results: Results) -> Figure | None:
     counts = _unique(r.threads for r in rows)
     if not rows:
         return None
-    figure, axes = _grid(len(keys), 3 if len(keys) < 12 else 4, 2.9, 2.3)
+    figure, axes = _grid(len(keys), 3, 3.3, 2.2)
     for axis, key in zip(axes, keys, strict=True):
         is_dense, function, shape = key
         chosen = [
@@ -248,12 +250,6 @@ def _unique(values: Iterable) -> list:
 def _plain(value: float, position=None) -> str:
     exponent = math.log10(value) if value > 0 else 0
     return f"{value:g}" if -3 <= exponent < 4 else f"$10^{{{exponent:.0f}}}$"
-
-
-def _sparse(value: float, position=None) -> str:
-    """Labels between the powers of ten only at 2 and 5."""
-    leading = round(value / 10 ** math.floor(math.log10(value)))
-    return f"{value:g}" if leading in (2, 5) else ""
 
 
 def _point(axis: Axes, name: str, x: float, y: float) -> None:
@@ -305,8 +301,9 @@ def _legend(figure: Figure, names: Sequence[str], bounds: dict, more: Sequence =
     ]
     entries += more
     handles, labels = zip(*entries, strict=True)
-    columns = max(int(figure.get_figwidth() / 1.25), 2)
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(columns, len(labels)))
+    most = max(int(figure.get_figwidth() / 1.25), 2)
+    columns = math.ceil(len(labels) / math.ceil(len(labels) / most))  # lines of equal length
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 class Picture(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastact._declare import ACTIVATIONS
 
+from .peers.base import ROWS
 from .workloads import Workload
 
 
@@ -47,6 +48,15 @@ class Problem:
             self.out.fill(np.nan)
 
 
+def _softmax(x: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(x - x.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+# The declared references take one row of numbers and are too slow for a benchmark.
+ROW_FORMULAS = {"softmax": _softmax}
+
+
 def problem(workload: Workload) -> Problem:
     """Make the arrays, from the normal distribution with standard deviation 4.
 
@@ -56,6 +66,11 @@ def problem(workload: Workload) -> Problem:
     rng = np.random.default_rng(0)
     if workload.dense:
         return _dense(workload, rng)
+    if workload.layout == ROWS:
+        x, out = (_on_cache_line(workload.dtype, workload.shape) for _ in range(2))
+        x[...] = 4 * rng.standard_normal(workload.shape)
+        out.fill(0)
+        return Problem(workload, [x], out, ROW_FORMULAS[workload.function](x.astype(np.float64)))
     activation = ACTIVATIONS[workload.function]
     if not workload.shape:
         values = (4 * rng.standard_normal(activation.nin)).tolist()

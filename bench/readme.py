@@ -15,6 +15,7 @@ from pathlib import Path
 from . import pictures, report, results, tables
 from .machine import ROOT
 from .peers import OURS
+from .peers.base import ROWS
 from .results import Results, Row
 from .workloads import TYPICAL
 
@@ -53,9 +54,15 @@ def dense(found: Results) -> str:
     return tables.dense(rows, "github") if rows else "No dense layer has been measured yet."
 
 
+def rows(found: Results) -> str:
+    """Functions of rows."""
+    rows = found.select(layout=ROWS)
+    return tables.matrices(rows, "github") if rows else "No function of rows has been measured yet."
+
+
 def slower(found: Results) -> str:
     """Every workload where another library is faster, folded."""
-    rows = [row for row in (*found.rows, *found.scaling) if row.ratio() is not None]
+    rows = [row for row in found.all_rows if row.ratio() is not None]
     count = len(tables.faster(rows))
     return (
         f"<details><summary>All {count} of {len(rows)} workloads where another library is faster"
@@ -90,6 +97,7 @@ def picture(name: str) -> Callable[[Results], str]:
 BLOCKS: dict[str, Callable[[Results], str]] = {
     "origin": origin,
     "speed": speed,
+    "rows": rows,
     "dense": dense,
     "slower": slower,
     "errors": errors,

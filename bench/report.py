@@ -45,7 +45,7 @@ def markdown(found: results.Results, drawn: Sequence[str] = ()) -> str:
     for title, table, told in tables.sections(found, "github"):
         parts += [f"## {title}", told, table]
     unsupported = [
-        f"- {name}: {note} ({len(rows)}, such as {tables.describe(rows[0].workload)})"
+        f"- {name}: {note} ({len(rows)}, such as {tables.describe(rows[0])})"
         for (name, note), rows in found.unsupported().items()
     ]
     missing = [f"- {name} is missing: {reason}" for name, reason in found.missing.items()]

@@ -60,6 +60,8 @@ class Row:
     repetitions : int
         Samples of each cell.
     threads : int
+    own_process : bool
+        Whether each library had a process of its own, else they took turns in one.
     """
 
     workload: Workload
@@ -67,6 +69,12 @@ class Row:
     bounds: dict[str, Quartiles] = field(default_factory=dict)
     repetitions: int = 0
     threads: int = 1
+    own_process: bool = False
+
+    @property
+    def key(self) -> tuple[Workload, int, bool]:
+        """What has to be the same for times to be comparable."""
+        return self.workload, self.threads, self.own_process
 
     def medians(self) -> dict[str, float]:
         """Nanoseconds per call by library, of those that were measured."""
@@ -109,10 +117,9 @@ def relative_spread(ns: Quartiles) -> float:
 
 
 def quartiles(values: Sequence[float]) -> Quartiles:
-    """Quartiles by linear interpolation, of one value too."""
-    if len(values) == 1:
-        return (values[0],) * 3
-    lower, median, upper = statistics.quantiles(values, method="inclusive")
+    """Quartiles by linear interpolation, of one value too, to six digits."""
+    found = statistics.quantiles(values, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    lower, median, upper = (float(f"{value:.6g}") for value in found)
     return lower, median, upper
 
 
@@ -149,11 +156,15 @@ class Results:
     scaling: list[Row] = field(default_factory=list)
     incomplete: bool = True
 
+    @property
+    def all_rows(self) -> list[Row]:
+        return [*self.rows, *self.scaling]
+
     def failures(self) -> list[str]:
         """What went wrong, a line for each."""
         return [
             f"{name}: {row.workload.name}: {cell.status}: {cell.note}"
-            for row in (*self.rows, *self.scaling)
+            for row in self.all_rows
             for name, cell in row.cells.items()
             if cell.status in ("wrong", "error")
         ]
@@ -161,7 +172,7 @@ class Results:
     def unsupported(self) -> dict[tuple[str, str], list[Row]]:
         """Rows by the library that has the function but not for them, and its reason."""
         found: dict[tuple[str, str], list[Row]] = {}
-        for row in (*self.rows, *self.scaling):
+        for row in self.all_rows:
             for name, cell in row.cells.items():
                 if cell.status == "unsupported":
                     found.setdefault((name, cell.note), []).append(row)
@@ -179,7 +190,14 @@ class Results:
 def to_json(results: Results) -> str:
     """The text of a result file."""
     content = {"format": FORMAT} | dataclasses.asdict(results)
-    return json.dumps(content, indent=1) + "\n"
+    fields = []
+    for name, value in content.items():
+        if name in ("rows", "scaling"):  # a line each
+            lines = ",\n".join(map(json.dumps, value))
+            fields.append(f'"{name}": [\n{lines}\n]')
+        else:
+            fields.append(f'"{name}": {json.dumps(value)}')
+    return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
 def from_json(text: str) -> Results:

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 import tabulate
 
 from .peers import OURS, PEERS, others
-from .peers.base import ARRAY_LAYOUTS
+from .peers.base import ARRAY_LAYOUTS, ROWS
 from .results import Cell, Results, Row
-from .workloads import Workload
 
 BASELINE = ("numpy", "scipy")  # what nearly everybody has installed
 
@@ -93,6 +92,20 @@ def layouts(rows: Sequence[Row], style: str) -> str:
     return table(lines, ["function", "dtype", "layout", *names, "vs others"], 3, style)
 
 
+def matrices(rows: Sequence[Row], style: str) -> str:
+    """Nanoseconds per element of functions of rows, and the largest error of each library."""
+    names = libraries(rows)
+    lines = []
+    for row in rows:
+        times, w = row.per_element(), row.workload
+        cells = [text(row.cells.get(name), times.get(name)) for name in names]
+        ulps = {name: row.cells[name].ulp for name in names if name in row.cells}
+        errors = [f"{n} {number(u)}" for n, u in ulps.items() if u is not None]
+        shape = " x ".join(map(str, w.shape))
+        lines.append([w.function, w.dtype, shape, *cells, ratio(row.ratio()), ", ".join(errors)])
+    return table(lines, ["function", "dtype", "shape", *names, "vs others", "ulp"], 3, style)
+
+
 def dense(rows: Sequence[Row], style: str) -> str:
     """Microseconds of layers, and what they reach of the machine."""
     names = libraries(rows)
@@ -160,19 +173,21 @@ def faster(rows: Iterable[Row]) -> list[tuple[Row, str, float]]:
 def slower(results: Results, style: str) -> str:
     """Every workload where another library has the lower median."""
     lines = []
-    for row, name, times in faster((*results.rows, *results.scaling)):
+    for row, name, times in faster(results.all_rows):
         apart = row.cells[name].ns[2] < row.cells[OURS].ns[0]
-        what = describe(row.workload, row.threads)
+        what = describe(row)
         lines.append([what, name, f"{times:.2f}", "yes" if apart else "no"])
     return table(lines, ["workload", "faster library", "our time / its", "beyond spread"], 2, style)
 
 
-def describe(workload: Workload, threads: int = 1) -> str:
-    """A workload in words."""
-    what = "dense " * workload.dense + f"{workload.function} {workload.dtype}"
-    shape = " x ".join(map(str, workload.shape)) + ", " if workload.shape else ""
-    layout = shape + workload.layout if workload.layout != "contiguous" else shape.rstrip(", ")
-    return f"{what}, {layout}" + (f", {threads} threads" if threads > 1 else "")
+def describe(row: Row) -> str:
+    """What a row is of, in words."""
+    w = row.workload
+    parts = [" x ".join(map(str, w.shape))] if w.shape else []
+    parts += [w.layout] if w.layout != "contiguous" else []
+    if row.own_process:
+        parts.append("one thread, own process" if row.threads == 1 else f"{row.threads} threads")
+    return f"{'dense ' * w.dense}{w.function} {w.dtype}, {', '.join(parts)}"
 
 
 SPEED = f"""Nanoseconds per element, medians, one thread. copy: `np.copyto` from the input to the
@@ -184,6 +199,9 @@ ACCURACY = "Largest error in ulp on the same inputs, of float64 on a sample of t
 CALLS = "Nanoseconds per call."
 LAYOUTS = """Nanoseconds per element of arrays that are overwritten (in place), of every second
 element, one byte off alignment, or in the other order than the result (transposed)."""
+ROW_TEXT = (
+    """Nanoseconds per element, for matrices of rows x elements, and largest errors in ulp."""
+)
 DENSE = """Microseconds per call of activation(x @ W + b), x of M rows and K columns, W of N
 columns; GFLOP/s and share of the rate of fused multiply-adds measured in the same row."""
 THREADS = """Microseconds per call, each library in a process of its own with as many cores as
@@ -201,11 +219,12 @@ def sections(results: Results, style: str) -> list[tuple[str, str, str]]:
         ("Accuracy", accuracy, known, ACCURACY),
         ("One element", calls, [r for r in arrays if r.workload.size == 1], CALLS),
         ("Layouts", layouts, other, LAYOUTS),
+        ("Functions of rows", matrices, [r for r in arrays if r.workload.layout == ROWS], ROW_TEXT),
         ("Dense layers", dense, [r for r in results.rows if r.workload.dense], DENSE),
         ("Threads", threads, results.scaling, THREADS),
     ]
     found = [(title, make(rows, style), told) for title, make, rows, told in groups if rows]
-    if any(row.ratio() is not None for row in (*results.rows, *results.scaling)):
+    if any(row.ratio() is not None for row in results.all_rows):
         told = """Every workload where another library has the lower median. beyond spread: its
 upper quartile is below our lower one."""
         found.append(("Where others are faster", slower(results, style), told))

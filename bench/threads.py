@@ -63,15 +63,17 @@ def scaling(
         else:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             cells = {library: Cell("error", f"exit status {done.returncode}: {reason}")}
-            rows = [Row(workload, cells, threads=threads) for workload in workloads]
+            rows = [
+                Row(workload, cells, threads=threads, own_process=True) for workload in workloads
+            ]
         yield rows
 
 
 def merge(rows: list[Row], others: Sequence[Row]) -> None:
     """Put the cells of `others` into the `rows` of the same workload and threads."""
-    found = {(row.workload, row.threads): i for i, row in enumerate(rows)}
+    found = {row.key: i for i, row in enumerate(rows)}
     for row in others:
-        i = found.get((row.workload, row.threads))
+        i = found.get(row.key)
         if i is None:
             rows.append(row)
         else:
@@ -97,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
         row = measure(
             problem(workload), loaded, repetitions, False, with_bounds=False, seconds=SECONDS
         )
-        rows.append(dataclasses.replace(row, threads=threads))
+        rows.append(dataclasses.replace(row, threads=threads, own_process=True))
     sys.stdout.write(to_json(Results("", rows=rows)))
 
 

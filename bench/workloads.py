@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fastact._declare import ACTIVATIONS
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 
-from .peers.base import ARRAY_LAYOUTS, SCALAR_LAYOUTS
+from .peers.base import ARRAY_LAYOUTS, ROWS, SCALAR_LAYOUTS
 from .peers.ours import DENSE
 
 DTYPES = ("float32", "float64", "float16")
@@ -34,11 +34,14 @@ SHAPES = (
 )
 """M, K and N of dense layers: M rows of K inputs to N outputs."""
 
+ROW_SHAPES = ((1, 10), (65536, 10), (4096, 128), (256, 4096))
+"""Rows, and elements of each, of functions of rows."""
+
 SHARED_SIZES = (1 << 18, 1 << 20, 1 << 24)
 SHARED_SHAPES = ((512, 512, 512), (4096, 64, 64))
 """What several threads compute."""
 
-PARTS = ("sizes", "layouts", "scalars", "dense", "threads")
+PARTS = ("sizes", "layouts", "scalars", "rows", "dense", "threads")
 """Groups of workloads, in the order of a run."""
 
 
@@ -54,7 +57,7 @@ class Workload:
     shape : tuple of int
         Of arrays, empty for scalars; M, K, N of a dense layer.
     layout : str
-        One of ARRAY_LAYOUTS or SCALAR_LAYOUTS.
+        One of ARRAY_LAYOUTS or SCALAR_LAYOUTS, or ROWS.
     dense : bool
         Whether it is a dense layer with the function after it.
     """
@@ -78,6 +81,15 @@ class Workload:
         return "-".join([*parts, "x".join(map(str, self.shape)) or "1"])
 
 
+def functions() -> list[str]:
+    """The names of all functions that the package declares."""
+    return [*ACTIVATIONS, *ROW_ACTIVATIONS]
+
+
+def _elementwise(functions: Iterable[str]) -> list[str]:
+    return [name for name in functions if name in ACTIVATIONS]
+
+
 def sizes(
     functions: Iterable[str], dtypes: Iterable[str], chosen: Sequence[int] | None = None
 ) -> list[Workload]:
@@ -91,7 +103,7 @@ def sizes(
     """
     return [
         Workload(function, dtype, (size,))
-        for function, dtype in itertools.product(functions, dtypes)
+        for function, dtype in itertools.product(_elementwise(functions), dtypes)
         for size in chosen or (SIZES if dtype == "float32" else MIDDLE)
     ]
 
@@ -101,7 +113,7 @@ def layouts(functions: Iterable[str], dtypes: Iterable[str], size: int) -> list[
     side = max(round(size**0.5), 1)
     return [
         Workload(function, dtype, (side, side) if layout == "transposed" else (size,), layout)
-        for function, dtype in itertools.product(functions, dtypes)
+        for function, dtype in itertools.product(_elementwise(functions), dtypes)
         for layout in ARRAY_LAYOUTS[1:]
     ]
 
@@ -110,10 +122,18 @@ def scalars(functions: Iterable[str], dtypes: Iterable[str]) -> list[Workload]:
     """One element that is no array: what a call costs. Not float16, which SciPy widens here."""
     return [
         Workload(function, dtype, (), layout)
-        for function, dtype in itertools.product(functions, dtypes)
+        for function, dtype in itertools.product(_elementwise(functions), dtypes)
         for layout in SCALAR_LAYOUTS
         if dtype == "float64" or (dtype, layout) == ("float32", "NumPy scalar")
     ]
+
+
+def rows(
+    functions: Iterable[str], dtypes: Iterable[str], shapes: Iterable[tuple[int, int]]
+) -> list[Workload]:
+    """Matrices for functions of rows."""
+    functions = [name for name in functions if name in ROW_ACTIVATIONS]
+    return [Workload(*case, ROWS) for case in itertools.product(functions, dtypes, shapes)]
 
 
 def dense(
@@ -134,7 +154,7 @@ def threads(
     functions: Iterable[str], sizes_: Sequence[int], shapes: Iterable[tuple[int, int, int]]
 ) -> list[Workload]:
     """Arrays and layers for several threads, float32."""
-    functions = [name for name in functions if ACTIVATIONS[name].nin == 1]
+    functions = [name for name in _elementwise(functions) if ACTIVATIONS[name].nin == 1]
     return sizes(functions, ["float32"], sizes_) + dense(functions, ["float32"], shapes)
 
 
@@ -145,6 +165,7 @@ def every(functions: Iterable[str]) -> list[Workload]:
         *sizes(functions, DTYPES),
         *layouts(functions, DTYPES, TYPICAL),
         *scalars(functions, DTYPES),
+        *rows(functions, DTYPES, ROW_SHAPES),
         *dense(functions, DTYPES, SHAPES),
     ]
 
@@ -156,5 +177,6 @@ def small(functions: Iterable[str]) -> list[Workload]:
         *sizes(functions, DTYPES, [64]),
         *layouts(functions, DTYPES, 64),
         *scalars(functions, DTYPES),
+        *rows(functions, DTYPES, [(5, 7)]),
         *dense(functions, DTYPES, [(7, 13, 5)]),
     ]

@@ -1,8 +1,10 @@
-"""fastact: compiled activation functions as genuine NumPy ufuncs.
+"""fastact: compiled activation functions as genuine NumPy ufuncs, and dense layers.
 
-``fastact.activations`` declares them; every name there is a ufunc of this package.
+``fastact.activations`` declares the functions; every name there is a ufunc of this package.
 """
 
 from .activations import *  # noqa: F403 - the declarations are the only list of names
+from .layers import Dense as Dense
+from .layers import dense as dense
 
 __version__ = "0.1.0"

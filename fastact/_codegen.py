@@ -2,12 +2,14 @@
 
 import functools
 import re
+from collections.abc import Iterable
 
 import llvmlite.binding as llvm
 
 from ._formats import Format
 from ._frontend import ScalarIR
 from ._loops import ENTRY, loop_ir
+from ._rows import rows_ir
 from ._targets import Target
 
 # The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
@@ -68,14 +70,16 @@ def host() -> Target:
     return Target(triple, llvm.get_host_cpu_name(), features.flatten(), bits, fma, half)
 
 
-def _machine(target: Target) -> llvm.TargetMachine:
+def machine_of(target: Target) -> llvm.TargetMachine:
+    """LLVM's code generator for `target`."""
     _initialize()
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
     )
 
 
-def _for_target(text: str, target: Target, layout: str) -> str:
+def for_target(text: str, target: Target, layout: str) -> str:
+    """The IR `text` for a module of `target`, with an fma of its own where there is none."""
     text = re.sub(r"(?m)^target (datalayout|triple) = .*\n", "", text)
     if not target.has_fma:
         for t, suffix in (("float", "f32"), ("double", "f64")):
@@ -86,37 +90,57 @@ def _for_target(text: str, target: Target, layout: str) -> str:
     return f'target datalayout = "{layout}"\ntarget triple = "{target.triple}"\n{text}'
 
 
-def optimised(scalar: ScalarIR, form: Format, arity: int, target: Target):
-    """The optimised LLVM module of a loop, and the machine to emit it with."""
-    machine = _machine(target)
-    layout = str(machine.target_data)
-    module = llvm.parse_assembly(_for_target(loop_ir(scalar, form, arity, target), target, layout))
-    inlined = llvm.parse_assembly(_for_target(scalar.text, target, layout))
-    for function in inlined.functions:
-        if not function.is_declaration:
-            function.add_function_attribute("alwaysinline")
-    module.link_in(inlined)
-    for function in module.functions:
-        if not function.is_declaration and function.name != ENTRY:
-            function.linkage = "internal"
-    for variable in module.global_variables:
-        if not variable.is_declaration:
-            variable.linkage = "internal"
+def hide(module: llvm.ModuleRef, visible: set[str]) -> None:
+    """Make every definition but the `visible` ones internal."""
+    for thing in (*module.functions, *module.global_variables):
+        if not thing.is_declaration and thing.name not in visible:
+            thing.linkage = "internal"
+
+
+def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
+    """Run LLVM's passes, with loops vectorised but not straight code."""
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     options.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
+
+
+def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
+    """The LLVM module of `loop` with `scalars` inlined, and the machine to emit it with."""
+    machine = machine_of(target)
+    layout = str(machine.target_data)
+    module = llvm.parse_assembly(for_target(loop, target, layout))
+    for scalar in scalars:
+        inlined = llvm.parse_assembly(for_target(scalar.text, target, layout))
+        for function in inlined.functions:
+            if not function.is_declaration:
+                function.add_function_attribute("alwaysinline")
+        module.link_in(inlined)
+    hide(module, {ENTRY})
+    optimise(module, machine)
     return module, machine
 
 
 def object_code(scalar: ScalarIR, form: Format, arity: int, target: Target) -> bytes:
     """A relocatable object file with the function ``ENTRY``; it refers to no other symbol."""
-    module, machine = optimised(scalar, form, arity, target)
+    module, machine = optimised(loop_ir(scalar, form, arity, target), [scalar], target)
     return machine.emit_object(module)
 
 
 def assembly(scalar: ScalarIR, form: Format, arity: int, target: Target) -> str:
     """The same as text, for people and tests."""
-    module, machine = optimised(scalar, form, arity, target)
+    module, machine = optimised(loop_ir(scalar, form, arity, target), [scalar], target)
+    return machine.emit_assembly(module)
+
+
+def rows_object_code(steps: dict[str, ScalarIR], form: Format, target: Target) -> bytes:
+    """As :func:`object_code`, of a loop over rows."""
+    module, machine = optimised(rows_ir(steps, form, target), steps.values(), target)
+    return machine.emit_object(module)
+
+
+def rows_assembly(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
+    """The same as text."""
+    module, machine = optimised(rows_ir(steps, form, target), steps.values(), target)
     return machine.emit_assembly(module)

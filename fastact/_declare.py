@@ -11,7 +11,7 @@ import numpy as np
 from . import _engine, _ufunc
 
 if TYPE_CHECKING:
-    from ._typing import Declarator
+    from ._typing import Declarator, RowUfunc
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,61 @@ def activation(**fields: Any) -> "Declarator":
     return declare  # type: ignore[return-value]
 
 
+@dataclass(frozen=True)
+class RowActivation:
+    """What is known of an activation function of whole rows, a generalized ufunc "(n)->(n)".
+
+    Attributes
+    ----------
+    name : str
+    steps : type
+        A class whose functions are the steps of ``_steps.py``, in the vocabulary of
+        ``_scalar.py``.
+    summary, formula, notes : str
+        As of :class:`Activation`.
+    reference : callable
+        ``reference(m, row)``: the results for a list of numbers of the module `m`.
+    specials : sequence of tuple
+        Rows and their results.
+    ulp : dict
+        A bound in ulp that samples stay below, by format name.
+    """
+
+    name: str
+    steps: type
+    summary: str
+    formula: str
+    notes: str
+    reference: Callable[..., Any]
+    specials: Sequence[tuple[Sequence[float], Sequence[float]]]
+    ulp: dict[str, float]
+
+
+ROW_ACTIVATIONS: dict[str, RowActivation] = {}
+"""Every declared activation of whole rows by name."""
+
+
+def row_activation(**fields: Any) -> "RowUfunc":
+    """Declare an activation of whole rows; the result is its ufunc.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`RowActivation`.
+    """
+    declared = RowActivation(**fields)
+    ROW_ACTIVATIONS[declared.name] = declared
+    return _ufunc.create(  # type: ignore[return-value]
+        name=declared.name,
+        nin=1,
+        doc=row_docstring(declared),
+        types="efd",
+        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
+        make_loop=functools.partial(_engine.rows_address, declared.steps),
+        signature="(n)->(n)",
+    )
+
+
 def docstring(declared: Activation) -> str:
     """The numpydoc text of the ufunc, below the signature line that NumPy adds."""
     inputs = ", ".join(declared.parameters)
@@ -100,7 +155,6 @@ def docstring(declared: Activation) -> str:
         f"    {declared.name}({', '.join(map(str, row[:-1]))}) = {row[-1]}"
         for row in declared.specials
     )
-    accuracy = "\n".join(f"    {name:8} {ulp:4} ulp" for name, ulp in declared.ulp.items())
     return f"""{declared.summary}
 
 {declared.formula}
@@ -140,7 +194,64 @@ Special values::
 Largest error, measured over every input of the 16- and 32-bit formats; for float64 a bound
 that millions of samples stay below::
 
-{accuracy}
+{_accuracy(declared.ulp)}
 
 No floating-point warning is ever raised, and the caller's rounding mode and flags neither
 change the result nor are changed."""
+
+
+def row_docstring(declared: RowActivation) -> str:
+    """The same for a function of rows."""
+    specials = "\n".join(
+        f"    {declared.name}({list(row)}) = {list(result)}" for row, result in declared.specials
+    )
+    return f"""{declared.summary}
+
+{declared.formula}
+
+Parameters
+----------
+x : array_like
+    float16, float32, float64 or (with ml_dtypes) bfloat16 keep their type; integers and bool
+    give float64. At least one axis.
+out : ndarray, None, or tuple of ndarray and None, optional
+    Where to put the result; its shape must be that of `x`. It may be `x`.
+axis : int, optional
+    The axis along which results add up to 1; the last by default.
+**kwargs
+    As for any generalized ufunc: `axes`, `casting`, `order`, `dtype`, `subok`, `signature`.
+
+Returns
+-------
+y : ndarray
+    Of the shape of `x`.
+
+Raises
+------
+TypeError
+    For complex, longdouble, string, datetime and object inputs.
+ValueError
+    For inputs without an axis.
+
+Notes
+-----
+{declared.notes}
+
+A row's result depends on that row alone: it is the same to the last bit whatever the other rows
+are, however many, and wherever they lie in memory.
+
+Special values::
+
+{specials}
+    NaN or +inf anywhere in a row, or -inf everywhere, gives NaN in all of it.
+
+Largest error, as a bound that samples stay below::
+
+{_accuracy(declared.ulp)}
+
+No floating-point warning is ever raised, and the caller's rounding mode neither changes the
+result nor is changed. NumPy itself lowers the flags before the loop of a generalized ufunc."""
+
+
+def _accuracy(ulp: dict[str, float]) -> str:
+    return "\n".join(f"    {name:8} {bound:4} ulp" for name, bound in ulp.items())

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._scalar import PerFormat, horner, muladd, pick, scalar
+from ._scalar import PerFormat, fma, horner, muladd, pick, scalar
 
 
 class Exp(NamedTuple):
@@ -146,6 +146,24 @@ RANGE = PerFormat(
 )
 
 
+class Shares(NamedTuple):
+    """How softmax keeps what it sums up away from the subnormals."""
+
+    # From here on, x - max(x) is exact wherever e^(x - max) is not 0 (P. H. Sterbenz: within a
+    # factor of two); below, the argument of exp need not be small, and nothing is subtracted.
+    exact: Any
+    # e^x with an exponent `zero` below that of e^max is 0 in every sum of shares, and the terms
+    # are computed 2**(zero - bias) too large, so that this exponent gives pow2_of_sum's 0.
+    zero: Any
+    above: Any  # no term is as large
+
+
+SHARES = PerFormat(
+    single=Shares(*_single(212.0, 152.0, 2.0**26)),
+    double=Shares(1494.0, 1077.0, 2.0**55),
+)
+
+
 class Fit(NamedTuple):
     """How a polynomial was derived, for ``tests/minimax.py`` to do it again."""
 
@@ -203,6 +221,19 @@ def exp_reduced(x):
 
 
 @scalar
+def expm1_reduced(n, x):
+    """e^(x - n ln(2)) - 1 for the n that rounds x / ln(2), to 1/4 ulp of e^r.
+
+    The low part of n ln(2) joins the tail, so that the only rounding that counts is the last.
+    """
+    c = pick(EXP, x)
+    high = fma(n, -c.ln2_high, x)
+    low = n * -c.ln2_low
+    r = high + low
+    return high + muladd(r * r, horner(r, c.short_tail), low)
+
+
+@scalar
 def exp_tail(r, low):
     """e^r - 1 - r + low for |r| <= ln(2)/2."""
     return muladd(r * r, horner(r, pick(EXP, r).tail), low)
@@ -218,6 +249,14 @@ def exp_short_tail(r):
 def log1p_rest(f, low):
     """log(1 + f + low) - f for f in [-1/4, 1/2], `low` below an ulp of it."""
     return muladd(-(f * f), horner(f, pick(LOG, f).tail), muladd(-f, low, low))
+
+
+@scalar
+def add(a, b):
+    """a + b as (high, low), exactly: D. E. Knuth, "The Art of Computer Programming", vol. 2."""
+    high = a + b
+    b_part = high - a
+    return high, (a - (high - b_part)) + (b - b_part)
 
 
 @scalar

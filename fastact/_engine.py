@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._formats import format_of
+from ._formats import Format, format_of
 
 if TYPE_CHECKING:
     from ._targets import Target
@@ -47,4 +47,41 @@ def loop_address(kernel: Callable, nin: int, dtype: DType, target: "Target | Non
     with _compiling:
         scalar = _frontend.scalar_ir(kernel, form, nin)
         code = _codegen.object_code(scalar, form, nin, target or _codegen.host())
+        return _machine_code.load(code, _codegen.ENTRY)
+
+
+def host() -> "Target":
+    """The machine this process runs on."""
+    from . import _codegen
+
+    return _codegen.host()
+
+
+def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
+    """Compile the loops of dense layers; the addresses of their entries by name."""
+    from . import _gemm_code, _machine_code
+
+    with _compiling:
+        code = _gemm_code.object_code(form, lanes, host())
+        return _machine_code.load_all(code, _gemm_code.ENTRIES)
+
+
+def rows_address(steps: type, dtype: DType, target: "Target | None" = None) -> int:
+    """As :func:`loop_address` for the `steps` of a function of rows.
+
+    The address is that of ``int loop(context, char **data, npy_intp *dimensions, npy_intp
+    *strides, auxdata)``, where `context` and `auxdata` are ignored, the two data pointers are
+    those of the first row of input and output, the dimensions are the number of rows and their
+    length, and the strides, in bytes: input and output from row to row, then input and output
+    from element to element. Output and input may be the same, and must not overlap otherwise.
+    """
+    from . import _codegen, _frontend, _machine_code
+
+    form = format_of(dtype.type)
+    if form is None or form.is_integer:
+        raise TypeError(f"no function of rows computes in {dtype.type.__name__}")
+    with _compiling:
+        code = _codegen.rows_object_code(
+            _frontend.steps_ir(steps, form), form, target or _codegen.host()
+        )
         return _machine_code.load(code, _codegen.ENTRY)

@@ -18,6 +18,7 @@ from numba.extending import lower_builtin, register_jitable, type_callable
 
 from . import _scalar
 from ._formats import Format
+from ._steps import STEPS
 
 _OPTIONS = {"error_model": "numpy"}  # the default's zero-division test is a branch
 
@@ -33,18 +34,27 @@ class ScalarIR:
 _rounds_to_odd = contextvars.ContextVar("rounds_to_odd", default=False)
 
 
-def scalar_ir(kernel: Callable, form: Format, arity: int) -> ScalarIR:
-    """The IR of `kernel`, with arguments and result in the format that `form` computes in."""
+def scalar_ir(kernel: Callable, form: Format, arity: int, results: int = 1) -> ScalarIR:
+    """The IR of `kernel`, with arguments and result in the format that `form` computes in.
+
+    Where it returns several `results`, the result is an array of them.
+    """
     _teach()
     number = getattr(types, form.compute)
+    result = number if results == 1 else types.UniTuple(number, results)
     token = _rounds_to_odd.set(form.compute != form.name)
     try:
-        compiled = numba.cfunc(number(*[number] * arity), nopython=True, **_OPTIONS)(kernel)
+        compiled = numba.cfunc(result(*[number] * arity), nopython=True, **_OPTIONS)(kernel)
     finally:
         _rounds_to_odd.reset(token)
     # `native_name` is a wrapper with the C ABI, which reports exceptions that kernels cannot
     # raise; the function inside it has the same name without the prefix.
     return ScalarIR(compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc."))
+
+
+def steps_ir(steps: type, form: Format) -> dict[str, ScalarIR]:
+    """The IR of every one of the `steps` of a function of rows, by name."""
+    return {name: scalar_ir(getattr(steps, name), form, *counts) for name, counts in STEPS.items()}
 
 
 @functools.cache
@@ -147,11 +157,21 @@ def _pow2(context, builder, kinds, values):
     # that the caller has set.) One add and one shift; converting to an integer and
     # adding the bias there would be one operation more.
     significand, bias = (52, 1023) if kinds[0] is types.float64 else (23, 127)
-    integer = ir.IntType(kinds[0].bitwidth)
     magic = ir.Constant(values[0].type, float((3 << (significand - 1)) + bias))
     shift = context.cast(builder, values[1], kinds[1], kinds[0])
-    low = builder.bitcast(builder.fadd(values[0], builder.fadd(magic, shift)), integer)
-    return builder.bitcast(builder.shl(low, ir.Constant(integer, significand)), values[0].type)
+    return _exponent(builder, builder.fadd(values[0], builder.fadd(magic, shift)), significand)
+
+
+@_operation(_scalar.pow2_of_sum)
+def _pow2_of_sum(context, builder, kinds, values):
+    return _exponent(builder, values[0], 52 if kinds[0] is types.float64 else 23)
+
+
+def _exponent(builder: ir.IRBuilder, total: ir.Value, significand: int) -> ir.Value:
+    """The lowest bits of the sum `total`, as the exponent field of a number."""
+    integer = ir.IntType(64 if significand == 52 else 32)
+    low = builder.bitcast(total, integer)
+    return builder.bitcast(builder.shl(low, ir.Constant(integer, significand)), total.type)
 
 
 @type_callable(_scalar.pick)

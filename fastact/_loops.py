@@ -52,10 +52,10 @@ define internal {compute} @scalar({values}) alwaysinline {{
             ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
             _kernel("kernel", operands, storage, compute, block, "!0"),
             _kernel("kernel_short", operands, storage, compute, lanes, "!1"),
-            _copies(storage, form, target),
+            copies_ir(storage, form, target),
             _buffered(operands, storage, form, lanes, block),
             _entry(operands, form, block),
-            _metadata(target, lanes),
+            metadata_ir(target, lanes),
         ]
     )
 
@@ -102,7 +102,7 @@ def _strided(operands: list[str]) -> str:
     return ", ".join(f"ptr %{p}, i64 %{p}.stride" for p in operands)
 
 
-def _copies(storage: str, form: Format, target: Target) -> str:
+def copies_ir(storage: str, form: Format, target: Target) -> str:
     """@gather and @scatter: any stride to unit stride, and back.
 
     A stride of two elements (x[::2], real parts) is gathered by whole vectors, keeping every
@@ -129,7 +129,7 @@ def _copies(storage: str, form: Format, target: Target) -> str:
     wide, narrow = f"<{2 * lanes} x {storage}>", f"<{lanes} x {storage}>"
     parameters = "ptr noalias %source, ptr noalias %sink, i64 %stride, i64 %n"
     return f"""
-define internal void @gather({parameters}) #1 {{
+define internal void @gather({parameters}) #0 {{
 entry:
   ; A wide load at the last element would reach one element too far.
   %vectors = udiv i64 %n, {lanes}
@@ -165,7 +165,7 @@ done:
   ret void
 }}
 
-define internal void @scatter({parameters}) #1 {{
+define internal void @scatter({parameters}) #0 {{
 entry:
   %dense = icmp eq i64 %stride, {size}
   br i1 %dense, label %unit.before, label %any.before
@@ -353,7 +353,8 @@ serial:
   br i1 %k.more, label %serial, label %finish"""
 
 
-def _metadata(target: Target, lanes: int) -> str:
+def metadata_ir(target: Target, lanes: int) -> str:
+    """The attributes and loop metadata that the functions above refer to."""
     # Every iteration touches its own element only, so the accesses are parallel whether or
     # not the output is the input: no run-time overlap check, and no scalar code in place.
     # "no-builtins" keeps LLVM from turning the copies into calls of memcpy.

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Iterable
 
 import llvmlite.binding as llvm
 
@@ -18,7 +19,14 @@ def _linker():
 
 def load(object_code: bytes, symbol: str) -> int:
     """Make `object_code` executable and return the address of `symbol` in it."""
-    library = llvm.JITLibraryBuilder().add_object_img(object_code).export_symbol(symbol)
+    return load_all(object_code, [symbol])[symbol]
+
+
+def load_all(object_code: bytes, symbols: Iterable[str]) -> dict[str, int]:
+    """Make `object_code` executable and return the addresses of `symbols` in it."""
+    library = llvm.JITLibraryBuilder().add_object_img(object_code)
+    for symbol in symbols:
+        library.export_symbol(symbol)
     linked = library.link(_linker(), f"fastact-{next(_numbers)}")
     _resident.append(linked)
-    return linked[symbol]
+    return {symbol: linked[symbol] for symbol in symbols}

@@ -75,6 +75,13 @@ def pow2(n, shift):
     _compiled_only()
 
 
+def pow2_of_sum(total):
+    """2**k for `total` = 1.5 * 2**(p-1) + bias + k, as rounding to an integer k by adding
+    that constant leaves it; k is a normal exponent, or just below, where the power is 0.
+    """
+    _compiled_only()
+
+
 def magnitude(x):
     """|x|: the sign bit cleared."""
     _compiled_only()

@@ -1,5 +1,6 @@
 """The machines that kernels are compiled for, as data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -20,6 +21,12 @@ class Target:
     interleave: int = 4
 
     @property
+    def tiles(self) -> Mapping[int, int]:
+        """Most rows of a register tile by its number of vectors."""
+        wide = self.vector_bits == 512 or self.architecture == "aarch64"
+        return TILES[32 if wide else 16]
+
+    @property
     def architecture(self) -> str:
         return self.triple.split("-")[0]
 
@@ -35,3 +42,12 @@ KNOWN = {
     "aarch64": Target("aarch64-unknown-linux-gnu", "generic", "+neon", 128, True, True),
 }
 """The baselines whose code the tests read; the host is asked for its own."""
+
+# Accumulators, a row of W and one element of x have to fit the vector registers, and pointers
+# to the rows of x the integer registers. The wide and flat ones are for one or two rows,
+# where more streams of W arrive faster from memory (bench/NOTES.md).
+TILES = {
+    16: {1: 8, 2: 6, 3: 4, 4: 2},
+    32: {1: 8, 2: 8, 3: 8, 4: 6, 5: 2, 6: 2, 7: 2, 8: 2},
+}
+"""By the number of vector registers: tile sizes as in `Target.tiles`."""

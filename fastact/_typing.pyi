@@ -38,6 +38,16 @@ class BinaryUfunc(np.ufunc):  # type: ignore[misc]
     @overload
     def __call__(self, x1: ArrayLike, x2: ArrayLike, /, out: None = None, **kwargs: Any) -> Any: ...
 
+class RowUfunc(np.ufunc):  # type: ignore[misc]
+    @overload
+    def __call__(self, x: ArrayLike, /, out: _Array | tuple[_Array], **kwargs: Any) -> _Array: ...
+    @overload
+    def __call__(
+        self, x: NDArray[_Float], /, out: None = None, *, axis: int = -1
+    ) -> NDArray[_Float]: ...
+    @overload
+    def __call__(self, x: ArrayLike, /, out: None = None, **kwargs: Any) -> Any: ...
+
 class Declarator(Protocol):
     @overload
     def __call__(self, kernel: Callable[[Any], Any], /) -> UnaryUfunc: ...

@@ -28,9 +28,9 @@ def _function(table: str, slot: int, result, *arguments):
     return ctypes.PYFUNCTYPE(result, *arguments)(_table(table)[slot])
 
 
-_from_func_and_data = _function(
-    "_UFUNC_API", 1, py_object,
-    c_void_p, c_void_p, c_void_p, c_int, c_int, c_int, c_int, c_char_p, c_char_p, c_int,
+_from_func_and_data = _function(  # and signature, which is NULL for element-wise ufuncs
+    "_UFUNC_API", 31, py_object,
+    c_void_p, c_void_p, c_void_p, c_int, c_int, c_int, c_int, c_char_p, c_char_p, c_int, c_char_p,
 )  # fmt: skip
 _add_loop_from_spec = _function("_UFUNC_API", 43, c_int, py_object, c_void_p)
 _add_promoter = _function("_UFUNC_API", 44, c_int, py_object, py_object, py_object)
@@ -88,7 +88,13 @@ _immortal: list[object] = []  # ufuncs live as long as the process; so do their 
 
 
 def create(
-    name: str, nin: int, doc: str, types: str, choose: ChooseDType, make_loop: MakeLoop
+    name: str,
+    nin: int,
+    doc: str,
+    types: str,
+    choose: ChooseDType,
+    make_loop: MakeLoop,
+    signature: str | None = None,
 ) -> np.ufunc:
     """A ufunc of `nin` inputs and one output, all of one DType.
 
@@ -101,9 +107,12 @@ def create(
         inputs (or, if `requested`, the one the caller asked for) is `dtype`; None to refuse.
     make_loop : callable
         ``make_loop(dtype)`` is the address of a strided loop. Called once per DType.
+    signature : str, optional
+        The core dimensions of a generalized ufunc, such as "(n)->(n)".
     """
     names = [name.encode(), doc.encode()]
-    ufunc = _from_func_and_data(None, None, None, 0, nin, 1, _NO_IDENTITY, *names, 0)
+    core = None if signature is None else signature.encode()
+    ufunc = _from_func_and_data(None, None, None, 0, nin, 1, _NO_IDENTITY, *names, 0, core)
     listed = (c_char * (len(types) * (nin + 1)))(
         *(bytes([np.dtype(t).num]) for t in types for _ in range(nin + 1))
     )

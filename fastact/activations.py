@@ -10,8 +10,10 @@ import math as _math
 from . import _elementary as _e
 from . import _scalar as _s
 from ._declare import activation as _activation
+from ._declare import row_activation as _row_activation
 
 _inf = _math.inf
+_nan = _math.nan
 
 _SOURCES = """
 
@@ -164,3 +166,75 @@ def heaviside(x1, x2):
     jump = _s.like(x1, 1) if x1 > zero else zero
     jump = x2 if x1 == zero else jump
     return jump if x1 == x1 else x1
+
+
+class _Softmax:
+    """The steps of softmax, in the order of ``_steps.py``.
+
+    A term e^(x - max) is s (1 + t), with a power of two s and t of `_e.expm1_reduced`.
+    """
+
+    def larger(a, b):
+        return _s.at_least(a, b)
+
+    def prepare(largest):
+        limits = _s.pick(_e.SHARES, largest)
+        exp = _s.pick(_e.EXP, largest)
+        base = _s.like(largest, 0) if _s.magnitude(largest) < limits.exact else largest
+        n = _s.muladd(largest - base, exp.log2_e, exp.shift) - exp.shift
+        return base, (n - limits.zero) * exp.ln2_high, exp.shift + (limits.zero - n)
+
+    def term(x, base, lowest, shift):
+        x = _s.at_least(x - base, lowest)
+        total = _s.muladd(x, _s.pick(_e.EXP, x).log2_e, shift)
+        return _s.pow2_of_sum(total), _e.expm1_reduced(total - shift, x)
+
+    def start(largest):
+        return _s.pick(_e.SHARES, largest).above, _s.like(largest, 0)
+
+    def add(s, t, high, low):
+        # Both exact, as `high` starts above every term; so is s * t.
+        total = _s.muladd(s, t, high + s)
+        return total, low + _s.muladd(s, t, s - (total - high))
+
+    def collect(sum_high, sum_low, high, low):
+        high, rest = _e.add(sum_high, high - _s.pick(_e.SHARES, high).above)
+        low = sum_low + low + rest
+        total = high + low
+        return total, low - (total - high)
+
+    def merge(high, low, other, other_low):
+        total, rest = _e.add(high, other)
+        return total, low + other_low + rest
+
+    def finish(high, low):
+        one = _s.like(high, 1)
+        total = high + low
+        low = low - (total - high)
+        q = one / total
+        return q, q * _s.muladd(-q, low, _s.fma(-q, total, one))
+
+    def result(s, t, q, q_low):
+        y = s * (q + _s.muladd(q, t, _s.muladd(q_low, t, q_low)))
+        return y if y == y else _s.like(y, _nan)  # one NaN, whatever was in the row
+
+
+softmax = _row_activation(
+    name="softmax",
+    steps=_Softmax,
+    summary="Softmax along the last axis, or along `axis`: exponentials as shares of their sum.",
+    formula="softmax(x)[i] = exp(x[i]) / sum(exp(x))",
+    notes="""The largest element is subtracted only where it is large enough for all
+differences that count to be exact (Sterbenz's lemma); else it is left to the exponent of 2, as
+by M. Dukhan and A. Ablavatski, "Two-pass softmax algorithm" (2020). So the only rounding before
+the last is that of e^r - 1. The sum carries its rounding errors, as does its reciprocal."""
+    + _SOURCES,
+    reference=lambda m, x: [m.exp(v - max(x)) / m.fsum([m.exp(u - max(x)) for u in x]) for v in x],
+    specials=[
+        ([0.0], [1.0]),
+        ([0.0, 0.0], [0.5, 0.5]),
+        ([1.0, -_inf], [1.0, 0.0]),
+        ([0.0, -1e9], [1.0, 0.0]),
+    ],
+    ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 1.5, "float64": 1.5},
+)

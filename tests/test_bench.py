@@ -27,9 +27,9 @@ from bench import (
 )
 from bench.__main__ import main, parse
 from bench.peers import OURS, OURS_UNPACKED, PEERS
-from bench.peers.base import ARRAY_LAYOUTS, Library, Peer, Unsupported
+from bench.peers.base import ARRAY_LAYOUTS, ROWS, Library, Peer, Unsupported
 from bench.workloads import Workload
-from fastact._declare import ACTIVATIONS, Activation
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS, Activation
 
 ROOT = Path(__file__).parents[1]
 ONE = ["--functions", "sigmoid", "--dtypes", "float32", "--repetitions", "1"]
@@ -71,7 +71,7 @@ def measured(workload, *names, **options):
     ("option", "known"),
     [
         ("--parts", list(workloads.PARTS)),
-        ("--functions", list(ACTIVATIONS)),
+        ("--functions", workloads.functions()),
         ("--dtypes", list(workloads.DTYPES)),
         ("--libraries", peers.others()),
         ("--sizes", ["positive integer"]),
@@ -104,7 +104,7 @@ def test_accuracy_without_gmpy2(monkeypatch, capsys):
 def test_defaults():
     full, quick = parse([]), parse(["--quick"])
     assert full.libraries == list(PEERS)
-    assert full.functions == quick.functions == list(ACTIVATIONS)
+    assert full.functions == quick.functions == workloads.functions()
     assert quick.libraries == [OURS, OURS_UNPACKED, "numpy", "scipy"]
     assert quick.repetitions < full.repetitions
     assert quick.threads == full.threads == threads.counts(len(machine.cores()))
@@ -140,8 +140,6 @@ def test_small_run(command, capsys):
     for row in found.rows:
         for name in ("fastact", "numpy", "scipy"):
             cell = row.cells[name]
-            if row.workload.dense and cell.status == "unsupported":
-                continue
             assert 0 < cell.ns[0] <= cell.ns[1] <= cell.ns[2]
             if row.workload == SIGMOID:
                 assert 0 < cell.ulp < 10
@@ -171,7 +169,7 @@ def test_suite_runs_untimed_with_every_installed_library():
         else:
             assert lines or f"{name}-missing" in run.stdout
     passed = [line for line in run.stdout.splitlines() if "PASSED" in line]
-    for name in ACTIVATIONS:
+    for name in workloads.functions():
         for library in (OURS, "numpy"):
             assert any(f"[{name}-" in line and f"-{library}]" in line for line in passed)
 
@@ -206,7 +204,9 @@ def test_new_activation_appears_by_itself(invented):
 
 
 def test_workloads_cover_what_is_promised():
-    every = workloads.every(ACTIVATIONS)
+    every = workloads.every(workloads.functions())
+    assert {w.function for w in every if w.layout == ROWS} == ROW_ACTIVATIONS.keys()
+    assert ROW_ACTIVATIONS.keys() == problems.ROW_FORMULAS.keys()
     for name in ACTIVATIONS:
         of = [w for w in every if w.function == name and not w.dense]
         assert {w.layout for w in of} >= set(ARRAY_LAYOUTS)
@@ -372,23 +372,9 @@ def test_counts_of_threads():
     assert [threads.counts(n) for n in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
 
 
-class _Layer:
-    def __init__(self, weights, bias, activation):
-        self.parts = weights, bias, activation
-
-    def __call__(self, x, out=None):
-        return _dense(x, *self.parts, out=out)
-
-
-def _dense(x, weights, bias, activation, *, out=None):
-    return getattr(fastact, activation)(np.add(x @ weights, bias, out=out), out=out)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("function", ["relu", "sigmoid"])
-def test_dense_layers(monkeypatch, function, dtype):
-    monkeypatch.setattr(fastact, "Dense", _Layer, raising=False)
-    monkeypatch.setattr(fastact, "dense", _dense, raising=False)
+def test_dense_layers(function, dtype):
     row = measured(Workload(function, dtype, (5, 4, 3), dense=True), OURS, OURS_UNPACKED, "numpy")
     assert {cell.status for cell in row.cells.values()} == {"measured"}
     assert row.gflops(OURS) == pytest.approx(2 * 5 * 4 * 3 / row.medians()[OURS])
@@ -396,11 +382,19 @@ def test_dense_layers(monkeypatch, function, dtype):
 
 
 def test_dense_layer_that_is_wrong(monkeypatch):
-    monkeypatch.setattr(
-        fastact, "Dense", lambda w, b, f: lambda x, out: np.matmul(x, w, out=out), raising=False
-    )
+    wrong = lambda w, b, f: lambda x, out: np.matmul(x, w, out=out)  # noqa: E731
+    monkeypatch.setattr(fastact, "Dense", wrong)
     row = measured(Workload("relu", "float32", (5, 4, 3), dense=True), OURS)
     assert row.cells[OURS].status == "wrong"
+
+
+@pytest.mark.parametrize("dtype", workloads.DTYPES)
+def test_functions_of_rows(dtype):
+    (workload,) = workloads.rows(["softmax"], [dtype], [(9, 7)])
+    row = measured(workload, OURS, "numpy", "scipy")
+    assert {cell.status for cell in row.cells.values()} == {"measured"}
+    if dtype != "float64":
+        assert row.cells[OURS].ulp <= ROW_ACTIVATIONS["softmax"].ulp[dtype]
 
 
 def test_no_garbage_is_collected_during_samples(numpy_is):

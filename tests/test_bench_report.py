@@ -52,7 +52,7 @@ EVERYTHING = made(
     row({OURS: 100.0, "numpy": 900.0}, shape=(), layout="NumPy scalar"),
     row({OURS: 1000.0, OURS_UNPACKED: 1200.0, "numpy": 800.0},
         "relu", shape=(7, 13, 5), dense=True),
-    scaling=[row({OURS: 0.5 / t, "torch": 0.4 / t}, threads=t) for t in (1, 2)],
+    scaling=[row({OURS: 0.5 / t, "torch": 0.4 / t}, threads=t, own_process=True) for t in (1, 2)],
 )  # fmt: skip
 
 any_cell = st.builds(
@@ -116,15 +116,15 @@ def test_dense_table():
 
 def test_every_loss_is_listed():
     losses = {
-        (tables.describe(r.workload, r.threads), name, round(times, 3))
-        for r, name, times in tables.faster((*EVERYTHING.rows, *EVERYTHING.scaling))
+        (tables.describe(r), name, round(times, 3))
+        for r, name, times in tables.faster(EVERYTHING.all_rows)
     }
     assert losses == {
         *((f"{f} {d}, {16**k}", "torch", 0.5 * k) for f in ("sigmoid", "tanh")
           for d in ("float32", "float64") for k in (3, 4)),
         ("sigmoid float32, 65536, strided", "torch", 2.0),
         ("dense relu float32, 7 x 13 x 5", "numpy", 1.25),
-        ("sigmoid float32, 65536", "torch", 1.25),
+        ("sigmoid float32, 65536, one thread, own process", "torch", 1.25),
         ("sigmoid float32, 65536, 2 threads", "torch", 1.25),
     }  # fmt: skip
     table = tables.slower(EVERYTHING, "plain")
@@ -262,6 +262,11 @@ def test_verdicts(tmp_path, capsys, new, verdict):
     assert f"1 compared, {int(verdict == 'slower')} slower" in shown
 
 
+def test_own_processes_are_compared_with_such(tmp_path):
+    old, new = (made(*BASE.rows, scaling=[row({OURS: ns}, own_process=True)]) for ns in (5.0, 10.0))
+    assert [c.verdict for c in compare.changes(old, new, 0.1)] == ["slower", "same"]
+
+
 def test_drift_is_of_the_same_versions():
     new = altered(BASE, 0.5, names=("numpy", "torch"))
     new.versions = new.versions | {"numpy": "2", "torch": "2"}
@@ -308,16 +313,18 @@ def test_blocks_are_written_anew():
     assert shown.endswith("\n<!-- end -->\nafter\n")
 
 
-def test_pictures_show_the_committed_results(tmp_path):
+def test_pictures_show_the_committed_results(tmp_path, monkeypatch):
     found = results.read(readme.FOLDER / "results.json")
     signature = pictures.signature(found)
-    drawn = pictures.draw_all(found, tmp_path, ["svg"])
-    assert sorted(drawn) == sorted(p.stem for p in readme.FOLDER.glob("*.svg"))
-    for name in drawn:
-        committed = (readme.FOLDER / f"{name}.svg").read_text(encoding="utf-8")
-        assert signature["Description"] in committed, "run python -m bench.readme"
-        if signature["Creator"] in committed:  # another matplotlib may draw another curve
-            assert committed == (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
+    committed = {p.stem: p.read_text(encoding="utf-8") for p in readme.FOLDER.glob("*.svg")}
+    assert committed.keys() == pictures.PICTURES.keys()
+    for text in committed.values():
+        assert signature["Description"] in text, "run python -m bench.readme"
+    if signature["Creator"] in committed["speedups"]:  # another matplotlib may draw otherwise
+        only = {"speedups": pictures.PICTURES["speedups"]}  # the others take seconds each
+        monkeypatch.setattr(pictures, "PICTURES", only)
+        pictures.draw_all(found, tmp_path, ["svg"])
+        assert (tmp_path / "speedups.svg").read_text(encoding="utf-8") == committed["speedups"]
 
 
 def test_declared_accuracy_is_in_the_table_of_all_inputs():

@@ -41,6 +41,14 @@ def two_inputs(single: Single, double: Double) -> None:
     assert_type(fa.heaviside(0.0, 0.5), np.float64)
 
 
+def whole_rows(half: Half, single: Single, double: Double) -> None:
+    assert_type(fa.softmax(half), Half)
+    assert_type(fa.softmax(single, axis=0), Single)
+    assert_type(fa.softmax(single, out=double), Double)
+    assert_type(fa.softmax(double, double, axis=0), Double)
+    fa.softmax([0.0, 1.0], dtype=np.float32)
+
+
 def others_are_accepted(single: Single, double: Double, integers: Integers) -> None:
     fa.sigmoid([1.0, 2.0])
     fa.relu(integers)

@@ -7,7 +7,7 @@ import numpy as np
 
 import fastact
 from bench import problems, workloads
-from fastact._declare import ACTIVATIONS
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 
 UNARY = [name for name, activation in ACTIVATIONS.items() if activation.nin == 1]
 
@@ -54,6 +54,20 @@ class Layouts:
         self.ufunc(self.x, out=self.out)
 
     def peakmem_call(self, layout):
+        self.ufunc(self.x, out=self.out)
+
+
+class Rows:
+    """Functions of rows."""
+
+    params = (list(ROW_ACTIVATIONS), [f"{m}x{n}" for m, n in workloads.ROW_SHAPES])
+    param_names = ("function", "shape")
+
+    def setup(self, function, shape):
+        shape = tuple(map(int, shape.split("x")))
+        self.ufunc, (self.x,), self.out = prepared(function, "float32", shape, "rows")
+
+    def time_call(self, function, shape):
         self.ufunc(self.x, out=self.out)
 
 

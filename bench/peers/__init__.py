@@ -7,18 +7,18 @@ function to one, enter it under its name in that module.
 from collections.abc import Sequence
 
 from . import jax, numexpr, numpy, onnxruntime, ours, scipy, sklearn, torch
-from .base import ARRAY_LAYOUTS, SCALAR_LAYOUTS, Library, Peer
+from .base import ARRAY_LAYOUTS, ROWS, SCALAR_LAYOUTS, Library, Peer
 
 OURS = "fastact"
 OURS_UNPACKED = "fastact (unpacked)"
-CONTIGUOUS = ("contiguous",)
+CONTIGUOUS = ("contiguous", ROWS)
 
 PEERS: dict[str, Peer] = {
     OURS: Peer(ours.load, "fastact"),
     OURS_UNPACKED: Peer(ours.load_unpacked, "fastact"),
     "numpy": Peer(numpy.load, "numpy"),
     "scipy": Peer(scipy.load, "scipy"),
-    "torch": Peer(torch.load, "torch", ARRAY_LAYOUTS),
+    "torch": Peer(torch.load, "torch", (*ARRAY_LAYOUTS, ROWS)),
     "onnxruntime": Peer(onnxruntime.load, "onnxruntime", (*CONTIGUOUS, "in place")),
     # Its arrays are contiguous, on cache lines, and cannot be written to.
     "jax": Peer(jax.load, "jax", (*CONTIGUOUS, *SCALAR_LAYOUTS), writes=False),

@@ -12,6 +12,8 @@ Factory = Callable[[Sequence[np.ndarray], np.ndarray], Call]
 """``factory(inputs, out)`` gives the call to time, with all that can be prepared done."""
 
 ARRAY_LAYOUTS = ("contiguous", "in place", "strided", "unaligned", "transposed")
+ROWS = "rows"
+"""A matrix of which each row is an input of a function of rows."""
 SCALAR_LAYOUTS = ("NumPy scalar", "Python float")
 
 
@@ -53,17 +55,19 @@ class Peer:
     layouts : sequence of str
         Those of the arrays and scalars that it takes as they are.
     writes : bool
-        Whether calls write to `out`, else they return the result.
+        Whether calls write to `out`, but for those that return an array of NumPy.
     """
 
     load: Callable[[int], Library]
     package: str
-    layouts: Sequence[str] = field(default=(*ARRAY_LAYOUTS, *SCALAR_LAYOUTS))
+    layouts: Sequence[str] = field(default=(*ARRAY_LAYOUTS, ROWS, *SCALAR_LAYOUTS))
     writes: bool = True
 
     def result(self, returned: object, out: np.ndarray | None) -> np.ndarray:
         """The result of a call that returned `returned`, as an array."""
-        return np.asarray(returned) if out is None or not self.writes else out
+        if out is None or not self.writes or isinstance(returned, np.ndarray):
+            return np.asarray(returned)
+        return out
 
 
 def into(function: Callable, *constants: object, convert: Callable = np.asarray) -> Factory:

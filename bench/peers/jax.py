@@ -26,6 +26,7 @@ def load(threads: int) -> Library:
         "step": lambda x: jax.numpy.heaviside(x, 1),
         "softplus": jax.nn.softplus,
         "heaviside": jax.numpy.heaviside,
+        "softmax": jax.nn.softmax,
     }
     layers = {
         "relu": lambda x, weights, bias: jax.nn.relu(x @ weights + bias),

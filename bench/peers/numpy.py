@@ -37,6 +37,20 @@ def _softplus(inputs, out):
     return call
 
 
+def _softmax(inputs, out):
+    (x,) = inputs
+    column = np.empty_like(x[:, :1])
+
+    def call():
+        np.max(x, axis=1, keepdims=True, out=column)
+        np.subtract(x, column, out=out)
+        np.exp(out, out=out)
+        np.sum(out, axis=1, keepdims=True, out=column)
+        np.divide(out, column, out=out)
+
+    return call
+
+
 def _formula(name):
     """The declared formula as it stands, for activations that have no entry below."""
 
@@ -75,6 +89,7 @@ def load(threads: int) -> Library:
         "step": into(np.greater_equal, 0),
         "softplus": _softplus,
         "heaviside": into(np.heaviside),
+        "softmax": _softmax,
     }
     scalars = {
         name: functools.partial(activation.reference, np)

@@ -50,7 +50,13 @@ def load(threads: int) -> Library:
         ]
         return lambda inputs, out: bound(nodes, {"W": inputs[1], "b": inputs[2]}, inputs[0], out)
 
-    operators = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softplus": "Softplus"}
+    operators = {
+        "sigmoid": "Sigmoid",
+        "tanh": "Tanh",
+        "relu": "Relu",
+        "softplus": "Softplus",
+        "softmax": "Softmax",  # along the last axis
+    }
     return Library(
         onnxruntime.__version__,
         {name: array(operator) for name, operator in operators.items()},

@@ -3,9 +3,9 @@
 import functools
 
 import fastact
-from fastact._declare import ACTIVATIONS
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 
-from .base import Library, Unsupported, into
+from .base import Library, into
 
 DENSE = ("relu", "sigmoid")
 """Activations whose dense layer is compared; the others cost what their ufunc does."""
@@ -14,7 +14,8 @@ DENSE = ("relu", "sigmoid")
 def load(threads: int) -> Library:
     _use(threads)
     ufuncs = {name: getattr(fastact, name) for name in ACTIVATIONS}
-    arrays = {name: into(ufunc) for name, ufunc in ufuncs.items()}
+    rows = {name: getattr(fastact, name) for name in ROW_ACTIVATIONS}
+    arrays = {name: into(ufunc) for name, ufunc in (ufuncs | rows).items()}
     return Library(fastact.__version__, arrays, ufuncs, _dense(_packed))
 
 
@@ -29,13 +30,7 @@ def _use(threads: int) -> None:
 
 
 def _dense(factory) -> dict:
-    if not hasattr(fastact, "Dense"):
-        factory = _absent
     return {name: functools.partial(factory, name) for name in DENSE}
-
-
-def _absent(activation, inputs, out):
-    raise Unsupported("this version has no dense layer")
 
 
 def _packed(activation, inputs, out):

@@ -1,5 +1,7 @@
 """SciPy: the functions of scipy.special."""
 
+import functools
+
 import numpy as np
 
 from .base import Library, into
@@ -29,6 +31,10 @@ def load(threads: int) -> Library:
 
         return call
 
-    arrays = {"sigmoid": into(special.expit), "softplus": softplus}
+    arrays = {
+        "sigmoid": into(special.expit),
+        "softplus": softplus,
+        "softmax": lambda inputs, out: functools.partial(special.softmax, inputs[0], axis=1),
+    }
     scalars = {"sigmoid": special.expit, "softplus": lambda x: -special.log_expit(-x)}
     return Library(scipy.__version__, arrays, scalars, {"sigmoid": dense})

@@ -18,6 +18,7 @@ def load(threads: int) -> Library:
         # What torch.nn.functional.softplus is, but that has no `out`.
         "softplus": into_tensor(torch._C._nn.softplus),
         "heaviside": into_tensor(torch.heaviside),
+        "softmax": into_tensor(torch.softmax, 1),
     }
 
     def dense(activate):

@@ -1,0 +1,119 @@
+"""Race register tiles of other sizes, and blocks of other sizes around them, for the lab book.
+
+    python -m bench.tiles --tiles 8x3 6x4 8x2 14x2
+    python -m bench.tiles --problem 1024x1024x1024 --set LARGE_BLOCK=524288 --set K_BLOCK=256
+
+The first form gives one tile all the work, with operands in the first levels of the cache; the
+second a whole problem, with constants of ``fastact/_gemm.py`` as they are and changed. GFLOP/s,
+medians, on one core.
+"""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest import mock
+
+import numpy as np
+from tabulate import tabulate
+
+from fastact import _engine, _gemm, _weights
+from fastact._targets import Target
+
+from . import timing
+
+TILES = 32  # one after another in a call, so that the call itself does not count
+
+
+@dataclass(frozen=True)
+class OneTile(Target):
+    """This machine, with a tile of one width and its remainders."""
+
+    size: tuple[int, int] = (1, 1)
+
+    @property
+    def tiles(self) -> dict[int, int]:
+        rows, vectors = self.size
+        return dict.fromkeys(range(1, vectors), 1) | {vectors: rows}
+
+
+def one_tile(size: tuple[int, int]) -> OneTile:
+    host = _engine.host()
+    fields = {name: getattr(host, name) for name in Target.__dataclass_fields__}
+    return OneTile(**fields, size=size)
+
+
+@contextmanager
+def compiled_apart(target: Target, constants: dict[str, int]) -> Iterator[None]:
+    """Compile loops for `target` with `constants`, and keep them from other callers."""
+    _weights._kernels.cache_clear()
+    changed = mock.patch.dict(vars(_gemm), constants)
+    with mock.patch.object(_engine, "host", lambda: target), changed:
+        yield
+    _weights._kernels.cache_clear()
+
+
+def layer(shape: tuple[int, int, int], dtype: str, target: Target, constants: dict[str, int]):
+    """A call of a layer of that shape (M, K, N) without activation."""
+    rows, depth, columns = shape
+    random = np.random.default_rng(0)
+    x = random.standard_normal((rows, depth)).astype(dtype)
+    w = random.standard_normal((depth, columns)).astype(dtype)
+    out = np.zeros((rows, columns), dtype)
+    with compiled_apart(target, constants):
+        weights = _weights.Weights(w, None, None)
+    return lambda: weights.call(x, out)
+
+
+def race(calls: dict, shapes: dict[str, tuple[int, int, int]], repetitions: int) -> dict:
+    """GFLOP/s of each call, interleaved."""
+    counts = {name: timing.calls_per_sample(call) for name, call in calls.items()}
+    samples = timing.interleaved(calls, counts, repetitions)
+    return {name: 2 * np.prod(shapes[name]) / np.median(s) for name, s in samples.items()}
+
+
+def pair(text: str) -> tuple[int, int]:
+    rows, vectors = map(int, text.split("x"))
+    return rows, vectors
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.tiles", description=__doc__)
+    parser.add_argument("--tiles", nargs="+", type=pair, default=[], metavar="ROWSxVECTORS")
+    parser.add_argument("--depths", nargs="+", type=int, default=[64, 256, 784])
+    parser.add_argument("--problem", metavar="MxKxN")
+    parser.add_argument("--set", action="append", default=[], metavar="CONSTANT=BYTES")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--repetitions", type=int, default=41)
+    options = parser.parse_args(arguments)
+    lines, calls, shapes = [], {}, {}
+    with timing.one_thread():
+        if options.problem:
+            shape = tuple(map(int, options.problem.split("x")))
+            for setting in ["", *options.set]:
+                constants = {k: int(v) for k, v in (s.split("=") for s in setting.split(",") if s)}
+                calls[setting or "as it is"] = layer(
+                    shape, options.dtype, _engine.host(), constants
+                )
+            shapes = dict.fromkeys(calls, shape)
+            speeds = race(calls, shapes, options.repetitions)
+            print(tabulate(speeds.items(), [options.problem, "GFLOP/s"], "github", floatfmt=".0f"))
+        else:
+            lanes = _engine.host().vector_bits // (8 * np.dtype(options.dtype).itemsize)
+            for rows, vectors in options.tiles:
+                for depth in options.depths:
+                    name = rows, vectors, depth
+                    shapes[name] = (TILES * rows, depth, vectors * lanes)
+                    calls[name] = layer(shapes[name], options.dtype, one_tile((rows, vectors)), {})
+            speeds = race(calls, shapes, options.repetitions)
+            for rows, vectors in options.tiles:
+                lines.append(
+                    (f"{rows} x {vectors}", *(speeds[rows, vectors, d] for d in options.depths))
+                )
+            headers = ["rows x vectors", *(f"K = {depth}" for depth in options.depths)]
+            print(tabulate(lines, headers, "github", floatfmt=".0f"))
+
+
+if __name__ == "__main__":
+    main()

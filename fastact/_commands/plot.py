@@ -1,0 +1,87 @@
+"""Draw graphs of activations, with derivatives and asymptotes, into a file.
+
+What is to be drawn is found by ``_curve.py`` from the values of the ufunc itself; of the
+declaration, only formula and interval are used. ``_figure.py`` draws it with matplotlib, which
+is imported there alone.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from .. import activations
+from .._declare import ACTIVATIONS
+from . import Refused
+from ._curve import trace
+
+SUFFIXES = (".pdf", ".png", ".svg")
+
+
+def drawable() -> list[str]:
+    """The names of the activations whose graph is a curve: of one number, element-wise."""
+    return [
+        name
+        for name, declared in ACTIVATIONS.items()
+        if declared.nin == 1 and getattr(activations, name).signature is None  # no core axes
+    ]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "functions",
+        nargs="*",
+        metavar="FUNCTION",
+        help=f"any of {', '.join(drawable())}; by default all of them",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help=f"the file to draw to, its suffix one of {', '.join(SUFFIXES)}",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw the functions into the file."""
+    known = drawable()
+    names = options.functions or known
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise Refused(
+            f"no graph of {', '.join(map(repr, unknown))}: FUNCTION is an activation of one "
+            f"number, any of {', '.join(known)}"
+        )
+    suffix = options.output.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise Refused(
+            f"FILE must end in one of {', '.join(SUFFIXES)}, which '{options.output}' does not"
+        )
+    try:
+        from . import _figure
+    except ImportError as reason:
+        raise Refused(
+            f"drawing needs matplotlib, which the extra 'plot' installs ({reason})"
+        ) from None
+    panels = {
+        ACTIVATIONS[name].formula: trace(getattr(activations, name), *ACTIVATIONS[name].interval)
+        for name in names
+    }
+    write(options.output, _figure.rendered(panels, suffix[1:]))
+    return 0
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace the file at `path` all at once, so that what was there survives a failure."""
+    path = Path(os.path.realpath(path))
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as reason:
+        raise Refused(f"cannot write '{path}': {reason.strerror}") from None

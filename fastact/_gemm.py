@@ -1,0 +1,245 @@
+"""The loops around the register tiles.
+
+``act(x @ W + b)`` goes block by block over the rows of x; a block's products are finished,
+over all k, before the activation goes over it while it is in cache. Operands are addresses
+and strides in bytes. Every element is ``fma(x[k], W[k], ...)`` from 0 in the order of k, then
+plus its bias, whichever blocks and tiles it falls in: hence rows whose bits do not depend on
+the batch, on the number of threads, or on whether W was packed.
+"""
+
+from llvmlite import ir
+
+from ._formats import Format
+from ._ndarray import NDArray
+from ._plan import DONE, REFUSED, Plan
+from ._structured import Function, Integer
+from ._targets import Target
+
+# Where W stays in the second level of the cache, blocks of rows are as small as the first level
+# wants them; a larger W comes from beyond once per block, which then has to be large.
+W_CACHED = 1 << 19  # bytes
+SMALL_BLOCK = 1 << 16  # bytes of output
+LARGE_BLOCK = 1 << 21
+K_BLOCK = 1024  # k at a time beside a large W: three vectors of it are 192 KB
+STRIP = 16  # rows of W at a time where they are read as they are: as many streams from memory
+
+ENTRIES = {"packed": 3, "direct": 5, "pack": 7}
+"""The functions to be called from outside, with their numbers of arguments."""
+
+
+def loops_ir(form: Format, lanes: int, target: Target) -> str:
+    """LLVM IR of the `ENTRIES` as ``inner.*``, which call ``tile`` and ``apply``."""
+    module = ir.Module()
+    forward = _forward(module, form, lanes, target)
+    layer = _layer(module, forward, form)
+    _packed(module, layer)
+    _direct(module, layer, form, lanes)
+    _pack(module, form, lanes)
+    return str(module)
+
+
+def _forward(module: ir.Module, form: Format, lanes: int, target: Target) -> Function:
+    width = lanes * form.itemsize
+    breadth, height = _breadth(module, target), _height(module, target)
+    activate = _activate(module, form)
+    f = Function(
+        module, "forward", "plan", "x", "x.row", "x.k", "rows", "w", "w.vector", "w.final", "w.k",
+        "depth", "columns", "bias", "out", "out.row",
+    )  # fmt: skip
+    (plan, x, x_row, x_k, rows, w, w_vector, w_final, w_k, depth, columns, bias, out, out_row) = (
+        f.arguments
+    )
+    vectors = (columns + (lanes - 1)) // lanes
+    most = f.call(breadth, rows, vectors)
+    tall = f.call(height, most)
+    groups = (vectors + most - 1) // most
+    small, large = vectors // groups, groups - vectors % groups
+    out_final = (columns - lanes) * form.itemsize
+    beyond = depth * columns * form.itemsize > W_CACHED
+    # Few rows read packed W as one stream, and W itself along its rows.
+    whole = f.select(w_k.equals(width), depth, STRIP)
+    longest = f.select(rows > tall * 2, K_BLOCK, whole)
+    depth_block = f.minimum(depth, f.select(beyond, longest, depth))
+    fitting = f.select(beyond, LARGE_BLOCK, SMALL_BLOCK) // (columns * form.itemsize)
+    block = f.maximum(fitting // tall, 1) * tall
+    with f.loop(rows, block) as i:
+        block_rows = f.minimum(rows - i, block)
+        tiles = (block_rows + tall - 1) // tall
+        x_block, out_block = x + i * x_row, out + i * out_row
+        with f.loop(depth, f.maximum(depth_block, 1), at_least_once=True) as k:
+            k_rows = f.minimum(depth - k, depth_block)
+            first = f.select(k.equals(0), 1, 0)
+            final = f.select((k + k_rows).equals(depth), 1, 0)
+            p = f.variable(0)
+            with f.loop(groups) as g:
+                # The larger groups last, so that a ragged last vector lies in one tile with
+                # the vector it overlaps: both are read before either is written.
+                v = f.select(g >= large, small + 1, small)
+                at = p.get()
+                ends = (at + v).equals(vectors)
+                w_last = f.select(ends, w_final - at * w_vector, (v - 1) * w_vector)
+                out_last = f.select(ends, out_final - at * width, (v - 1) * width)
+                w_group = w + at * w_vector + k * w_k
+                r = f.variable(0)
+                with f.loop(tiles) as t:
+                    h = f.select(
+                        t < block_rows % tiles, block_rows // tiles + 1, block_rows // tiles
+                    )
+                    row = r.get()
+                    f.call(
+                        "tile", h, v, x_block + row * x_row + k * x_k, x_row, x_k,
+                        w_group, w_vector, w_last, w_k, k_rows,
+                        bias + at * width, out_block + row * out_row + at * width, out_row,
+                        out_last, first, final,
+                    )  # fmt: skip
+                    r.set(row + h)
+                p.set(at + v)
+        f.call(activate, plan, out_block, block_rows, columns, out_row)
+    f.give(DONE)
+    return f
+
+
+def _breadth(module: ir.Module, target: Target) -> Function:
+    """How many vectors a tile should have, by the half cycles that one k takes."""
+    f = Function(module, "breadth", "rows", "vectors")
+    rows, vectors = f.arguments
+
+    def half_cycles(h: Integer, v: Integer) -> Integer:
+        # Two fma a cycle, one load (an Ice Lake server does no more), 4 cycles of latency.
+        return f.maximum(f.maximum(h * v, (h + v) * 2), 8)
+
+    best, least = f.constant(1), f.constant(1 << 62)
+    for v, tallest in target.tiles.items():
+        tiles = (rows + (tallest - 1)) // tallest
+        groups = (vectors + (v - 1)) // v
+        h, small, larger = (rows + tiles - 1) // tiles, vectors // groups, vectors % groups
+        cost = tiles * (
+            (groups - larger) * half_cycles(h, small) + larger * half_cycles(h, small + 1)
+        )
+        better = cost < least
+        best, least = f.select(better, v, best), f.select(better, cost, least)
+    f.give(best)
+    return f
+
+
+def _height(module: ir.Module, target: Target) -> Function:
+    """How many rows a tile of so many vectors has at most."""
+    f = Function(module, "height", "vectors")
+    (vectors,) = f.arguments
+    height = f.constant(1)
+    for v, tallest in target.tiles.items():
+        height = f.select(vectors.equals(v), tallest, height)
+    f.give(height)
+    return f
+
+
+def _activate(module: ir.Module, form: Format) -> Function:
+    """Run the activation's loop over a block of rows, in place."""
+    f = Function(module, "activate", "plan", "at", "rows", "columns", "row")
+    plan_address, at, rows, columns, row = f.arguments
+    plan = Plan(f, plan_address)
+    loop = plan.get("loop")
+    with f.when(loop.equals(0)):
+        f.give(DONE)
+    with f.when(plan.get("row_wise").differs(0)):
+        f.give(f.call("apply", loop, at, rows, columns, row))
+    with f.when(row.equals(columns * form.itemsize)):
+        f.give(f.call("apply", loop, at, rows * columns, 0, form.itemsize))
+    with f.loop(rows) as i:
+        f.call("apply", loop, at + i * row, columns, 0, form.itemsize)
+    f.give(DONE)
+    return f
+
+
+def _layer(module: ir.Module, forward: Function, form: Format) -> Function:
+    """Check x and out, and go forward."""
+    f = Function(
+        module, "layer", "plan", "x", "out", "w", "w.vector", "w.final", "w.k", "depth", "columns",
+        "bias",
+    )  # fmt: skip
+    plan_address, x_address, out_address, *weights = f.arguments
+    *_, depth, columns, _ = weights
+    plan, x, out = Plan(f, plan_address), NDArray(f, x_address), NDArray(f, out_address)
+    dtype = plan.get("dtype")
+    with f.when(x.unusable(dtype) | out.unusable(dtype, writeable=True)):
+        f.give(REFUSED)
+    last = x.dimensions - 1
+    with f.when(out.dimensions.differs(last + 1)):
+        f.give(REFUSED)
+    with f.when(x.length(last).differs(depth) | out.length(last).differs(columns)):
+        f.give(REFUSED)
+    with f.loop(last) as axis, f.when(x.length(axis).differs(out.length(axis))):
+        f.give(REFUSED)
+    rows, x_row = x.rows()
+    out_rows, out_row = out.rows()
+    with f.when(rows.equals(0) | columns.equals(0)):
+        f.give(DONE)
+    scattered = (columns > 1) & out.stride(last).differs(form.itemsize)
+    with f.when((rows < 0) | (out_rows < 0) | scattered):
+        f.give(REFUSED)
+    with f.when(x.overlaps(out, form.itemsize)):
+        f.give(REFUSED)
+    place = (x.data, x_row, x.stride(last), rows)
+    f.give(f.call(forward, plan_address, *place, *weights, out.data, out_row))
+    return f
+
+
+def _packed(module: ir.Module, layer: Function) -> None:
+    """packed(plan, x, out): ndarray objects, and the weights in the plan."""
+    f = Function(module, "inner.packed", "plan", "x", "out")
+    address, x, out = f.arguments
+    plan = Plan(f, address)
+    names = ("w", "w_vector", "w_final", "w_k", "depth", "columns", "bias")
+    f.give(f.call(layer, address, x, out, *map(plan.get, names)))
+
+
+def _direct(module: ir.Module, layer: Function, form: Format, lanes: int) -> None:
+    """direct(plan, x, w, b, out): ndarray objects all, rows of w contiguous."""
+    f = Function(module, "inner.direct", "plan", "x", "w", "b", "out")
+    plan, x, w_address, b_address, out_address = f.arguments
+    w, b, out = NDArray(f, w_address), NDArray(f, b_address), NDArray(f, out_address)
+    dtype = Plan(f, plan).get("dtype")
+    with f.when(w.unusable(dtype) | b.unusable(dtype) | out.unusable(dtype)):
+        f.give(REFUSED)
+    with f.when(w.dimensions.differs(2) | b.dimensions.differs(1)):
+        f.give(REFUSED)
+    depth, columns = w.length(0), w.length(1)
+    with f.when(b.length(0).differs(columns)):
+        f.give(REFUSED)
+    size = form.itemsize
+    # NumPy gives empty arrays any strides.
+    scattered = (depth > 0) & w.stride(1).differs(size) | b.stride(0).differs(size)
+    with f.when((columns > 1) & scattered):
+        f.give(REFUSED)
+    with f.when(w.overlaps(out, size) | b.overlaps(out, size)):
+        f.give(REFUSED)
+    weights = (w.data, lanes * size, (columns - lanes) * size, w.stride(0), depth, columns, b.data)
+    f.give(f.call(layer, plan, x, out_address, *weights))
+
+
+def _pack(module: ir.Module, form: Format, lanes: int) -> None:
+    """pack(w, w_k, w_column, depth, columns, to, to_vector): vectors of columns, k after k."""
+    item = {"float32": ir.FloatType(), "float64": ir.DoubleType()}[form.name]
+    size = form.itemsize
+    f = Function(
+        module, "inner.pack", "w", "w.k", "w.column", "depth", "columns", "to", "to.vector"
+    )
+    w, w_k, w_column, depth, columns, to, to_vector = f.arguments
+    vectors = (columns + (lanes - 1)) // lanes
+    with f.loop(depth, STRIP) as start, f.loop(vectors) as p:
+        source = w + f.minimum(p * lanes, columns - lanes) * w_column + start * w_k
+        sink = to + p * to_vector + start * (lanes * size)
+        strip = f.minimum(depth - start, STRIP)
+        with f.whether(w_column.equals(size)) as (dense, scattered):
+            with dense, f.loop(strip) as k:
+                f.copy(
+                    source + k * w_k, sink + k * (lanes * size), ir.VectorType(item, lanes), size
+                )
+            with scattered, f.loop(f.constant(lanes)) as lane, f.loop(strip) as k:
+                f.copy(
+                    source + lane * w_column + k * w_k,
+                    sink + lane * size + k * (lanes * size),
+                    item,
+                    size,
+                )
+    f.give(DONE)

@@ -1,0 +1,133 @@
+"""Machine code of the dense loops and their register tiles."""
+
+import llvmlite.binding as llvm
+
+from . import _codegen
+from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from ._formats import Format
+from ._gemm import ENTRIES, loops_ir
+from ._targets import Target
+from ._tiles import PARAMETERS, fma_declaration, tile_ir, tile_name
+
+
+def object_code(form: Format, lanes: int, target: Target) -> bytes:
+    """A relocatable object file with the `ENTRIES` of ``_gemm.py``; it needs no other."""
+    module, machine = compiled(form, lanes, target)
+    return machine.emit_object(module)
+
+
+def compiled(form: Format, lanes: int, target: Target):
+    """The LLVM module, and the machine to emit it with."""
+    machine = _codegen.machine_of(target)
+    layout = str(machine.target_data)
+
+    def parse(text: str) -> llvm.ModuleRef:
+        return llvm.parse_assembly(_codegen.for_target(text, target, layout))
+
+    module = parse(loops_ir(form, lanes, target))
+    module.link_in(parse(_support_ir(form, target)))
+    tiles = {tile_name(*size) for size in _sizes(target)}
+    _codegen.hide(module, {*ENTRIES, *tiles})
+    _codegen.optimise(module, machine)
+    # Tiles are written as they should be; passes would only take time, 10 ms for each.
+    text = "".join(tile_ir(form, *size, lanes, target) for size in _sizes(target))
+    module.link_in(parse(fma_declaration(form, lanes) + text + _ATTRIBUTES))
+    _codegen.hide(module, set(ENTRIES))
+    return module, machine
+
+
+_ATTRIBUTES = """
+attributes #1 = { "no-builtins" "prefer-vector-width"="512" "min-legal-vector-width"="512" }
+"""
+
+
+def _sizes(target: Target) -> list[tuple[int, int]]:
+    return [(h, v) for v, tallest in target.tiles.items() for h in range(1, tallest + 1)]
+
+
+def _entry_ir(name: str, arity: int) -> str:
+    """`name`, with the floating-point environment put aside while it runs."""
+    parameters = ", ".join(f"i64 %a{i}" for i in range(arity))
+    return f"""
+declare i64 @inner.{name}({", ".join(["i64"] * arity)})
+define i64 @{name}({parameters}) {{
+  %saved = alloca [2 x i64]
+  call void @enter(ptr %saved)
+  %status = call i64 @inner.{name}({parameters})
+  call void @leave(ptr %saved)
+  ret i64 %status
+}}"""
+
+
+def _support_ir(form: Format, target: Target) -> str:
+    """The entries, and what the loops call."""
+    return "\n".join(
+        [
+            ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
+            *(_entry_ir(name, arity) for name, arity in ENTRIES.items()),
+            _tile_switch(target),
+            _apply(form),
+        ]
+    )
+
+
+def _tile_switch(target: Target) -> str:
+    """@tile: the tile of so many rows and vectors."""
+    names = [parameter.split()[-1] for parameter in PARAMETERS.split(", ")]
+    kinds = [parameter.split()[0] for parameter in PARAMETERS.split(", ")]
+    integers = ", ".join(f"i64 {name}" for name in names)
+    pointers = "".join(
+        f"\n  {name}.p = inttoptr i64 {name} to ptr"
+        for name, kind in zip(names, kinds, strict=True)
+        if kind == "ptr"
+    )
+    arguments = ", ".join(
+        f"{kind} {name}{'.p' * (kind == 'ptr')}" for name, kind in zip(names, kinds, strict=True)
+    )
+    sizes = _sizes(target)
+    cases = " ".join(f"i64 {16 * v + h}, label %t{h}.{v}" for h, v in sizes)
+    calls = "".join(
+        f"""
+t{h}.{v}:
+  call void @{tile_name(h, v)}({arguments})
+  ret i64 0"""
+        for h, v in sizes
+    )
+    declarations = "".join(
+        f"declare void @{tile_name(*size)}({', '.join(kinds)})\n" for size in sizes
+    )
+    return f"""{declarations}
+define i64 @tile(i64 %rows, i64 %vectors, {integers}) {{
+  %high = mul i64 %vectors, 16
+  %size = add i64 %high, %rows{pointers}
+  switch i64 %size, label %none [ {cases} ]{calls}
+none:
+  unreachable
+}}"""
+
+
+def _apply(form: Format) -> str:
+    """@apply: call a ufunc's strided loop, with the operand as input and output."""
+    return f"""
+define i64 @apply(i64 %loop, i64 %at, i64 %outer, i64 %inner, i64 %stride) {{
+  %function = inttoptr i64 %loop to ptr
+  %p = inttoptr i64 %at to ptr
+  %data = alloca [2 x ptr]
+  %dimensions = alloca [2 x i64]
+  %strides = alloca [4 x i64]
+  %data.1 = getelementptr ptr, ptr %data, i64 1
+  store ptr %p, ptr %data
+  store ptr %p, ptr %data.1
+  %dimensions.1 = getelementptr i64, ptr %dimensions, i64 1
+  store i64 %outer, ptr %dimensions
+  store i64 %inner, ptr %dimensions.1
+  %strides.1 = getelementptr i64, ptr %strides, i64 1
+  %strides.2 = getelementptr i64, ptr %strides, i64 2
+  %strides.3 = getelementptr i64, ptr %strides, i64 3
+  store i64 %stride, ptr %strides
+  store i64 %stride, ptr %strides.1
+  store i64 {form.itemsize}, ptr %strides.2
+  store i64 {form.itemsize}, ptr %strides.3
+  %status = call i32 %function(ptr null, ptr %data, ptr %dimensions, ptr %strides, ptr null)
+  ret i64 0
+}}"""

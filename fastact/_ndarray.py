@@ -1,0 +1,87 @@
+"""Reading ndarray objects in compiled code.
+
+A call through ctypes with the object itself costs a fraction of asking it for its address,
+shape and strides in Python (`x.ctypes.data` alone takes 1 us).
+"""
+
+from llvmlite import ir
+
+from ._structured import Function, Integer
+
+# PyArrayObject_fields of numpy/ndarraytypes.h, behind the object header: part of NumPy's ABI,
+# which every extension has compiled in.
+_HEADER = object.__basicsize__
+_DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (_HEADER + o for o in (0, 8, 16, 24, 40, 48))
+_ALIGNED, _WRITEABLE = 0x100, 0x400
+
+
+class NDArray:
+    """The ndarray object at an address."""
+
+    def __init__(self, function: Function, address: Integer):
+        self.function, self.address = function, address
+
+    def _field(self, offset: int, bits: int = 64) -> Integer:
+        return self.function.load(self.address + offset, ir.IntType(bits))
+
+    @property
+    def data(self) -> Integer:
+        return self._field(_DATA)
+
+    @property
+    def dimensions(self) -> Integer:
+        return self._field(_NDIM, 32)
+
+    def length(self, axis: Integer | int) -> Integer:
+        return self.function.load(self._field(_SHAPE) + 8 * self._integer(axis))
+
+    def stride(self, axis: Integer | int) -> Integer:
+        return self.function.load(self._field(_STRIDES) + 8 * self._integer(axis))
+
+    def _integer(self, axis: Integer | int) -> Integer:
+        return self.function.constant(axis) if isinstance(axis, int) else axis
+
+    def unusable(self, dtype: Integer, writeable: bool = False) -> Integer:
+        """Whether it has no axis, another dtype object, or is not aligned (or writeable)."""
+        flags = _ALIGNED | (_WRITEABLE if writeable else 0)
+        return (
+            (self.dimensions < 1)
+            | self._field(_DTYPE).differs(dtype)
+            | (self._field(_FLAGS, 32) & flags).differs(flags)
+        )
+
+    def rows(self) -> tuple[Integer, Integer]:
+        """All axes but the last as one: length and stride; the length is -1 if they are not."""
+        f = self.function
+        rows, row, regular = f.variable(1), f.variable(0), f.variable(1)
+        last = self.dimensions - 1
+        with f.loop(last) as d:
+            axis = last - 1 - d
+            n, step = self.length(axis), self.stride(axis)
+            with f.when(n.differs(1)):
+                alone = rows.get().equals(1)
+                follows = step.equals(row.get() * rows.get())
+                row.set(f.select(alone, step, row.get()))
+                regular.set(f.select(alone | follows, regular.get(), 0))
+                rows.set(rows.get() * n)
+        empty = rows.get().equals(0)
+        return f.select(empty | regular.get().differs(0), rows.get(), -1), row.get()
+
+    def bounds(self, itemsize: int) -> tuple[Integer, Integer]:
+        """The addresses between which the data lie; (0, 0) where an axis is empty."""
+        f = self.function
+        low, high, empty = f.variable(self.data), f.variable(self.data + itemsize), f.variable(0)
+        with f.loop(self.dimensions) as axis:
+            n = self.length(axis)
+            span = (n - 1) * self.stride(axis)
+            low.set(low.get() + f.minimum(span, 0))
+            high.set(high.get() + f.maximum(span, 0))
+            empty.set(f.select(n.equals(0), 1, empty.get()))
+        some = empty.get().equals(0)
+        return f.select(some, low.get(), 0), f.select(some, high.get(), 0)
+
+    def overlaps(self, other: "NDArray", itemsize: int) -> Integer:
+        """Whether elements might be shared; interleaved arrays count as sharing."""
+        low, high = self.bounds(itemsize)
+        other_low, other_high = other.bounds(itemsize)
+        return (low < other_high) & (other_low < high)

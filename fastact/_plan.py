@@ -1,0 +1,39 @@
+"""What the compiled dense loops and their callers agree on."""
+
+from ._formats import Format
+from ._targets import Target
+
+FIELDS = (
+    "w",
+    "w_vector",
+    "w_final",
+    "w_k",
+    "depth",
+    "columns",
+    "bias",
+    "loop",
+    "row_wise",
+    "dtype",
+)
+"""A plan is an array of int64 with a layer's weights, bias and activation in this order."""
+
+DONE, REFUSED = 0, 1
+"""What the compiled functions return; operands that need more care are refused, untouched."""
+
+
+class Plan:
+    """A plan read by compiled code."""
+
+    def __init__(self, function, address):
+        self.function, self.address = function, address
+
+    def get(self, name: str):
+        return self.function.load(self.address + 8 * FIELDS.index(name))
+
+
+def lanes_for(columns: int, form: Format, target: Target) -> int:
+    """The widest vector that `columns` fill at least once, so that the last one may overlap."""
+    lanes = target.vector_bits // form.bits
+    while lanes > columns and lanes * form.bits > 128:
+        lanes //= 2
+    return lanes if lanes <= columns else 1

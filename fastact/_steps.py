@@ -1,0 +1,27 @@
+"""What a function of whole rows, such as softmax, is made of."""
+
+STEPS = {
+    "larger": (2, 1),
+    "prepare": (1, 3),
+    "term": (4, 2),
+    "start": (1, 2),
+    "add": (4, 2),
+    "collect": (4, 2),
+    "merge": (4, 2),
+    "finish": (2, 2),
+    "result": (4, 1),
+}
+"""The scalar functions that make up a function of rows, with their arguments and results.
+
+==========  =============================================  =========================
+larger      two elements                                   the larger
+prepare     largest element of the row                     3 parameters of `term`
+term        element, parameters                            term, as a pair
+start       largest element                                sum to start a chunk with
+add         term, sum                                      sum
+collect     sum of the chunks before, sum of a chunk       sum of chunks
+merge       two sums of chunks                             sum of both
+finish      sum of the row                                 divisor, as a pair
+result      term, divisor                                  element of the result
+==========  =============================================  =========================
+"""

@@ -1,0 +1,571 @@
+"""The command line: what it prints and refuses, and that graphs show what is true."""
+
+import functools
+import itertools
+import json
+import os
+import platform
+import re
+import xml.etree.ElementTree
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+from conftest import ROOT, run_python
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+import fastact
+from fastact import _system
+from fastact.__main__ import VERBS, main
+from fastact._commands import _curve, _figure
+from fastact._declare import ACTIVATIONS
+
+UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
+DRAWN = [name for name in UNARY if getattr(fastact, name).signature is None]
+STARTS = {".pdf": b"%PDF-", ".png": b"\x89PNG\r\n", ".svg": b"<?xml"}
+
+
+def refused(capsys, *arguments):
+    """What is printed to stderr before the exit with status 2; nothing goes to stdout."""
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    assert exit_.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    return output.err
+
+
+# The command as such.
+
+
+def test_importing_is_light():
+    heavy = {"argparse", "matplotlib", "fastact.__main__", "fastact._commands"}
+    assert run_python(f"import fastact, sys; print({heavy} & set(sys.modules))") == "set()\n"
+
+
+def test_no_verb_prints_help(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: python -m fastact ")
+    for verb in VERBS:
+        assert re.search(rf"^ +{verb.__name__.rpartition('.')[2]} +\w", out, re.MULTILINE)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"fastact {fastact.__version__}\n"
+
+
+def test_unknown_verb(capsys):
+    message = refused(capsys, "polt")
+    assert "'polt'" in message
+    assert all(verb.__name__.rpartition(".")[2] in message for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
+def test_help_of_a_verb(verb, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([verb.__name__.rpartition(".")[2], "--help"])
+    assert exit_.value.code == 0
+    assert verb.__doc__.partition("\n")[0].rstrip(".") in capsys.readouterr().out
+
+
+# info
+
+
+def test_info_as_text_and_json(capsys, monkeypatch):
+    monkeypatch.setenv("FASTACT_SOMETHING", "in the way")
+    assert main(["info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert main(["info", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    headings = [line for line in lines if not line.startswith(" ")]
+    assert headings == list(report)
+    shown = [line.split() for line in lines]
+    assert ["numpy", np.__version__] in shown
+    assert ["FASTACT_SOMETHING", "in", "the", "way"] in shown
+    assert report["versions"]["fastact"].split()[0] == fastact.__version__
+    assert report["versions"]["Python"].startswith(platform.python_version())
+    for name in ("numpy", "numba", "llvmlite", "scipy", "matplotlib"):
+        assert report["versions"][name] == __import__(name).__version__
+    assert report["machine"]["cores"] == os.cpu_count()
+    assert report["code"]["vector bits"] in (128, 256, 512)
+    assert report["environment"]["FASTACT_SOMETHING"] == "in the way"
+
+
+def test_info_needs_neither_numba_nor_a_compiler():
+    code = """
+import sys
+from fastact.__main__ import main
+main(["info"])
+heavy = {"numba", "scipy", "torch", "matplotlib", "fastact._codegen", "fastact._frontend"}
+print(heavy & sys.modules.keys())
+"""
+    assert run_python(code).endswith("set()\n")
+
+
+def test_info_where_things_are_missing():
+    """One broken part leaves the rest of the report."""
+    code = """
+import importlib.metadata, platform, sys
+sys.modules["llvmlite"] = None
+def version(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+importlib.metadata.version = version
+platform.platform = lambda: 1 / 0
+from fastact.__main__ import main
+sys.exit(main(["info", "--json"]))
+"""
+    report = json.loads(run_python(code))
+    assert report["versions"]["numba"] == "not installed"
+    assert "scipy" not in report["versions"]
+    assert report["machine"]["system"] == "unknown (ZeroDivisionError: division by zero)"
+    for unknown in (report["code"], report["versions"]["LLVM"]):
+        assert re.fullmatch(r"unknown \(ModuleNotFoundError: .*llvmlite.*\)", unknown)
+    assert report["machine"]["cores"] == os.cpu_count()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_info_sees_affinity():
+    code = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from fastact.__main__ import main
+sys.exit(main(["info", "--json"]))
+"""
+    assert json.loads(run_python(code))["machine"]["cores by affinity"] == 1
+
+
+CGROUPS = {
+    "none": ("", {}, None),
+    "v2": ("0::/a", {"a/cpu.max": "150000 100000\n"}, 1.5),
+    "v2 unlimited": ("0::/a", {"a/cpu.max": "max 100000\n"}, None),
+    "v2 around": ("0::/a/b", {"a/cpu.max": "50000 100000", "a/b/cpu.max": "max 100000"}, 0.5),
+    "v2 tightest": ("0::/a/b", {"a/cpu.max": "3000 1000", "a/b/cpu.max": "2000 1000"}, 2),
+    "v2 in a container": ("0::/outer/name", {"cpu.max": "400000 100000"}, 4),
+    "v1": (
+        "3:memory:/m\n2:cpu,cpuacct:/a\n1:name=systemd:/s",
+        {"cpu,cpuacct/a/cpu.cfs_quota_us": "25000\n", "cpu,cpuacct/a/cpu.cfs_period_us": "100000"},
+        0.25,
+    ),
+    "v1 under another name": (
+        "2:cpu,cpuacct:/",
+        {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"},
+        3,
+    ),
+    "v1 unlimited": (
+        "2:cpu:/a",
+        {"cpu/a/cpu.cfs_quota_us": "-1", "cpu/a/cpu.cfs_period_us": "100000"},
+        None,
+    ),
+    "another controller": ("2:memory:/a", {"a/cpu.max": "1000 1000"}, None),
+    "a colon in the name": ("0::/a:b", {"a:b/cpu.max": "1000 1000"}, 1),
+}
+
+
+@pytest.mark.parametrize(("groups", "files", "limit"), CGROUPS.values(), ids=CGROUPS)
+def test_cgroup_limit(groups, files, limit, tmp_path):
+    own, mount = tmp_path / "cgroup", tmp_path / "mount"
+    own.write_text(groups)
+    for name, content in files.items():
+        (mount / name).parent.mkdir(parents=True, exist_ok=True)
+        (mount / name).write_text(content)
+    # Those outside the hierarchy do not count.
+    (tmp_path / "cpu.max").write_text("1 1000")
+    assert _system.cgroup_limit(own, mount) == limit
+
+
+def test_cgroup_limit_without_cgroups(tmp_path):
+    assert _system.cgroup_limit(tmp_path / "none", tmp_path) is None
+
+
+# plot: the files
+
+
+@pytest.mark.parametrize("suffix", [*STARTS, ".PNG"])
+def test_plot_of_all_by_default(suffix, tmp_path, monkeypatch, capsys):
+    drawn = []
+    rendered = _figure.rendered
+    monkeypatch.setattr(
+        _figure, "rendered", lambda panels, form: (drawn.extend(panels), rendered(panels, form))[1]
+    )
+    file = tmp_path / f"graphs{suffix}"
+    assert main(["plot", "-o", str(file)]) == 0
+    assert file.read_bytes().startswith(STARTS[suffix.lower()])
+    assert drawn == [ACTIVATIONS[name].formula for name in DRAWN]
+    assert os.listdir(tmp_path) == [file.name]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_plot_of_some_in_their_order(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(_figure, "rendered", lambda panels, form: drawn.extend(panels) or b"")
+    main(["plot", "tanh", "relu", "tanh", "-o", str(tmp_path / "a.svg")])
+    assert drawn == [ACTIVATIONS["tanh"].formula, ACTIVATIONS["relu"].formula]
+
+
+def test_plot_is_reproducible(tmp_path):
+    """The same bytes in another process, whatever the user's settings."""
+    contents = []
+    (tmp_path / "matplotlibrc").write_text("axes.facecolor: black\n")
+    for seed, settings in (("1", ""), ("2", str(tmp_path / "matplotlibrc"))):
+        files = [tmp_path / f"{seed}{suffix}" for suffix in STARTS]
+        code = "import os, sys\n"
+        if settings:
+            code += f"os.environ['MATPLOTLIBRC'] = {settings!r}\n"
+        code += "from fastact.__main__ import main\n"
+        code += "".join(f"main(['plot', 'step', '-o', {str(file)!r}])\n" for file in files)
+        run_python(code)
+        contents.append([file.read_bytes() for file in files])
+    pdf, png, svg = contents[0]
+    assert contents[0] == contents[1]
+    assert b"Date" not in pdf + svg
+    assert b"tIME" not in png
+
+
+def test_plot_without_matplotlib(tmp_path):
+    file = tmp_path / "a.png"
+    code = f"""
+import contextlib, io, sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "matplotlib":
+            raise ModuleNotFoundError("No module named 'matplotlib'", name=name)
+sys.meta_path.insert(0, Blocker())
+from fastact.__main__ import main
+with contextlib.redirect_stderr(io.StringIO()) as errors:
+    try:
+        main(["plot", "-o", {str(file)!r}])
+    except SystemExit as exit_:
+        print(exit_.code)
+print(errors.getvalue())
+"""
+    out = run_python(code)
+    assert out.startswith("2\npython -m fastact plot: error: ")
+    assert "matplotlib, which the extra 'plot' installs" in out
+    assert out.count("\n") == 3
+    assert not file.exists()
+    assert re.search(r"^plot = \[\n +\"matplotlib", (ROOT / "pyproject.toml").read_text(), re.M)
+
+
+@pytest.mark.parametrize("name", ["sigmiod", "heaviside", "Tanh", ""])
+def test_plot_of_unknown_names(name, tmp_path, capsys):
+    message = refused(capsys, "plot", "tanh", name, "-o", tmp_path / "a.png")
+    assert repr(name) in message
+    assert all(known in message.split("any of")[1] for known in DRAWN)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", ".svg", "a.svg.gz"])
+def test_plot_with_unknown_suffix(name, tmp_path, capsys):
+    message = refused(capsys, "plot", "-o", tmp_path / name)
+    assert f"'{tmp_path / name}'" in message
+    assert all(suffix in message for suffix in STARTS)
+    assert os.listdir(tmp_path) == []
+
+
+def test_plot_without_a_file(capsys):
+    assert "-o/--output" in refused(capsys, "plot", "tanh")
+
+
+@pytest.fixture
+def drawn_at_once(monkeypatch):
+    monkeypatch.setattr(_figure, "rendered", lambda panels, form: b"new")
+
+
+def test_plot_to_where_nothing_can_be_written(drawn_at_once, tmp_path, capsys):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    for name in ("no/such/a.png", "folder.png", "file/a.png", "x" * 300 + ".png"):
+        message = refused(capsys, "plot", "step", "-o", tmp_path / name)
+        assert re.search(r"error: cannot write '.*\.png': [A-Z]\w+ ", message)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
+
+
+def test_plot_onto_a_full_disk_keeps_what_was_there(drawn_at_once, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"old")
+
+    def write_bytes(path, content):
+        with open(path, "wb") as stream:
+            stream.write(content[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    assert "No space left on device" in refused(capsys, "plot", "step", "-o", file)
+    assert file.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_plot_replaces_the_file_at_once(drawn_at_once, tmp_path):
+    """Nobody, not even who has it open, sees half of it."""
+    file, same = tmp_path / "a.png", tmp_path / "same"
+    file.write_bytes(b"old")
+    os.link(file, same)
+    main(["plot", "step", "-o", str(file)])
+    assert (file.read_bytes(), same.read_bytes()) == (b"new", b"old")
+
+
+def test_plot_through_a_link(drawn_at_once, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"old")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    main(["plot", "step", "-o", str(tmp_path / "link.png")])
+    assert (tmp_path / "a.png").read_bytes() == b"new"
+    assert (tmp_path / "link.png").is_symlink()
+
+
+# plot: what is found of a curve
+
+
+@functools.cache
+def traced(name):
+    return _curve.trace(getattr(fastact, name), *ACTIVATIONS[name].interval)
+
+
+# From textbooks.
+FACTS = {
+    "sigmoid": ([], [(-1, 0, 0), (1, 0, 1)]),
+    "tanh": ([], [(-1, 0, -1), (1, 0, 1)]),
+    "relu": ([(0, 0, False)], []),
+    "step": ([(0, 1, True)], []),
+    "softplus": ([], [(-1, 0, 0), (1, 1, 0)]),
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_breaks_and_asymptotes(name):
+    curve = traced(name)
+    breaks, asymptotes = FACTS[name]
+    assert [(b.x, b.value, b.jumps) for b in curve.breaks] == breaks
+    assert [(a.side, a.slope, a.intercept) for a in curve.asymptotes] == asymptotes
+    assert len(curve.pieces) == len(breaks) + 1
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_values_and_derivatives(name):
+    """Against mpmath, in the pieces and, for derivatives, nearly up to their ends."""
+    reference = functools.partial(ACTIVATIONS[name].reference, mpmath.mp)
+    for piece in traced(name).pieces:
+        for i in range(2, len(piece.x) - 2, 83):
+            x = float(piece.x[i])
+            assert piece.y[i] == pytest.approx(float(reference(mpmath.mpf(x))), abs=1e-12)
+            assert piece.slope[i] == pytest.approx(float(mpmath.diff(reference, x)), abs=1e-4)
+        for end, inner in ((0, 1), (-1, -2)):
+            assert piece.y[end] == pytest.approx(piece.y[inner], abs=0.05)
+            assert piece.slope[end] == pytest.approx(piece.slope[inner], abs=0.02)
+
+
+numbers = st.floats(-2, 2)
+
+
+@given(st.floats(-3.5, 3.5), numbers, numbers, numbers, numbers, st.sampled_from("lrm"))
+def test_jumps_and_bends_are_found(place, left, right, slope_left, slope_right, owner):
+    """Two lines that meet or do not, at `place`, whose value is one's or the mean."""
+    jumps, bends = abs(left - right) > 0.05, abs(slope_left - slope_right) > 0.05
+    assume(jumps or left == right)
+    assume(bends or slope_left == slope_right)
+
+    def function(x):
+        with np.errstate(invalid="ignore"):  # 0 * inf
+            low = left + slope_left * (x - place)
+            high = right + slope_right * (x - place)
+        value = {"l": left, "r": right, "m": (left + right) / 2}[owner]
+        return np.where(x < place, low, np.where(x > place, high, value))
+
+    curve = _curve.trace(function, -4.0, 4.0)
+    if not (jumps or bends):
+        assert curve.breaks == []
+        return
+    (found,) = curve.breaks
+    assert found.x == pytest.approx(place, abs=1e-5)
+    assert found.jumps == jumps
+    assert min(abs(found.value - v) for v in (left, right, (left + right) / 2)) < 1e-4
+    before, after = curve.pieces
+    assert (before.y[-1], after.y[0]) == pytest.approx((left, right), abs=1e-4)
+    assert (before.slope[-1], after.slope[0]) == pytest.approx((slope_left, slope_right), abs=1e-4)
+
+
+def at_infinity(function, left, right):
+    """`function`, which is not defined for infinite numbers, with its limits."""
+
+    def continued(x):
+        finite = np.where(np.isinf(x), 0.0, x)
+        return np.where(np.isinf(x), np.where(x < 0, left, right), function(finite))
+
+    return continued
+
+
+INF = np.inf
+SHAPES = {
+    "line": (lambda x: 2 * x + 1, [], []),
+    "constant": (at_infinity(lambda x: 0 * x + 3, 3, 3), [], []),
+    "square": (lambda x: x * x, [], []),
+    "cube": (lambda x: x**3, [], []),
+    "logarithm": (lambda x: np.log1p(abs(x) ** 3), [], []),
+    "root": (lambda x: np.cbrt(1 + x * x), [], []),
+    "sine": (at_infinity(np.sin, np.nan, np.nan), [], []),
+    "line and waves": (at_infinity(lambda x: x + np.sin(x), -INF, INF), [], []),
+    "floor": (np.floor, [(x, True) for x in range(-3, 4)], []),
+    "steep": (lambda x: np.tanh(100 * x), [], [(-1, 0, -1), (1, 0, 1)]),
+    "hyperbola": (lambda x: np.hypot(x, 1) + 1, [], [(-1, -1, 1), (1, 1, 1)]),
+    "hard sigmoid": (lambda x: np.clip(x / 6 + 0.5, 0, 1), [(-3, False), (3, False)], []),
+    "jump and bends": (
+        lambda x: np.where(x > 0, 1 + abs(x - 2), abs(x + 1) - 5),
+        [(-1, False), (0, True), (2, False)],
+        [],
+    ),
+    "elu": (
+        lambda x: np.where(x > 0, x, 1.5 * np.expm1(np.minimum(x, 0))),
+        [(0, False)],
+        [(-1, 0, -1.5)],
+    ),
+    "bell": (lambda x: np.exp(-x * x), [], [(-1, 0, 0), (1, 0, 0)]),
+}
+
+
+@pytest.mark.parametrize(("function", "breaks", "asymptotes"), SHAPES.values(), ids=SHAPES)
+def test_other_shapes(function, breaks, asymptotes):
+    curve = _curve.trace(function, -4.0, 4.0)
+    assert [(b.x, b.jumps) for b in curve.breaks] == breaks
+    found = [(a.side, a.slope, a.intercept) for a in curve.asymptotes]
+    assert np.array(found).ravel() == pytest.approx(np.array(asymptotes).ravel(), abs=1e-5)
+
+
+# plot: the picture
+
+
+@functools.cache
+def laid_out(*names):
+    with _figure.styled():
+        drawn = _figure.figure({ACTIVATIONS[name].formula: traced(name) for name in names})
+        FigureCanvasAgg(drawn).draw()
+    return drawn
+
+
+@pytest.fixture
+def figure():
+    """All panels."""
+    return laid_out(*DRAWN)
+
+
+@pytest.fixture
+def panel(figure):
+    return lambda name: figure.axes[DRAWN.index(name)]
+
+
+def lines(axes, style):
+    return [line for line in axes.lines if line.get_color() == style["color"]]
+
+
+def texts(axes):
+    return {text.get_text() for text in axes.texts}
+
+
+def test_panels_show_the_formulas(figure):
+    for axes, name in zip(figure.axes, DRAWN, strict=True):
+        assert axes.title.get_window_extent().width < axes.get_window_extent().width
+        shown = axes.get_title().replace("\N{MINUS SIGN}", "-").replace("\n", " ")
+        assert shown.replace("\N{GREATER-THAN OR EQUAL TO}", ">=") == ACTIVATIONS[name].formula
+
+
+def test_axes_go_through_the_origin(figure):
+    for axes in figure.axes:
+        for spine in ("left", "bottom"):
+            assert axes.spines[spine].get_position() == ("data", 0)
+
+
+def test_no_line_crosses_a_jump(panel):
+    for style in (_figure._FUNCTION, _figure._DERIVATIVE):
+        for line in lines(panel("step"), style):
+            if line.get_linestyle() != "None":
+                assert np.ptp(line.get_ydata()) < 1e-6
+    dots = [line for line in lines(panel("step"), _figure._FUNCTION) if line.get_marker() == "o"]
+    filled = {
+        (x, y): line.get_markerfacecolor() != "white"
+        for line in dots
+        for x, y in zip(*line.get_data(), strict=True)
+    }
+    assert filled[0, 0] is False
+    assert filled[0, 1] is True
+
+
+def test_asymptotes_are_dashed_and_labelled(panel):
+    for name in FACTS:
+        dashed = lines(panel(name), _figure._ASYMPTOTE)
+        assert all(line.is_dashed() for line in dashed)
+        assert len(dashed) == len(FACTS[name][1])
+    assert {"y = 0", "y = 1"} <= texts(panel("sigmoid"))
+    assert {"y = \N{MINUS SIGN}1", "y = 1"} <= texts(panel("tanh"))
+    assert {"y = 0", "y = x"} <= texts(panel("softplus"))
+    # Where the curve is not: at the other end.
+    places = {text.get_text(): text.xy[0] for text in panel("sigmoid").texts}
+    assert places["y = 1"] < 0 < places["y = 0"]
+    assert lines(panel("softplus"), _figure._ASYMPTOTE)[1].get_data()[0] == pytest.approx(
+        lines(panel("softplus"), _figure._ASYMPTOTE)[1].get_data()[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "equation"),
+    [
+        ((0, -1.758099), "y = \N{MINUS SIGN}1.758"),
+        ((1, 0), "y = x"),
+        ((-1, 0.5), "y = \N{MINUS SIGN}x + 0.5"),
+        ((1.0507, -2), "y = 1.051x \N{MINUS SIGN} 2"),
+    ],
+)
+def test_equations(line, equation):
+    assert _figure._equation(_curve.Asymptote(1, *line)) == equation
+
+
+def test_bounded_functions_share_their_range(panel):
+    ranges = {panel(name).get_ylim() for name in ("sigmoid", "tanh", "step")}
+    assert len(ranges) == 1
+    for name in ("relu", "softplus"):  # as high as wide: 45 degrees are 45 degrees
+        axes = panel(name)
+        box = axes.get_window_extent()
+        unit = np.array([box.width, box.height]) / [
+            np.ptp(axes.get_xlim()),
+            np.ptp(axes.get_ylim()),
+        ]
+        assert unit[0] == pytest.approx(unit[1])
+
+
+@pytest.mark.parametrize("count", sorted({1, 2, 3, 4, len(DRAWN)}))
+def test_nothing_covers_anything(count):
+    """Neither do texts cover each other, nor legend or titles the panels."""
+    figure = laid_out(*DRAWN[:count])
+    around = figure.legends[0].get_window_extent()
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    for one, other in itertools.combinations([around, *boxes], 2):
+        assert not one.overlaps(other)
+    page = figure.bbox
+    for box in (around, *boxes):
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+    for axes in figure.axes:
+        shown = [text.get_window_extent() for text in (*axes.texts, axes.title)]
+        for one, other in itertools.combinations(shown, 2):
+            assert not one.overlaps(other)
+
+
+# What the README says.
+
+
+def test_picture_in_the_readme(tmp_path, monkeypatch):
+    """Its command works; and it shows as many panels as are drawn now."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = re.search(r"python -m fastact (plot .*? -o (docs/\S+\.svg))", readme)
+    assert f"({command[2]})" in readme  # the picture itself
+    monkeypatch.chdir(tmp_path)
+    Path("docs").mkdir()
+    assert main(command[1].split()) == 0
+    pictures = [xml.etree.ElementTree.parse(root / command[2]) for root in (ROOT, tmp_path)]
+    ids = [{e.get("id") for e in picture.iter() if "id" in e.attrib} for picture in pictures]
+    panels = [{name for name in found if re.fullmatch(r"axes_\d+", name)} for found in ids]
+    assert len(panels[0]) == len(command[1].split()) - 3
+    assert panels[0] == panels[1]

@@ -175,7 +175,7 @@ def small(functions: Iterable[str]) -> list[Workload]:
     functions = list(functions)
     return [
         *sizes(functions, DTYPES, [64]),
-        *layouts(functions, DTYPES, 64),
+        *layouts(functions, ["float32"], 64),
         *scalars(functions, DTYPES),
         *rows(functions, DTYPES, [(5, 7)]),
         *dense(functions, DTYPES, [(7, 13, 5)]),

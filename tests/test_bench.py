@@ -482,5 +482,4 @@ def test_peak_is_of_as_many_multiply_adds_as_it_says(dtype):
 def test_operations_of_kernels():
     assert bounds.operations("relu", "float32") == 1
     assert bounds.operations("step", "float64") == 2  # >= 0, and whether it is NaN
-    for name in ("sigmoid", "tanh", "softplus"):
-        assert 15 < bounds.operations(name, "float32") < bounds.operations(name, "float64")
+    assert 15 < bounds.operations("sigmoid", "float32") < bounds.operations("sigmoid", "float64")

@@ -29,6 +29,7 @@ from fastact import _cache, _engine, _frontend, _host
 from fastact.__main__ import main
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._formats import FLOATS
+from fastact._plan import lanes_for
 from fastact._targets import KNOWN
 
 CODE = bytes(range(256)) * 8
@@ -119,14 +120,19 @@ def test_others_may_read_but_not_write(kept):
 USE_ALL = """
 import json, sys
 import ml_dtypes, numpy as np, fastact
-from fastact._declare import ACTIVATIONS
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 
 results = {}
-for name, declared in ACTIVATIONS.items():
-    codes = "efd" + "bBhHiIlLqQ" * declared.keeps_integers
+for name, declared in {**ACTIVATIONS, **ROW_ACTIVATIONS}.items():
+    codes = "efd" + "bBhHiIlLqQ" * getattr(declared, "keeps_integers", False)
+    function = getattr(fastact, name)
     for dtype in [*map(np.dtype, codes), np.dtype(ml_dtypes.bfloat16)]:
-        x = [np.arange(100).astype(dtype)[::-1]] * declared.nin
-        results[f"{name} {dtype.char}"] = getattr(fastact, name)(*x).tobytes().hex()
+        x = [np.arange(100).astype(dtype)[::-1]] * function.nin
+        results[f"{name} {dtype.char}"] = function(*x).tobytes().hex()
+for dtype in "fd":
+    for columns in range(1, 17):
+        layer = fastact.Dense(np.ones((3, columns), dtype), activation="tanh")
+        results[f"Dense {dtype} {columns}"] = layer(np.ones(3, dtype)).tobytes().hex()
 print(json.dumps([sorted({"numba", "llvmlite"} & set(sys.modules)), results]))
 """
 
@@ -959,6 +965,10 @@ def test_warmup(kept):
 def test_warmup_knows_everything():
     run_python(USE_ALL)
     count = sum(4 + 8 * declared.keeps_integers for declared in ACTIVATIONS.values())
+    count += 4 * len(ROW_ACTIVATIONS)
+    host = _host.host()
+    for form in (FLOATS["float32"], FLOATS["float64"]):
+        count += len({lanes_for(columns, form, host) for columns in range(1, 17)})
     assert command("warmup").startswith(f"{count} ready, 0 of them compiled in ")
 
 

@@ -23,10 +23,14 @@ DType = type[np.dtype]
 _IMPORTED = time.time_ns()
 
 _ALWAYS = ("_codegen", "_environment", "_formats", "_machine_code", "_targets")
+_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar")
 GENERATORS = {
-    "loop": (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar"),
-    "rows": (*_ALWAYS, "_conversions", "_frontend", "_loops", "_rows", "_scalar", "_steps"),
-    "gemm": (*_ALWAYS, "_gemm", "_gemm_code", "_ndarray", "_plan", "_structured", "_tiles"),
+    "loop": _SCALARS,
+    "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
+    "gemm": (
+        *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
+        *("_plan", "_structured", "_tiles", "_transpose"),
+    ),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""
 

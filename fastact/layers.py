@@ -187,7 +187,7 @@ class Dense:
                 return y
         x = np.asarray(x)
         _check_input("Dense", x, (self.in_features, self.out_features))
-        result = np.result_type(_common_type("Dense", x=x), self.dtype)
+        result = _common_type("Dense", x=x, W=self)
         y = _output("Dense", out, x, self.out_features, result)
         _check_overlap("Dense", y, x=x)
         _blockwise(self._weights(_compute_dtype(result)), x, y)
@@ -281,7 +281,7 @@ def _check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
         )
 
 
-def _common_type(caller: str, **operands: np.ndarray | None) -> np.dtype:
+def _common_type(caller: str, **operands: "np.ndarray | Dense | None") -> np.dtype:
     """The type of the result; TypeError for the first operand that has none to compute in."""
     types = []
     for name, operand in operands.items():

@@ -1,6 +1,7 @@
 """``dense`` and ``Dense``: one row, one result, whatever is around it; and every operand right."""
 
 import itertools
+import math
 import pickle
 import threading
 
@@ -16,7 +17,7 @@ from fastact import _codegen, _engine, _gemm, _weights, layers
 from fastact._declare import ACTIVATIONS
 from fastact._targets import KNOWN
 
-repeatable = settings(deadline=None, derandomize=True, max_examples=150)
+repeatable = settings(deadline=None, derandomize=True, max_examples=60)
 
 UNARY = [a.name for a in ACTIVATIONS.values() if a.nin == 1]
 COMPUTED = [np.dtype(np.float32), np.dtype(np.float64)]
@@ -102,7 +103,7 @@ layouts = st.sampled_from(LAYOUTS)
 
 def one_row_at_a_time(x, W, b, activation="identity"):
     """The rows' results, each by a call of its own."""
-    flat = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    flat = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
     rows = [fa.dense(row, W, b, activation) for row in flat]
     return np.array(rows, W.dtype).reshape(*x.shape[:-1], W.shape[1])
 
@@ -174,7 +175,7 @@ def large_layer(request):
     return x, W, b, one_row_at_a_time(x, W, b)
 
 
-@settings(repeatable, max_examples=40)
+@settings(repeatable, max_examples=25)
 @given(
     rows=st.lists(st.integers(0, 59), max_size=60),
     lay_x=layouts,
@@ -252,7 +253,7 @@ shapes = st.tuples(st.integers(1, 30), st.integers(0, 300), st.integers(1, 70))
 
 
 @computed
-@settings(repeatable, max_examples=100)
+@repeatable
 @given(shape=shapes, seed=st.integers(0, 1 << 30), spread=st.booleans())
 def test_error_bound(computed, shape, seed, spread):
     rows, depth, columns = shape
@@ -297,17 +298,12 @@ def test_error_bound_with_activation(computed, name):
     assert (abs(y - ideal) <= 1.001 * (SLOPES[name] * bound + own)).all()
 
 
-@pytest.mark.parametrize("target", ["host", "x86-64-v2", "x86-64-v3"])
 @pytest.mark.parametrize("narrow", FLOATS, ids=str)
-def test_integers_are_exact(narrow, target, request):
+def test_integers_are_exact(narrow):
     """Products and sums that every format holds; every shape up to the largest tiles."""
-    if target != "host":
-        request.getfixturevalue("on_target")(target)
     wide_enough = narrow.itemsize >= 4
-    if target != "host" and not wide_enough:
-        shapes = [(3, 4, 5)]
-    elif wide_enough:
-        shapes = itertools.product((1, 2, 5, 7, 8, 9, 16, 29), (0, 1, 4), range(0, 150, 7))
+    if wide_enough:
+        shapes = itertools.product((1, 2, 5, 7, 8, 9, 29), (0, 4), range(0, 150, 7))
     else:
         shapes = [(1, 1, 1), (2, 3, 4), (9, 4, 17), (40, 4, 33)]
     rng = np.random.default_rng(10)
@@ -398,16 +394,19 @@ def test_promotion(kinds):
     x, W = np.ones((2, 3), kinds[0]), np.ones((3, 2), kinds[1])
     common = np.matmul(x, W).dtype
     expected = common if common.kind == "f" else np.dtype(np.float64)
-    for y in (fa.dense(x, W), fa.Dense(W)(x), fa.dense(W.T, x.T), fa.dense(x[0], W)):
+    for y in (fa.dense(x, W), fa.dense(W.T, x.T), fa.dense(x[0], W)):
         assert_same(y, np.full(y.shape, 3, expected))
-    assert fa.dense(x, x.T, W[0]).dtype == np.result_type(fa.dense(x, x.T), fa.dense(W, W.T))
+    layer = fa.Dense(W)
+    assert layer.dtype == (W.dtype if W.dtype.kind == "f" else np.float64)
+    assert_same(layer(x), np.full((2, 2), 3, np.result_type(expected, layer.dtype)))
+    assert fa.dense(x, x.T, W[0]).dtype == expected
 
 
 @pytest.mark.parametrize("other", [np.bool_, np.int8, np.float32, np.float64, ml_dtypes.bfloat16])
 def test_promotion_of_bfloat16(other):
-    x, W = np.ones((2, 3), ml_dtypes.bfloat16), np.ones((3, 2), other)
+    x, W = np.ones((2, 3), ml_dtypes.bfloat16), np.ones((3, 3), other)
     expected = np.result_type(x, W)
-    for y in (fa.dense(x, W), fa.dense(W, x), fa.Dense(W)(x)):
+    for y in (fa.dense(x, W), fa.dense(W, x.T), fa.Dense(x.T)(W)):
         assert_same(y, np.full(y.shape, 3, expected))
 
 
@@ -415,7 +414,8 @@ def test_lists_and_scalars_in_them():
     assert_same(fa.dense([1, 2], [[1, 0], [0, 1]]), np.array([1.0, 2.0]))
     assert_same(fa.dense([[True]], [[2]], [1]), np.array([[3.0]]))
     assert_same(fa.Dense([[1], [2]], [3])([[4, 5]]), np.array([[17.0]]))
-    assert type(fa.dense(np.matrix([[1.0]]), np.matrix([[2.0]]))) is np.ndarray
+    masked = np.ma.masked_array([[1.0]])
+    assert type(fa.dense(masked, masked)) is np.ndarray
 
 
 @pytest.mark.parametrize("name", ["identity", *UNARY])
@@ -793,9 +793,8 @@ def test_code_for_lesser_machines(computed, target, on_target):
         x, W, b = (normal(rng, s, computed) for s in ((m, k), (k, n), n))
         cases.append((x, W, b, fa.dense(x, W, b)))
     on_target(target)
-    assert (
-        _weights.kernels(computed, 64).lanes == KNOWN[target].vector_bits // computed.itemsize // 8
-    )
+    widest = KNOWN[target].vector_bits // (8 * computed.itemsize)
+    assert _weights.kernels(computed, 64).lanes == widest
     for x, W, b, expected in cases:
         one = one_row_at_a_time(x, W, b)
         assert_same(fa.dense(x, W, b), one)
@@ -804,3 +803,7 @@ def test_code_for_lesser_machines(computed, target, on_target):
             assert_same(one, expected)
         exact, bound = exactly(x, W, b, computed)
         assert (abs(one - exact) <= 2 * bound).all()  # without fma two roundings a product
+    for m, n in itertools.product((1, 2, 5, 7, 8, 9, 29), range(0, 76, 5)):
+        x, W, b = (rng.integers(-7, 8, s) for s in ((m, 4), (4, n), n))
+        layer = fa.Dense(W.astype(computed), b.astype(computed))
+        assert (layer(x.astype(computed)) == x @ W + b).all()

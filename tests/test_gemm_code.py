@@ -29,7 +29,8 @@ WIDE = {
     ("x86_64", 128): "%xmm",
     ("aarch64", 128): r"\bv\d+\.(4s|2d)",
 }
-JUMP = re.compile(r"(?m)^\t(j\w+|b(?:\.\w+)?|cbn?z|tbn?z)\t(?:.*, )?(\.LBB\w+)$")
+# On a condition: code off the straight path comes back by a jump without.
+JUMP = re.compile(r"(?m)^\t(j(?!mp)\w+|b\.\w+|cbn?z|tbn?z)\t(?:.*, )?(\.LBB\w+)$")
 
 
 def lanes_of(name, target):
@@ -147,5 +148,6 @@ def test_the_patterns_find_what_they_are_for():
     assert JUMP.match("\tjne\t.LBB1_4")[2] == ".LBB1_4"
     assert JUMP.match("\tcbnz\tx7, .LBB1_4")[2] == ".LBB1_4"
     assert JUMP.match("\tb.ne\t.LBB1_4")[2] == ".LBB1_4"
+    assert not JUMP.match("\tjmp\t.LBB1_4") and not JUMP.match("\tb\t.LBB1_4")
     body = "f:\n.LBB0_1:\n\tnop\n\tje\t.LBB0_2\n.LBB0_3:\n\tnop\n\tjne\t.LBB0_3\n.LBB0_2:\n\tret"
     assert list(loops(body)) == [".LBB0_3:\n\tnop\n\tjne\t.LBB0_3"]

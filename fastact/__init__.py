@@ -6,5 +6,6 @@
 from .activations import *  # noqa: F403 - the declarations are the only list of names
 from .layers import Dense as Dense
 from .layers import dense as dense
+from .sequential import Sequential as Sequential
 
 __version__ = "0.1.0"

@@ -8,7 +8,7 @@ from ctypes import CFUNCTYPE, c_int64, py_object
 import numpy as np
 
 from . import _engine
-from ._declare import ACTIVATIONS
+from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from ._formats import FORMATS
 from ._plan import FIELDS, lanes_for
 
@@ -49,6 +49,8 @@ def _kernels(name: str, lanes: int) -> Kernels:
 def _epilogue(activation: str | None, dtype: np.dtype) -> tuple[int, int]:
     if activation is None:
         return 0, 0
+    if activation in ROW_ACTIVATIONS:
+        return _engine.rows_address(ROW_ACTIVATIONS[activation].steps, type(dtype)), 1
     declared = ACTIVATIONS[activation]
     return _engine.loop_address(declared.kernel, declared.nin, type(dtype)), 0
 
@@ -75,24 +77,28 @@ class Weights:
         # Vectors a multiple of 4 KB apart would all fall into the same sets of the cache.
         row = depth * lanes
         row += _ALIGNMENT // itemsize * (row * itemsize % 4096 == 0)
-        self._packed = _aligned((vectors, row), w.dtype)
+        self._packed = aligned((vectors, row), w.dtype)
+        self._plans: dict[str | None, np.ndarray] = {}  # compiled code has their addresses
         self.bias = np.zeros(columns, w.dtype) if b is None else np.array(b, w.dtype)
         self.kernels.pack(
             w.ctypes.data, *w.strides, depth, columns, self._packed.ctypes.data, row * itemsize
         )
-        self._plan = self.kernels.plan(
-            activation,
-            w=self._packed.ctypes.data,
-            w_vector=row * itemsize,
-            w_final=(vectors - 1) * row * itemsize,
-            w_k=lanes * itemsize,
-            depth=depth,
-            columns=columns,
-            bias=self.bias.ctypes.data,
-        )
-        self.call: Callable[[np.ndarray, np.ndarray], int] = functools.partial(
-            self.kernels.packed, self._plan.ctypes.data
-        )
+        self._fields = {
+            "w": self._packed.ctypes.data,
+            "w_vector": row * itemsize,
+            "w_final": (vectors - 1) * row * itemsize,
+            "w_k": lanes * itemsize,
+            "depth": depth,
+            "columns": columns,
+            "bias": self.bias.ctypes.data,
+        }
+        self.call = self.bound(activation)
+
+    def bound(self, activation: str | None) -> Callable[[np.ndarray, np.ndarray], int]:
+        """The compiled function from x to out with this activation; valid as long as `self`."""
+        if activation not in self._plans:
+            self._plans[activation] = self.kernels.plan(activation, **self._fields)
+        return functools.partial(self.kernels.packed, self._plans[activation].ctypes.data)
 
     def unpacked(self) -> np.ndarray:
         """W again."""
@@ -105,7 +111,8 @@ class Weights:
         return w
 
 
-def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array that starts on a line of the cache."""
     size = shape[0] * shape[1] * dtype.itemsize
     buffer = np.empty(size + _ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT

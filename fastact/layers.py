@@ -4,9 +4,10 @@ import functools
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from . import _weights, activations
-from ._declare import ACTIVATIONS
+from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from ._formats import FORMATS, format_of
 from ._plan import DONE
 
@@ -20,7 +21,14 @@ _ROWS_WORTH_PACKING = 64
 _BLOCK = 1 << 18  # bytes of operands that are converted at a time
 
 
-def dense(x, W, b=None, activation=_IDENTITY, *, out=None):
+def dense(
+    x: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike | None = None,
+    activation: str | np.ufunc | None = _IDENTITY,
+    *,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
     """``activation(x @ W + b)``, in one pass over the result.
 
     Parameters
@@ -33,7 +41,7 @@ def dense(x, W, b=None, activation=_IDENTITY, *, out=None):
         The bias; none by default.
     activation : str, ufunc or None, optional
         An activation of this package with one input, by name or as the function itself; None
-        and "identity" for none.
+        and "identity" for none. softmax is taken over the last axis.
     out : ndarray, shape (..., N), optional
         Where to put the result. It may not overlap an input.
 
@@ -57,8 +65,8 @@ def dense(x, W, b=None, activation=_IDENTITY, *, out=None):
     -----
     Each element is the sum of its K products in the order of k, each added with one rounding
     (fma, where the processor has it), plus the bias, and then the activation. So it depends on
-    its row and its column alone: the bits are the same whatever the number of rows, their
-    memory layout, and whether W was packed before. The sum is within
+    its row and its column alone (with softmax, its row): the bits are the same whatever the
+    number of rows, their memory layout, and whether W was packed before. The sum is within
     ``K * eps * (abs(x) @ abs(W))`` of the exact one. NaN and infinities behave as in matmul.
     No floating-point warning is raised.
 
@@ -153,13 +161,19 @@ class Dense:
     array([0.5, 0.5], dtype=float32)
     """
 
-    def __init__(self, W, b=None, activation=_IDENTITY):
+    def __init__(
+        self,
+        W: ArrayLike,
+        b: ArrayLike | None = None,
+        activation: str | np.ufunc | None = _IDENTITY,
+    ):
         W, b = np.asarray(W), None if b is None else np.asarray(b)
         name = activation_name("Dense", activation)
         self.activation = name or _IDENTITY
         _check_weights("Dense", W, b)
-        self.dtype = _common_type("Dense", W=W, b=b)
-        self.in_features, self.out_features = W.shape
+        self.dtype = common_type("Dense", W=W, b=b)
+        self.in_features: int = W.shape[0]
+        self.out_features: int = W.shape[1]
         self._tail = W.shape[1:]
         self._has_bias = b is not None
         own = _compute_dtype(self.dtype)
@@ -179,21 +193,21 @@ class Dense:
             return None
         return self._packed[_compute_dtype(self.dtype).char].bias.astype(self.dtype)
 
-    def __call__(self, x, *, out=None) -> np.ndarray:
+    def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """``activation(x @ W + b)`` for x of shape (..., K); see :func:`dense`."""
         if type(x) is np.ndarray and self._fast:
             y = np.empty(x.shape[:-1] + self._tail, self.dtype) if out is None else out
             if type(y) is np.ndarray and self._call(x, y) == DONE:
                 return y
         x = np.asarray(x)
-        _check_input("Dense", x, (self.in_features, self.out_features))
-        result = _common_type("Dense", x=x, W=self)
-        y = _output("Dense", out, x, self.out_features, result)
-        _check_overlap("Dense", y, x=x)
-        _blockwise(self._weights(_compute_dtype(result)), x, y)
+        check_input("Dense", x, (self.in_features, self.out_features))
+        result = common_type("Dense", x=x, W=self)
+        y = output("Dense", out, x, self.out_features, result)
+        check_overlap("Dense", y, x=x)
+        _blockwise(self.weights(_compute_dtype(result)), x, y)
         return y
 
-    def _weights(self, dtype: np.dtype) -> _weights.Weights:
+    def weights(self, dtype: np.dtype) -> _weights.Weights:
         if dtype.char not in self._packed:
             name = None if self.activation == _IDENTITY else self.activation
             self._packed[dtype.char] = _pack(self.W, self.b, name, dtype)
@@ -211,10 +225,10 @@ def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
     x = np.asarray(x)
     name = activation_name(caller, activation)
     _check_weights(caller, W, b)
-    _check_input(caller, x, W.shape)
-    result = _common_type(caller, x=x, W=W, b=b)
-    y = _output(caller, out, x, W.shape[1], result)
-    _check_overlap(caller, y, x=x, W=W, b=b)
+    check_input(caller, x, W.shape)
+    result = common_type(caller, x=x, W=W, b=b)
+    y = output(caller, out, x, W.shape[1], result)
+    check_overlap(caller, y, x=x, W=W, b=b)
     if y.size:
         _blockwise(_pack(W, b, name, _compute_dtype(result)), x, y)
     return y
@@ -245,11 +259,12 @@ def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
             np.copyto(y[start : start + rows], sink[: len(part)], casting="same_kind")
 
 
-def activation_name(caller: str, activation: Any) -> str | None:
+def activation_name(caller: str, activation: Any, what: str = "activation must be") -> str | None:
     """The declared name of an activation given by name or as the function; None for identity."""
     if activation is None or (isinstance(activation, str) and activation == _IDENTITY):
         return None
-    known = {name: declared for name, declared in ACTIVATIONS.items() if declared.nin == 1}
+    known = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
+    known += ROW_ACTIVATIONS
     if isinstance(activation, str):
         if activation in known:
             return activation
@@ -258,7 +273,7 @@ def activation_name(caller: str, activation: Any) -> str | None:
             if activation is getattr(activations, name):
                 return name
     raise ValueError(
-        f"{caller}: activation must be one of {', '.join([_IDENTITY, *known])} or such a function "
+        f"{caller}: {what} one of {', '.join([_IDENTITY, *known])} or such a function "
         f"of fastact, got {activation!r}"
     )
 
@@ -273,7 +288,7 @@ def _check_weights(caller: str, W: np.ndarray, b: np.ndarray | None) -> None:
         )
 
 
-def _check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
+def check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
     if x.ndim == 0 or x.shape[-1] != shape[0]:
         raise ValueError(
             f"{caller}: x must have shape (..., {shape[0]}) to match W of shape {shape}, "
@@ -281,7 +296,7 @@ def _check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
         )
 
 
-def _common_type(caller: str, **operands: "np.ndarray | Dense | None") -> np.dtype:
+def common_type(caller: str, **operands: "np.ndarray | Dense | None") -> np.dtype:
     """The type of the result; TypeError for the first operand that has none to compute in."""
     types = []
     for name, operand in operands.items():
@@ -304,7 +319,7 @@ def _compute_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(FORMATS[format_of(dtype.type).compute].name)
 
 
-def _output(caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype) -> np.ndarray:
+def output(caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype) -> np.ndarray:
     shape = (*x.shape[:-1], columns)
     if out is None:
         return np.empty(shape, dtype)
@@ -321,7 +336,7 @@ def _output(caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype)
     return out
 
 
-def _check_overlap(caller: str, out: np.ndarray, **inputs: np.ndarray | None) -> None:
+def check_overlap(caller: str, out: np.ndarray, **inputs: np.ndarray | None) -> None:
     for name, operand in inputs.items():
         if operand is None:
             continue

@@ -49,6 +49,25 @@ def whole_rows(half: Half, single: Single, double: Double) -> None:
     fa.softmax([0.0, 1.0], dtype=np.float32)
 
 
+def dense_layers(single: Single, double: Double) -> None:
+    assert_type(fa.dense(single, single), NDArray[Any])
+    assert_type(fa.dense([1.0, 2.0], [[1.0], [2.0]], [0.5], "relu", out=double), NDArray[Any])
+    layer = fa.Dense(double, None, fa.softmax)
+    assert_type(layer(single, out=single), NDArray[Any])
+    assert_type(layer.in_features, int)
+    assert_type(layer.b, NDArray[Any] | None)
+    model = fa.Sequential([layer, "tanh", fa.sigmoid, None, fa.Sequential([layer])])
+    assert_type(model, fa.Sequential)
+    assert_type(model([[1.0, 2.0]]), NDArray[Any])
+    assert_type(model.out_features, int)
+    assert_type(model.dtype, np.dtype[Any])
+    assert_type(model[:2], fa.Sequential)
+    assert_type(model[0], fa.Dense | np.ufunc)
+    assert_type(len(model) + len(list(model)), int)
+    assert_type(fa.Sequential.from_sklearn(object()), fa.Sequential)
+    assert_type(fa.Sequential.from_torch(object()), fa.Sequential)
+
+
 def others_are_accepted(single: Single, double: Double, integers: Integers) -> None:
     fa.sigmoid([1.0, 2.0])
     fa.relu(integers)
@@ -74,3 +93,5 @@ def what_is_refused() -> None:
     fa.heaviside(1.0)  # type: ignore[call-overload]
     fa.sigmoid()  # type: ignore[call-overload]
     fa.absent(1.0)  # type: ignore[attr-defined]
+    fa.Dense(1.0, activation=2)  # type: ignore[arg-type]
+    fa.Sequential(["relu", 3])  # type: ignore[list-item]

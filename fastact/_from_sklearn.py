@@ -1,0 +1,78 @@
+"""Fitted estimators of scikit-learn as layers, recognised by name so that it is not imported."""
+
+from typing import Any
+
+import numpy as np
+
+from .layers import Dense
+
+_HIDDEN = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
+_OUTPUT = {"identity": "identity", "logistic": "sigmoid", "softmax": "softmax"}
+
+
+def stack(estimator: Any) -> tuple[list[Dense], np.ndarray | None]:
+    """The layers of `estimator`, and its classes."""
+    kind = type(estimator)
+    # Subclasses may predict in other ways.
+    if kind.__module__.partition(".")[0] != "sklearn" or kind.__name__ not in _KINDS:
+        raise TypeError(
+            f"from_sklearn: estimator must be a {', '.join(_KINDS)} of scikit-learn, got "
+            f"{kind.__module__}.{kind.__name__}"
+        )
+    convert, attribute = _KINDS[kind.__name__]
+    if not hasattr(estimator, attribute):
+        raise ValueError(
+            f"from_sklearn: estimator must be fitted, got {estimator!r} without {attribute}"
+        )
+    return convert(estimator), getattr(estimator, "classes_", None)
+
+
+def _affine(estimator: Any, activation: str = "identity") -> list[Dense]:
+    coef = estimator.coef_
+    W = np.atleast_2d(coef.toarray() if hasattr(coef, "toarray") else coef).T  # by sparsify()
+    b = np.zeros(W.shape[1], W.dtype) + estimator.intercept_  # one number if it was not fitted
+    return [_output_layer(estimator, W, b, activation)]
+
+
+def _logistic_regression(estimator: Any) -> list[Dense]:
+    scheme = getattr(estimator, "multi_class", "auto")  # gone since scikit-learn 1.8
+    binary = len(estimator.classes_) == 2
+    one_vs_rest = scheme == "ovr" or estimator.solver == "liblinear"
+    if (one_vs_rest and not binary) or (scheme == "multinomial" and binary):
+        raise ValueError(
+            f"from_sklearn: LogisticRegression must be binary or multinomial, got {estimator!r} "
+            f"of {len(estimator.classes_)} classes"
+        )
+    return _affine(estimator, "sigmoid" if binary else "softmax")
+
+
+def _layers(estimator: Any) -> list[Dense]:
+    inner = _named(_HIDDEN, estimator.activation, "activation")
+    outer = _named(_OUTPUT, estimator.out_activation_, "out_activation_")
+    *hidden, last = zip(estimator.coefs_, estimator.intercepts_, strict=True)
+    return [Dense(W, b, inner) for W, b in hidden] + [_output_layer(estimator, *last, outer)]
+
+
+def _named(known: dict[str, str], name: str, attribute: str) -> str:
+    if name not in known:
+        raise ValueError(
+            f"from_sklearn: {attribute} must be one of {', '.join(known)}, got {name!r}"
+        )
+    return known[name]
+
+
+def _output_layer(estimator: Any, W: np.ndarray, b: np.ndarray, activation: str) -> Dense:
+    """A layer with a column for each class: also where there are two, and one set of weights."""
+    if W.shape[1] == 1 and len(getattr(estimator, "classes_", ())) == 2:
+        W, b = np.hstack([-W, W]), np.concatenate([-b, b])
+    return Dense(W, b, activation)
+
+
+_KINDS = {
+    "LinearRegression": (_affine, "coef_"),
+    "LogisticRegression": (_logistic_regression, "coef_"),
+    "Perceptron": (_affine, "coef_"),
+    "MLPClassifier": (_layers, "coefs_"),
+    "MLPRegressor": (_layers, "coefs_"),
+}
+"""By class name: how to convert one, and what it has once it is fitted."""

@@ -1,0 +1,390 @@
+"""Dense layers and activations one after another."""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import activations, layers
+from ._plan import DONE
+from ._weights import aligned
+from .layers import Dense
+
+__all__ = ["Sequential"]
+
+Layer = Dense | np.ufunc
+Step = Callable[[np.ndarray, np.ndarray], int]
+
+# Rows go through all layers in blocks whose intermediate results take no more than this.
+_SCRATCH = 1 << 19  # bytes
+_FEWEST_ROWS = 64  # of a block; with fewer, weights would come from memory too often
+
+_KEPT = os.cpu_count() or 1  # sets of scratch buffers that a stack keeps
+
+
+class Sequential:
+    """Layers one after another.
+
+    Parameters
+    ----------
+    layers : iterable
+        :class:`Dense` layers, and activations by name or as functions of this package;
+        "identity" and None are left out, and the layers of another `Sequential` put in its
+        place. At least one layer has to be a `Dense`.
+    classes_ : array_like, optional
+        What the columns of the result stand for; only kept.
+
+    Attributes
+    ----------
+    layers : tuple
+        `Dense` layers and ufuncs, in order. ``len``, iteration and indexing go over them; a
+        slice is a `Sequential`.
+    in_features, out_features : int
+        The number of columns of the input and of the result.
+    dtype : dtype
+        The common type of the layers, and of the result for inputs that fit in it.
+    classes_ : ndarray or None
+        As given.
+
+    Raises
+    ------
+    ValueError
+        For layers whose widths do not fit, anything that is no layer, and as by :func:`dense`.
+    TypeError
+        As by :func:`dense`.
+
+    Notes
+    -----
+    The result has the bits that calling the layers one by one would give, and with them their
+    promises. Many rows go through all layers in blocks that stay in cache. Intermediate results
+    are written to buffers that are kept for the next call, up to half a megabyte (or 64 rows)
+    for each thread that calls at the same time.
+
+    Examples
+    --------
+    >>> import numpy as np, fastact as fa
+    >>> hidden = fa.Dense([[1.0, -1.0], [1.0, -1.0]], b=[-0.5, 1.5], activation="step")
+    >>> xor = fa.Sequential([hidden, fa.Dense([[1.0], [1.0]], b=[-1.5]), "step"])
+    >>> xor
+    Sequential(
+        Dense(2 -> 2, step, float64),
+        Dense(2 -> 1, identity, float64),
+        step,
+    )
+    >>> xor([[0, 0], [0, 1], [1, 0], [1, 1]]).ravel()
+    array([0., 1., 1., 0.])
+    """
+
+    def __init__(
+        self,
+        layers: "Iterable[Dense | Sequential | np.ufunc | str | None]",
+        classes_: ArrayLike | None = None,
+    ):
+        self.layers = _flattened(layers)
+        dense = [layer for layer in self.layers if isinstance(layer, Dense)]
+        self.in_features, self.out_features = dense[0].in_features, dense[-1].out_features
+        self.dtype: np.dtype[Any] = np.result_type(*(layer.dtype for layer in dense))
+        self.classes_ = None if classes_ is None else np.array(classes_)
+        self._head, self._tail = (self.in_features,), (self.out_features,)
+        self._compiled: dict[np.dtype, _Program] = {}
+        self._general: dict[np.dtype, _Program] = {}
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any) -> "Sequential":
+        """The layers of a fitted scikit-learn estimator.
+
+        Parameters
+        ----------
+        estimator : LinearRegression, LogisticRegression, Perceptron, MLPClassifier or MLPRegressor
+            Its weights are copied.
+
+        Returns
+        -------
+        Sequential
+            Its result has a column for each class or target:
+
+            ============================================  ==================================
+            LogisticRegression, MLPClassifier             what ``predict_proba`` gives
+            Perceptron                                    what ``decision_function`` gives
+            LinearRegression, MLPRegressor                what ``predict`` gives
+            ============================================  ==================================
+
+            A single target has a column too. With two classes, the columns of a Perceptron
+            are the decision function, negated and as it is. Hence
+            ``model.classes_[model(x).argmax(axis=-1)]`` are the predicted labels of every
+            classifier but a multilabel one, whose labels are where ``model(x) > 0.5``.
+
+        Raises
+        ------
+        TypeError
+            For other estimators.
+        ValueError
+            For estimators that are not fitted, and what cannot be expressed in layers.
+        """
+        from . import _from_sklearn
+
+        return cls(*_from_sklearn.stack(estimator))
+
+    @classmethod
+    def from_torch(cls, module: Any) -> "Sequential":
+        """The layers of a ``torch.nn.Sequential``.
+
+        Parameters
+        ----------
+        module : torch.nn.Sequential
+            Of Linear, ReLU, Sigmoid, Tanh, Softplus(beta=1), Softmax(dim=-1), Identity and such
+            modules again; or one of these. Dropout does nothing in evaluation and is left out.
+            Weights are copied.
+
+        Returns
+        -------
+        Sequential
+
+        Raises
+        ------
+        TypeError
+            For other modules; the error says where.
+        ValueError
+            For parameters that are not supported, and Dropout in training mode.
+        """
+        from . import _from_torch
+
+        return cls(_from_torch.stack(module))
+
+    def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The result for x of shape (..., in_features).
+
+        Parameters
+        ----------
+        x : array_like, shape (..., in_features)
+            One row or many, of any type and strides that :func:`dense` takes.
+        out : ndarray, shape (..., out_features), optional
+            Where to put the result. It may not overlap `x`.
+
+        Returns
+        -------
+        ndarray, shape (..., out_features)
+            `out`, or a new array of the common type of `x` and the layers.
+        """
+        if type(x) is np.ndarray:
+            program = self._compiled.get(x.dtype)
+            shape = x.shape
+            if program is not None and shape[-1:] == self._head:
+                if out is None:
+                    y = np.empty(shape[:-1] + self._tail, program.dtype)
+                    if program.run(x, y):
+                        return y
+                elif (
+                    type(out) is np.ndarray
+                    and out.shape == shape[:-1] + self._tail
+                    and out.dtype is program.dtype
+                    and out.flags.writeable
+                    and not np.may_share_memory(x, out)
+                    and program.run(x, out)
+                ):
+                    return out
+        return self._carefully(np.asarray(x), out)
+
+    def _carefully(self, x: np.ndarray, out: Any) -> np.ndarray:
+        """The result for operands of any type and layout, or an error that says what is wrong."""
+        layers.check_input("Sequential", x, (self.in_features, self.out_features))
+        layers.common_type("Sequential", x=x)
+        if x.dtype not in self._general:
+            self._prepare(x.dtype)
+        general = self._general[x.dtype]
+        y = layers.output("Sequential", out, x, self.out_features, general.dtype)
+        layers.check_overlap("Sequential", y, x=x)
+        compiled = self._compiled.get(x.dtype)
+        if y.dtype != general.dtype or compiled is None or not compiled.run(x, y):
+            with np.errstate(all="ignore"):  # values that are too large for out become infinite
+                _run_parts(general, x, y)
+        return y
+
+    def _prepare(self, dtype: np.dtype) -> None:
+        """Make the programs for inputs of `dtype`."""
+        empty, dtypes = np.empty((0, self.in_features), dtype), []
+        for layer in self.layers:
+            empty = layer(empty)
+            dtypes.append(empty.dtype)
+        if dtype.char in "fd" and all(dtype == other for other in dtypes):
+            self._compiled[dtype] = _compiled_program(self.layers, dtype)
+        self._general[dtype] = _general_program(self.layers, dtypes)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Sequential": ...
+    def __getitem__(self, index: int | slice) -> "Layer | Sequential":
+        part = self.layers[index]
+        return Sequential(part) if isinstance(part, tuple) else part
+
+    def __repr__(self) -> str:
+        lines = "".join(
+            f"    {layer if isinstance(layer, Dense) else layer.__name__},\n" for layer in self
+        )
+        return f"Sequential(\n{lines})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = [layer if isinstance(layer, Dense) else layer.__name__ for layer in self]
+        return Sequential, (names, self.classes_)
+
+
+def _flattened(layers_: Iterable[Any]) -> tuple[Layer, ...]:
+    """Dense layers and ufuncs, whose widths fit."""
+    stack: list[Layer] = []
+    width = None
+    for index, given in enumerate(layers_):
+        for layer in given if isinstance(given, Sequential) else [given]:
+            if not isinstance(layer, Dense):
+                name = layers.activation_name(
+                    "Sequential", layer, f"layer {index} must be a Dense, a Sequential or"
+                )
+                if name is not None:
+                    stack.append(getattr(activations, name))
+                continue
+            if width not in (None, layer.in_features):
+                raise ValueError(
+                    f"Sequential: layer {index} must take {width} features, which is what the "
+                    f"layers before it give, got {layer!r}"
+                )
+            width = layer.out_features
+            stack.append(layer)
+    if width is None:
+        raise ValueError(f"Sequential: layers must have at least one Dense, got {stack!r}")
+    return tuple(stack)
+
+
+class _Program:
+    """Steps to take one after another, and buffers between them.
+
+    Parameters
+    ----------
+    steps : list of (function, int, dtype)
+        ``function(x, y)``, which writes y and returns DONE or, before it does so, refuses its
+        operands; then the width and the type of y.
+    """
+
+    def __init__(self, steps: list[tuple[Step, int, np.dtype]]):
+        self._steps = steps
+        self.dtype = steps[-1][2]
+        between = [width * dtype.itemsize for _, width, dtype in steps[:-1]]
+        # Written to and read from in turns.
+        self._row_bytes = [max(between[turn::2], default=0) for turn in range(2)]
+        row = sum(self._row_bytes)
+        self._most = max(_FEWEST_ROWS, _SCRATCH // row) if row else None
+        self._free: list[_Scratch] = []
+
+    def run(self, x: np.ndarray, y: np.ndarray) -> bool:
+        """x of shape (..., K) into y of shape (..., N); False, and nothing done, if refused."""
+        lead = x.shape[:-1]
+        if len(lead) > 1:
+            rows = math.prod(lead)
+            try:
+                x = x.reshape((rows, x.shape[-1]), copy=False)
+                y = y.reshape((rows, y.shape[-1]), copy=False)
+            except ValueError:  # not without a copy
+                return False
+            lead = (rows,)
+        # Another thread, or a signal handler in this one, finds what is left.
+        try:
+            scratch = self._free.pop()
+        except IndexError:
+            scratch = _Scratch(self._steps, self._row_bytes)
+        most = self._most
+        if most is None or not lead or lead[0] <= most:
+            done = scratch.run(x, y, lead)
+        else:
+            done = True
+            for start in range(0, lead[0], most):
+                part = x[start : start + most]
+                done = done and scratch.run(part, y[start : start + most], part.shape[:1])
+        if len(self._free) < _KEPT:
+            self._free.append(scratch)
+        return done
+
+
+class _Scratch:
+    """Buffers for what is between the steps of a program, for one thread at a time."""
+
+    def __init__(self, steps: list[tuple[Step, int, np.dtype]], row_bytes: list[int]):
+        self._steps, self._row_bytes = steps, row_bytes
+        self._last = steps[-1][0]
+        self._rows = -1
+        self._lead: tuple[int, ...] | None = None
+
+    def run(self, x: np.ndarray, y: np.ndarray, lead: tuple[int, ...]) -> bool:
+        """All steps for x of one or two axes, of which `lead` are those but the last."""
+        if lead != self._lead:
+            self._fit(lead)
+        for step, between in self._inner:
+            if step(x, between) != DONE:
+                return False
+            x = between
+        return self._last(x, y) == DONE
+
+    def _fit(self, lead: tuple[int, ...]) -> None:
+        rows = math.prod(lead)
+        if rows > self._rows:
+            self._buffers = [aligned((rows, size), np.dtype(np.uint8)) for size in self._row_bytes]
+            self._rows = rows
+        self._inner = []
+        for k, (step, width, dtype) in enumerate(self._steps[:-1]):
+            flat = self._buffers[k % 2].ravel()[: rows * width * dtype.itemsize]
+            self._inner.append((step, flat.view(dtype).reshape(*lead, width)))
+        self._lead = lead
+
+
+def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
+    """Everything in `dtype`, with activations fused to the layer they follow."""
+    steps: list[tuple[Step, int, np.dtype]] = []
+    fusible, width = None, _input_width(stack)
+    for layer in stack:
+        if isinstance(layer, Dense):
+            weights, width = layer.weights(dtype), layer.out_features
+            fusible = weights if layer.activation == "identity" else None
+            steps.append((weights.call, width, dtype))
+        elif fusible is not None:
+            steps[-1] = (fusible.bound(layer.__name__), width, dtype)
+            fusible = None
+        else:
+            steps.append((_call(layer), width, dtype))
+    return _Program(steps)
+
+
+def _general_program(stack: tuple[Layer, ...], dtypes: list[np.dtype]) -> _Program:
+    """The layers themselves, which accept any operands."""
+    steps: list[tuple[Step, int, np.dtype]] = []
+    width = _input_width(stack)
+    for layer, dtype in zip(stack, dtypes, strict=True):
+        if isinstance(layer, Dense):
+            width = layer.out_features
+        steps.append((_call(layer), width, dtype))
+    return _Program(steps)
+
+
+def _input_width(stack: tuple[Layer, ...]) -> int:
+    return next(layer.in_features for layer in stack if isinstance(layer, Dense))
+
+
+def _call(layer: Layer) -> Step:
+    def step(x: np.ndarray, y: np.ndarray) -> int:
+        layer(x, out=y)
+        return DONE
+
+    return step
+
+
+def _run_parts(program: _Program, x: np.ndarray, y: np.ndarray) -> None:
+    """Run for each part along the first axes, where they cannot be one axis."""
+    if not program.run(x, y):
+        for x_part, y_part in zip(x, y, strict=True):
+            _run_parts(program, x_part, y_part)

@@ -1,0 +1,24 @@
+"""The examples run, and agree with scikit-learn about every label."""
+
+import re
+
+import pytest
+from conftest import ROOT, run_python
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path):
+    printed = run_python(path.read_text(encoding="utf-8"))
+    for equal, all_of_them in re.findall(
+        r"labels equal to scikit-learn's: (\d+) of (\d+)", printed
+    ):
+        assert equal == all_of_them
+    for difference in re.findall(r"largest difference.*: (\S+)", printed):
+        assert float(difference) < 1e-12
+    assert "scikit-learn" in printed
+
+
+def test_there_are_examples():
+    assert {path.stem for path in EXAMPLES} >= {"linear_regression", "perceptron", "mlp_digits"}

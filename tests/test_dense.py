@@ -578,7 +578,7 @@ def test_overlap_is_refused(what, dtype):
         fa.dense(x, W, b, out=out)
     np.testing.assert_array_equal(out, before)
     if name == "x":
-        with pytest.raises(ValueError, match="^Dense: out must not overlap x, got"):
+        with pytest.raises(ValueError, match=r"^Dense: out must not overlap x, got"):
             fa.Dense(W, b)(x, out=out)
         np.testing.assert_array_equal(out, before)
 

@@ -1,4 +1,4 @@
-"""The machine code of dense layers, read: tiles packed, in registers, and nothing outside called."""
+"""The machine code of dense layers, read: tiles packed, in registers, nothing outside called."""
 
 import functools
 import re

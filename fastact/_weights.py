@@ -1,7 +1,6 @@
 """Dense layers as the compiled loops see them: packed weights, plans, and compiled functions."""
 
 import functools
-import threading
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int64, py_object
 
@@ -13,8 +12,6 @@ from ._formats import FORMATS
 from ._plan import FIELDS, lanes_for
 
 _ALIGNMENT = 64  # a vector that straddles two lines of the cache takes twice as long to load
-
-_lock = threading.Lock()
 
 
 class Kernels:

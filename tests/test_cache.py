@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pickle
@@ -27,7 +28,8 @@ from hypothesis import strategies as st
 import fastact
 from fastact import _cache, _engine, _frontend, _host
 from fastact.__main__ import main
-from fastact._declare import ACTIVATIONS
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._formats import FLOAT32
 from fastact._targets import KNOWN
 
 CODE = bytes(range(256)) * 8
@@ -118,9 +120,12 @@ def test_others_may_read_but_not_write(kept):
 USE_ALL = """
 import json, sys
 import ml_dtypes, numpy as np, fastact
-from fastact._declare import ACTIVATIONS
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 
 results = {}
+for name in ROW_ACTIVATIONS:
+    for dtype in [*map(np.dtype, "efd"), np.dtype(ml_dtypes.bfloat16)]:
+        results[f"{name} {dtype.char}"] = getattr(fastact, name)(np.ones(9, dtype)).tobytes().hex()
 for name, declared in ACTIVATIONS.items():
     codes = "efd" + "bBhHiIlLqQ" * declared.keeps_integers
     for dtype in [*map(np.dtype, codes), np.dtype(ml_dtypes.bfloat16)]:
@@ -285,7 +290,6 @@ def package_imports(module):
 
 def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
     """The key of each kernel after a change of each file of the package."""
-    made_by = package_imports("_codegen") | package_imports("_frontend")
     passed = {}
 
     def record(**arguments):
@@ -293,12 +297,45 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         raise StopIteration
 
     monkeypatch.setattr(_cache, "object_code", record)
-    for declared in ACTIVATIONS.values():
+    vocabulary = package_imports("_elementary")
+    package = Path(fastact.__file__).parent
+    for generator, module, rest, ask in kinds():
         with pytest.raises(StopIteration):
-            _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
-        kernels = declared.kernel.__code__.co_filename
-        helpers = package_imports("_elementary")
-        assert set(passed["sources"]) == made_by | helpers | {kernels}
+            ask()
+        kernels = set() if generator == "gemm" else vocabulary | {str(package / "activations.py")}
+        rest = {str(package / f"{name}.py") for name in rest}
+        assert set(passed["sources"]) == package_imports(module) - rest | kernels
+
+
+def kinds():
+    """What is made, by which module, which of its imports make something else, and a request."""
+    single = type(np.dtype("f"))
+    for declared in ACTIVATIONS.values():
+        ask = functools.partial(_engine.loop_address, declared.kernel, declared.nin, single)
+        yield "loop", "_codegen", {"_rows", "_steps"}, ask
+    for declared in ROW_ACTIVATIONS.values():
+        ask = functools.partial(_engine.rows_address, declared.steps, single)
+        yield "rows", "_codegen", set(), ask
+    ask = functools.partial(_engine.gemm_addresses, FLOAT32, 4)
+    elsewhere = {"_conversions", "_frontend", "_loops", "_rows", "_scalar", "_steps"}
+    yield "gemm", "_gemm_code", elsewhere, ask
+
+
+def test_no_other_module_takes_part(monkeypatch):
+    """The modules that are imported and not in the key: none of their code runs."""
+    monkeypatch.setenv("FASTACT_CACHE", "0")
+    from fastact import _gemm_code
+
+    for generator, _, rest, ask in kinds():
+        ran = set()
+        sys.setprofile(lambda frame, *_: ran.add(frame.f_code.co_filename))  # noqa: B023
+        try:
+            ask()
+        finally:
+            sys.setprofile(None)
+        names = {Path(path).stem for path in ran if Path(path).parent == Path(ROOT / "fastact")}
+        assert {"_codegen", _gemm_code.__name__.partition(".")[2]} & names
+        assert not names & rest, generator
 
 
 def test_kernels_have_keys_of_their_own(monkeypatch):
@@ -936,18 +973,28 @@ def command(*arguments):
 
 def test_warmup(kept):
     warm = ("warmup", "relu", "heaviside", "--dtypes", "float32", "int8")
-    assert command(*warm).startswith("4 ready, 4 of them compiled in ")
+    assert command(*warm).startswith("4 compiled in ")
     names = {entry.name for entry in _cache.entries()}
     assert names == {"relu-float32", "relu-int8", "heaviside-float32", "heaviside-float64"}
-    assert command(*warm).startswith("4 ready, 0 of them compiled in ")
+    assert command(*warm).startswith("0 compiled in ")
     code = "import sys, numpy as np, fastact; fastact.relu(np.int8([1])); print(*sys.modules)"
     assert "numba" not in run_python(code).split()
 
 
 def test_warmup_knows_everything():
     run_python(USE_ALL)
-    count = sum(4 + 8 * declared.keeps_integers for declared in ACTIVATIONS.values())
-    assert command("warmup").startswith(f"{count} ready, 0 of them compiled in ")
+    names = ["warmup", *vars(fastact.activations)]
+    ufuncs = [name for name in names if isinstance(getattr(fastact, name, None), np.ufunc)]
+    assert command("warmup", *ufuncs).startswith("0 compiled in ")
+    command("warmup", "dense")
+    code = """
+import sys, numpy as np, fastact
+for t in "fde":
+    for n in range(1, 40):
+        fastact.Dense(np.ones((3, n), t), np.ones(n, t))(np.ones((2, 3), t))
+print(*sys.modules)"""
+    assert "numba" not in run_python(code).split()
+    assert command("warmup").startswith("0 compiled in ")
 
 
 def test_warmup_refuses(kept, capsys, monkeypatch):

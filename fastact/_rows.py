@@ -20,10 +20,11 @@ the computation for every stride, and the input may be the output.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ._codegen import ScalarIR
 from ._conversions import compute_type, conversions_ir, storage_type
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._formats import FORMATS, Format
-from ._frontend import ScalarIR
+from ._frontend import scalar_ir
 from ._loops import ENTRY, copies_ir, metadata_ir
 from ._steps import STEPS
 from ._targets import Target
@@ -62,6 +63,11 @@ class _Shape:
 
     def kind(self, place: str) -> str:
         return self.storage if place in ("x", "y") else self.compute
+
+
+def steps_ir(steps: type, form: Format) -> dict[str, ScalarIR]:
+    """The IR of every one of the `steps` of a function of rows, by name."""
+    return {name: scalar_ir(getattr(steps, name), form, *counts) for name, counts in STEPS.items()}
 
 
 def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:

@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import pickle
@@ -29,7 +28,8 @@ import fastact
 from fastact import _cache, _engine, _frontend, _host
 from fastact.__main__ import main
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
-from fastact._formats import FLOAT32
+from fastact._formats import FLOATS
+from fastact._plan import lanes_for
 from fastact._targets import KNOWN
 
 CODE = bytes(range(256)) * 8
@@ -123,14 +123,16 @@ import ml_dtypes, numpy as np, fastact
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 
 results = {}
-for name in ROW_ACTIVATIONS:
-    for dtype in [*map(np.dtype, "efd"), np.dtype(ml_dtypes.bfloat16)]:
-        results[f"{name} {dtype.char}"] = getattr(fastact, name)(np.ones(9, dtype)).tobytes().hex()
-for name, declared in ACTIVATIONS.items():
-    codes = "efd" + "bBhHiIlLqQ" * declared.keeps_integers
+for name, declared in {**ACTIVATIONS, **ROW_ACTIVATIONS}.items():
+    codes = "efd" + "bBhHiIlLqQ" * getattr(declared, "keeps_integers", False)
+    function = getattr(fastact, name)
     for dtype in [*map(np.dtype, codes), np.dtype(ml_dtypes.bfloat16)]:
-        x = [np.arange(100).astype(dtype)[::-1]] * declared.nin
-        results[f"{name} {dtype.char}"] = getattr(fastact, name)(*x).tobytes().hex()
+        x = [np.arange(100).astype(dtype)[::-1]] * function.nin
+        results[f"{name} {dtype.char}"] = function(*x).tobytes().hex()
+for dtype in "fd":
+    for columns in range(1, 17):
+        layer = fastact.Dense(np.ones((3, columns), dtype), activation="tanh")
+        results[f"Dense {dtype} {columns}"] = layer(np.ones(3, dtype)).tobytes().hex()
 print(json.dumps([sorted({"numba", "llvmlite"} & set(sys.modules)), results]))
 """
 
@@ -288,8 +290,11 @@ def package_imports(module):
     return {str(path) for path in found}
 
 
+def makers(*modules: str) -> set[str]:
+    return set().union(*map(package_imports, modules))
+
+
 def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
-    """The key of each kernel after a change of each file of the package."""
     passed = {}
 
     def record(**arguments):
@@ -297,45 +302,21 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         raise StopIteration
 
     monkeypatch.setattr(_cache, "object_code", record)
-    vocabulary = package_imports("_elementary")
-    package = Path(fastact.__file__).parent
-    for generator, module, rest, ask in kinds():
-        with pytest.raises(StopIteration):
-            ask()
-        kernels = set() if generator == "gemm" else vocabulary | {str(package / "activations.py")}
-        rest = {str(package / f"{name}.py") for name in rest}
-        assert set(passed["sources"]) == package_imports(module) - rest | kernels
-
-
-def kinds():
-    """What is made, by which module, which of its imports make something else, and a request."""
-    single = type(np.dtype("f"))
     for declared in ACTIVATIONS.values():
-        ask = functools.partial(_engine.loop_address, declared.kernel, declared.nin, single)
-        yield "loop", "_codegen", {"_rows", "_steps"}, ask
+        with pytest.raises(StopIteration):
+            _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
+        kernels = declared.kernel.__code__.co_filename
+        made_by = makers("_codegen", "_frontend", "_loops", "_elementary")
+        assert set(passed["sources"]) == made_by | {kernels}
     for declared in ROW_ACTIVATIONS.values():
-        ask = functools.partial(_engine.rows_address, declared.steps, single)
-        yield "rows", "_codegen", set(), ask
-    ask = functools.partial(_engine.gemm_addresses, FLOAT32, 4)
-    elsewhere = {"_conversions", "_frontend", "_loops", "_rows", "_scalar", "_steps"}
-    yield "gemm", "_gemm_code", elsewhere, ask
-
-
-def test_no_other_module_takes_part(monkeypatch):
-    """The modules that are imported and not in the key: none of their code runs."""
-    monkeypatch.setenv("FASTACT_CACHE", "0")
-    from fastact import _gemm_code
-
-    for generator, _, rest, ask in kinds():
-        ran = set()
-        sys.setprofile(lambda frame, *_: ran.add(frame.f_code.co_filename))  # noqa: B023
-        try:
-            ask()
-        finally:
-            sys.setprofile(None)
-        names = {Path(path).stem for path in ran if Path(path).parent == Path(ROOT / "fastact")}
-        assert {"_codegen", _gemm_code.__name__.partition(".")[2]} & names
-        assert not names & rest, generator
+        with pytest.raises(StopIteration):
+            _engine.rows_address(declared.steps, type(np.dtype("f")))
+        kernels = declared.steps.larger.__code__.co_filename
+        made_by = makers("_codegen", "_frontend", "_rows", "_elementary")
+        assert set(passed["sources"]) == made_by | {kernels}
+    with pytest.raises(StopIteration):
+        _engine.gemm_addresses(FLOATS["float32"], 4)
+    assert set(passed["sources"]) == makers("_gemm_code")
 
 
 def test_kernels_have_keys_of_their_own(monkeypatch):
@@ -973,28 +954,22 @@ def command(*arguments):
 
 def test_warmup(kept):
     warm = ("warmup", "relu", "heaviside", "--dtypes", "float32", "int8")
-    assert command(*warm).startswith("4 compiled in ")
+    assert command(*warm).startswith("4 ready, 4 of them compiled in ")
     names = {entry.name for entry in _cache.entries()}
     assert names == {"relu-float32", "relu-int8", "heaviside-float32", "heaviside-float64"}
-    assert command(*warm).startswith("0 compiled in ")
+    assert command(*warm).startswith("4 ready, 0 of them compiled in ")
     code = "import sys, numpy as np, fastact; fastact.relu(np.int8([1])); print(*sys.modules)"
     assert "numba" not in run_python(code).split()
 
 
 def test_warmup_knows_everything():
     run_python(USE_ALL)
-    names = ["warmup", *vars(fastact.activations)]
-    ufuncs = [name for name in names if isinstance(getattr(fastact, name, None), np.ufunc)]
-    assert command("warmup", *ufuncs).startswith("0 compiled in ")
-    command("warmup", "dense")
-    code = """
-import sys, numpy as np, fastact
-for t in "fde":
-    for n in range(1, 40):
-        fastact.Dense(np.ones((3, n), t), np.ones(n, t))(np.ones((2, 3), t))
-print(*sys.modules)"""
-    assert "numba" not in run_python(code).split()
-    assert command("warmup").startswith("0 compiled in ")
+    count = sum(4 + 8 * declared.keeps_integers for declared in ACTIVATIONS.values())
+    count += 4 * len(ROW_ACTIVATIONS)
+    host = _host.host()
+    for form in (FLOATS["float32"], FLOATS["float64"]):
+        count += len({lanes_for(columns, form, host) for columns in range(1, 17)})
+    assert command("warmup").startswith(f"{count} ready, 0 of them compiled in ")
 
 
 def test_warmup_refuses(kept, capsys, monkeypatch):

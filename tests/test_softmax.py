@@ -18,7 +18,7 @@ from test_environment import REGISTERS, STATES, needs_registers
 
 import fastact
 from bench.accuracy import PRECISION
-from fastact import _codegen, _engine, _formats, _frontend, _rows, _ufunc
+from fastact import _codegen, _engine, _formats, _host, _rows, _ufunc
 from fastact._declare import ROW_ACTIVATIONS
 
 SOFTMAX = ROW_ACTIVATIONS["softmax"]
@@ -419,8 +419,9 @@ def test_first_use_in_a_process():
 @functools.cache
 def assembly(form, target):
     number = _formats.FORMATS[form]
-    steps = _frontend.steps_ir(SOFTMAX.steps, number)
-    return _codegen.rows_assembly(steps, number, TARGETS[target])
+    steps = _rows.steps_ir(SOFTMAX.steps, number)
+    loop = _rows.rows_ir(steps, number, TARGETS[target])
+    return _codegen.assembly(loop, steps.values(), TARGETS[target])
 
 
 def functions(text):
@@ -465,7 +466,7 @@ def test_nothing_outside_is_called(form, target):
 
 
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
-@pytest.mark.skipif("x86_64" not in _codegen.host().triple, reason="runs code for x86-64")
+@pytest.mark.skipif("x86_64" not in _host.host().triple, reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(dtype, target):
     function = _ufunc.create(
         name="lesser",

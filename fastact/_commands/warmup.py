@@ -4,18 +4,19 @@ For images and clusters: on the kind of machine that will run it, since code is 
 """
 
 import argparse
-import functools
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
-from .. import activations, layers
+from .. import activations
+from .._formats import FORMATS, format_of
 from . import Refused
 
-UFUNCS = {name: f for name, f in vars(activations).items() if isinstance(f, np.ufunc)}
+FUNCTIONS = {name: f for name, f in vars(activations).items() if isinstance(f, np.ufunc)}
 DENSE = "dense"
-FUNCTIONS = (*UFUNCS, DENSE)
+NAMES = [*FUNCTIONS, DENSE]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "functions",
         nargs="*",
         metavar="FUNCTION",
-        help=f"any of {', '.join(FUNCTIONS)}; by default all of them",
+        help=f"any of {', '.join(NAMES)}; by default all of them",
     )
     parser.add_argument(
         "--dtypes",
@@ -35,13 +36,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Call every function once with every dtype."""
+    """Make the code of every function and dtype."""
     from .. import _cache
 
-    functions = _known("FUNCTION", options.functions, FUNCTIONS)
-    dtypes = _dtypes()
-    wanted = [dtypes[name] for name in _known("DTYPE", options.dtypes, dtypes)]
-    jobs = [job for name in functions for job in _jobs(name, wanted, bool(options.dtypes))]
+    names = _known("FUNCTION", options.functions, dict.fromkeys(NAMES))
+    dtypes = _known("DTYPE", options.dtypes, _dtypes())
+    jobs: list[Callable] = [
+        partial(function, *[np.ones(1, dtype)] * function.nin)
+        for name, function in FUNCTIONS.items()
+        for dtype in dtypes.values()
+        if name in names and (options.dtypes or _has(function, dtype))
+    ]
+    if DENSE in names:
+        jobs += _dense_jobs(dtypes.values())
     try:
         if not _cache.enabled():
             raise Refused("there is no cache to warm up, as FASTACT_CACHE is 0")
@@ -56,29 +63,23 @@ def run(options: argparse.Namespace) -> int:
         return 1
     made = sum(entry.path not in before for entry in _cache.entries())
     seconds = time.perf_counter() - start
-    print(f"{made} compiled in {seconds:.1f} s; all that was asked for is in {place}")
+    print(f"{len(jobs)} ready, {made} of them compiled in {seconds:.1f} s, in {place}")
     return 0
 
 
-def _jobs(name: str, dtypes: Iterable[np.dtype], promoted: bool) -> list[Callable[[], object]]:
-    """Calls that need all code of a function for arrays of `dtypes`.
+def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
+    """Calls that make the loops of dense layers, for each number of lanes."""
+    from .. import _engine, _weights
+    from .._plan import lanes_for
 
-    Unless `promoted` dtypes count, only for those that it has code of its own for.
-    """
-    if name == DENSE:
-        # Code differs by the width of vectors, which narrow layers do not fill.
-        return [
-            functools.partial(layers.dense, np.ones((1, 1), dtype), np.ones((1, columns), dtype))
-            for dtype in dtypes
-            if promoted or dtype.char in "fd"
-            for columns in (1, 2, 4, 8, 16)
-        ]
-    function = UFUNCS[name]
-    return [
-        functools.partial(function, *[np.ones(1, dtype)] * function.nin)
-        for dtype in dtypes
-        if promoted or _has(function, dtype)
-    ]
+    jobs: list[Callable] = []
+    for name in dict.fromkeys(FORMATS[format_of(dtype.type).compute].name for dtype in dtypes):
+        form = FORMATS[name]
+        if not form.is_integer:
+            columns = range(1, _engine.host().vector_bits // form.bits + 1)
+            widths = {lanes_for(n, form, _engine.host()): n for n in columns}
+            jobs += [partial(_weights.kernels, np.dtype(name), n) for n in widths.values()]
+    return jobs
 
 
 def _dtypes() -> dict[str, np.dtype]:
@@ -100,12 +101,12 @@ def _has(function: np.ufunc, dtype: np.dtype) -> bool:
     return dtype.char * function.nin + "->" + dtype.char in function.types
 
 
-def _known(argument: str, wanted: Iterable[str] | None, known: Iterable[str]) -> list[str]:
+def _known(argument: str, wanted: Iterable[str] | None, known: dict) -> dict:
     unknown = [name for name in wanted or () if name not in known]
     if unknown:
         names = ", ".join(map(repr, unknown))
         raise Refused(f"{argument} must be any of {', '.join(known)}; got {names}")
-    return list(wanted or known)
+    return {name: known[name] for name in wanted or known}
 
 
 def _progress(jobs: list) -> Iterable:
@@ -113,4 +114,4 @@ def _progress(jobs: list) -> Iterable:
         from tqdm import tqdm
     except ImportError:  # a bar is all that is missing then
         return jobs
-    return tqdm(jobs, "warming up", disable=None)  # only on a terminal
+    return tqdm(jobs, "compiling", unit=" loops", disable=None)  # only on a terminal

@@ -1,7 +1,7 @@
 """Dense layers as the compiled loops see them: packed weights, plans, and compiled functions."""
 
 import functools
-import threading
+from _thread import _local  # as threading does, whose import takes longer than ours
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int64, py_object
 
@@ -17,7 +17,7 @@ _ALIGNMENT = 64  # a vector that straddles two lines of the cache takes twice as
 # Packed weights of one call are put where those of the last were: new memory costs more than
 # packing (1 MB: 0.5 ms against 0.1).
 _SCRATCH_LIMIT = 1 << 24  # bytes in each thread
-_scratch = threading.local()
+_scratch = _local()
 
 
 class Kernels:

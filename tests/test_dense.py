@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _codegen, _engine, _gemm, _weights, layers
+from fastact import _engine, _gemm, _host, _weights, layers
 from fastact._declare import ACTIVATIONS
 from fastact._targets import KNOWN
 
@@ -21,7 +21,7 @@ repeatable = settings(deadline=None, derandomize=True, max_examples=60)
 
 UNARY = [a.name for a in ACTIVATIONS.values() if a.nin == 1]
 COMPUTED = [np.dtype(np.float32), np.dtype(np.float64)]
-TARGET = _codegen.host()
+TARGET = _host.host()
 
 computed = pytest.mark.parametrize("computed", COMPUTED, ids=str)
 

@@ -6,13 +6,13 @@ import re
 import pytest
 from test_assembly import CALL, DOUBLE, PACKED, SCALAR
 
-from fastact import _codegen, _gemm_code
+from fastact import _gemm_code, _host
 from fastact._formats import FORMATS
 from fastact._plan import lanes_for
 from fastact._targets import KNOWN
 from fastact._tiles import tile_name
 
-TARGETS = {"host": _codegen.host(), **KNOWN}
+TARGETS = {"host": _host.host(), **KNOWN}
 
 # Memory below the frame or stack pointer, where registers are spilled to.
 STACK = {

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from fastact import _codegen, _gemm, _gemm_code, _machine_code, _tiles
+from fastact import _codegen, _gemm, _gemm_code, _host, _machine_code, _tiles
 from fastact._formats import FORMATS
 from fastact._plan import lanes_for
 from fastact._targets import KNOWN, TILES
 
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
-TARGETS = {"host": _codegen.host()} | {n: KNOWN[n] for n in ("x86-64-v2", "x86-64-v3") if ON_X86}
+TARGETS = {"host": _host.host()} | {n: KNOWN[n] for n in ("x86-64-v2", "x86-64-v3") if ON_X86}
 
 
 def lanes_of(form, target):
@@ -211,7 +211,7 @@ def shape_functions(registers):
     assert target.tiles is TILES[registers]
     module = ir.Module()
     _gemm._breadth(module, target), _gemm._height(module, target)
-    host = _codegen.host()
+    host = _host.host()
     machine = _codegen.machine_of(host)
     text = _codegen.for_target(str(module), host, str(machine.target_data))
     code = machine.emit_object(llvm.parse_assembly(text))

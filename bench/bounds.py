@@ -11,7 +11,7 @@ import re
 import llvmlite.binding as llvm
 import numpy as np
 
-from fastact import _codegen, _formats, _frontend, _loops, _machine_code
+from fastact import _codegen, _formats, _frontend, _host, _loops, _machine_code
 from fastact._declare import ACTIVATIONS
 
 from .peers.base import Call
@@ -28,7 +28,7 @@ def fma_loop(dtype: str):
     Nothing but registers is involved. It returns the sum of all lanes of all chains, and
     ``lanes`` tells how many there are.
     """
-    target = _codegen.host()
+    target = _host.host()
     scalar, suffix = ("double", "f64") if dtype == "float64" else ("float", "f32")
     lanes = target.vector_bits // (64 if dtype == "float64" else 32)
     vector, chains = f"<{lanes} x {scalar}>", range(CHAINS)
@@ -69,11 +69,7 @@ done:
   ret {scalar} %r
 }}
 """
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
-    )
+    machine = _codegen.machine_of(target)
     number = ctypes.c_double if dtype == "float64" else ctypes.c_float
     address = _machine_code.load(machine.emit_object(llvm.parse_assembly(text)), "peak")
     function = ctypes.CFUNCTYPE(number, ctypes.c_int64, number, number)(address)
@@ -95,8 +91,8 @@ def operations(function: str, dtype: str) -> float:
     """
     activation, form = ACTIVATIONS[function], _formats.FORMATS[dtype]
     scalar = _frontend.scalar_ir(activation.kernel, form, activation.nin)
-    loop = _loops.loop_ir(scalar, form, activation.nin, _codegen.host())
-    module, _ = _codegen.optimised(loop, [scalar], _codegen.host())
+    loop = _loops.loop_ir(scalar, form, activation.nin, _host.host())
+    module, _ = _codegen.optimised(loop, [scalar], _host.host())
     text = str(module.get_function("kernel"))
     lanes = sum(int(a or b) for a, b in _ARITHMETIC.findall(text))
     (block,) = re.findall(r"%index\.next = add .*%index, (\d+)", text)

@@ -793,9 +793,7 @@ def test_code_for_lesser_machines(computed, target, on_target):
         x, W, b = (normal(rng, s, computed) for s in ((m, k), (k, n), n))
         cases.append((x, W, b, fa.dense(x, W, b)))
     on_target(target)
-    assert (
-        _weights.kernels(computed, 64).lanes == KNOWN[target].vector_bits // computed.itemsize // 8
-    )
+    assert _weights.kernels(computed, 64).lanes == KNOWN[target].vector_bits // computed.itemsize // 8
     for x, W, b, expected in cases:
         one = one_row_at_a_time(x, W, b)
         assert_same(fa.dense(x, W, b), one)

@@ -69,11 +69,7 @@ done:
   ret {scalar} %r
 }}
 """
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
-    )
+    machine = _codegen.machine_of(target)
     number = ctypes.c_double if dtype == "float64" else ctypes.c_float
     address = _machine_code.load(machine.emit_object(llvm.parse_assembly(text)), "peak")
     function = ctypes.CFUNCTYPE(number, ctypes.c_int64, number, number)(address)

@@ -1,5 +1,8 @@
 """Start-up: each sample is a process of its own."""
 
+import numpy as np
+
+import fastact
 from fastact._declare import ACTIVATIONS
 
 
@@ -13,11 +16,19 @@ class Start:
 
 
 class FirstCall:
-    """Import and the first call of a function, which has to be compiled or found."""
+    """Import and the first call of a function: compiled, or found in the cache of code."""
 
-    params = tuple(ACTIVATIONS)
-    param_names = ("function",)
+    params = (list(ACTIVATIONS), ["cached", "compiled"])
+    param_names = ("function", "code")
 
-    def timeraw_first_call(self, function):
+    def setup(self, function, code):
+        inputs = [np.ones(1, "f")] * ACTIVATIONS[function].nin
+        getattr(fastact, function)(*inputs)  # fills the cache
+
+    def timeraw_first_call(self, function, code):
         ones = ", ".join(["numpy.ones(1, 'f')"] * ACTIVATIONS[function].nin)
-        return f"import numpy, fastact; fastact.{function}({ones})"
+        use = "1" if code == "cached" else "0"
+        return (
+            f"import os; os.environ['FASTACT_CACHE'] = '{use}'\n"
+            f"import numpy, fastact; fastact.{function}({ones})"
+        )

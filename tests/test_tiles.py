@@ -67,8 +67,7 @@ def call(tile, lanes, x, w, bias, c, ragged=0, first=1, final=1):
 
     W is given as (K, N) of any strides along K with contiguous rows.
     """
-    rows, depth = x.shape
-    columns = c.shape[1]
+    depth, columns = len(w), c.shape[1]
     size = c.itemsize
     assert columns % lanes == -ragged % lanes and (w.strides[1] == size or not w.size)
     last = (columns - lanes) * size
@@ -174,10 +173,8 @@ def test_one_rounding_a_product_in_the_order_of_k(target, name, lanes):
             with gmpy2.context(context):
                 for k in range(depth):
                     factors = (gmpy2.mpfr(float(v)) for v in (x[row, k], w[k, column]))
-                    if fused:
-                        total = gmpy2.fma(*factors, total)
-                    else:
-                        total = gmpy2.mul(*factors) + total
+                    product = (*factors, total)
+                    total = gmpy2.fma(*product) if fused else gmpy2.mul(*product[:2]) + total
                 total = total + gmpy2.mpfr(float(bias[column]))
             assert c[row, column] == float(total)
 

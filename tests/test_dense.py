@@ -158,6 +158,18 @@ def test_a_row_does_not_see_the_others(
     assert_same(out.astype(computed), expected)
 
 
+@computed
+def test_nor_does_a_nan_look_different(computed):
+    """NaN in x, and those that arise; where W has others too, which is handed on is open."""
+    rng = np.random.default_rng(24)
+    for m, k, n in ((30, 7, 17), (9, 3, 90), (17, 12, 1), (40, 2, 33)):
+        x, W = wild(rng, (m, k), computed), rare(rng, (k, n), computed)
+        expected = one_row_at_a_time(x, W, None)
+        assert is_nan(expected).any()
+        assert_same(fa.dense(x, W), expected)
+        assert_same(fa.Dense(W)(x), expected)
+
+
 def large(dtype, columns=53):
     """A shape whose W is too large for the cache, with several blocks of k."""
     depth = 2 * _gemm.K_BLOCK + 5
@@ -574,7 +586,7 @@ def test_overlap_is_refused(what, dtype):
     if not np.shares_memory(out, {"x": x, "W": W, "b": b}[name]):
         pytest.fail("the test is void")
     before = out.copy()
-    with pytest.raises(ValueError, match=f"^dense: out must not overlap {name}, got"):
+    with pytest.raises(ValueError, match=rf"^dense: out must not overlap {name}, got"):
         fa.dense(x, W, b, out=out)
     np.testing.assert_array_equal(out, before)
     if name == "x":

@@ -325,6 +325,7 @@ def test_registers_neither_matter_nor_change(dtype, state):
             assert_same(direct, expected)
 
 
+@functools.cache
 def raw(dtype):
     """``call(x, y)`` of the loop that other loops of this package call, without NumPy."""
     address = _engine.rows_address(SOFTMAX.steps, type(np.dtype(dtype)))

@@ -1,21 +1,38 @@
-"""Compare the functions with those of other libraries on this machine: ``python -m bench``."""
+"""Compare with other libraries on this machine, and write a report: ``python -m bench``."""
 
 import argparse
 import importlib.util
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tqdm
 
-from fastact._declare import ACTIVATIONS
+from . import machine, measure, peers, report, tables, threads, timing, workloads
+from .problems import problem
+from .results import Results
 
-from . import peers, report, timing
-
-DTYPES = ["float32", "float64", "float16"]
-FULL = {"libraries": list(peers.PEERS), "dtypes": DTYPES, "repetitions": 25}
-QUICK = {"libraries": ["numpy", "scipy"], "dtypes": DTYPES[:2], "repetitions": 11}
+FULL = {
+    "libraries": list(peers.PEERS),
+    "dtypes": list(workloads.DTYPES),
+    "sizes": None,  # more of them for float32 than for the others
+    "shapes": workloads.SHAPES,
+    "shared_sizes": workloads.SHARED_SIZES,
+    "shared_shapes": workloads.SHARED_SHAPES,
+    "repetitions": 25,
+    "output": Path("build/bench/full"),
+}
+QUICK = {
+    "libraries": [peers.OURS, peers.OURS_UNPACKED, "numpy", "scipy"],
+    "dtypes": ["float32", "float64"],
+    "sizes": [256, *workloads.MIDDLE],
+    "shapes": [(1, 784, 128), (256, 784, 128), (65536, 10, 32), (512, 512, 512)],
+    "shared_sizes": [1 << 20],
+    "shared_shapes": [(512, 512, 512)],
+    "repetitions": 9,
+    "output": Path("build/bench/quick"),
+}
 
 
 def _positive(text: str) -> int:
@@ -24,11 +41,19 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _file(text: str) -> Path:
-    """A path that can be written to, as far as can be seen before minutes of measuring."""
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.split("x")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"not of the form MxKxN, such as 1x784x128: {text!r}")
+    return tuple(map(_positive, parts))
+
+
+def _directory(text: str) -> Path:
+    """A folder that can be written to, as far as can be seen before minutes of measuring."""
     path = Path(text)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"no place for a file: {text!r}")
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise argparse.ArgumentTypeError(f"no place for a folder: {text!r}")
     return path
 
 
@@ -47,16 +72,24 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser("python -m bench", description=__doc__.partition(":")[0])
     add = parser.add_argument
-    add("--quick", action="store_true", help="below a minute: NumPy and SciPy, no float16")
-    add("--functions", nargs="+", choices=list(ACTIVATIONS), default=list(ACTIVATIONS))
-    add("--dtypes", nargs="+", choices=DTYPES)
-    add("--sizes", nargs="+", type=_positive, default=[1 << 12, 1 << 16, 1 << 20])
-    add("--libraries", nargs="+", choices=list(peers.PEERS), help="default: all installed")
+    add("--quick", action="store_true", help="below 90 s: NumPy and SciPy, fewer workloads")
+    add("--parts", nargs="+", choices=workloads.PARTS, default=list(workloads.PARTS))
+    add("--functions", nargs="+", choices=workloads.functions(), default=workloads.functions())
+    add("--dtypes", nargs="+", choices=workloads.DTYPES)
+    add("--sizes", nargs="+", type=_positive, help="elements of arrays")
+    add("--shapes", nargs="+", type=_shape, metavar="MxKxN", help="of dense layers")
+    add("--libraries", nargs="+", choices=peers.others(), help="default: all installed")
+    add("--threads", nargs="+", type=_positive, default=threads.counts(len(machine.cores())),
+        help="how many, for the part of that name (default: %(default)s)")  # fmt: skip
+    add("--core", type=int, choices=sorted(machine.cores()),
+        help="to keep to with one thread (default: the last)")  # fmt: skip
     add("--repetitions", type=_positive, help="samples of some 2 ms for each time")
-    add("--json", type=_file, metavar="FILE", help="write everything measured to FILE")
-    add("--markdown", type=_file, metavar="FILE", help="write the tables to FILE")
+    add("--output", type=_directory, metavar="DIRECTORY", help="where to write the report")
     add("--accuracy", action=argparse.BooleanOptionalAction, help="errors; needs gmpy2")
     options = parser.parse_args(arguments)
+    if options.libraries:
+        options.libraries = [peers.OURS, peers.OURS_UNPACKED, *options.libraries]
+    options.shared_sizes, options.shared_shapes = options.sizes, options.shapes
     for name, value in (QUICK if options.quick else FULL).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -68,7 +101,20 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace, results: report.Results) -> None:
+def chosen(options: argparse.Namespace) -> list[workloads.Workload]:
+    """The workloads for one thread that the options ask for."""
+    functions, dtypes = options.functions, options.dtypes
+    makers: dict[str, Callable[[], list[workloads.Workload]]] = {
+        "sizes": lambda: workloads.sizes(functions, dtypes, options.sizes),
+        "layouts": lambda: workloads.layouts(functions, dtypes, workloads.TYPICAL),
+        "scalars": lambda: workloads.scalars(functions, dtypes),
+        "rows": lambda: workloads.rows(functions, dtypes, workloads.ROW_SHAPES),
+        "dense": lambda: workloads.dense(functions, dtypes, options.shapes),
+    }
+    return [w for part, make in makers.items() if part in options.parts for w in make()]
+
+
+def run(options: argparse.Namespace, results: Results) -> None:
     """Measure, and add to `results` what is finished.
 
     Parameters
@@ -78,23 +124,28 @@ def run(options: argparse.Namespace, results: report.Results) -> None:
     results : Results
         Where to put libraries and rows, one by one, so that an interruption keeps them.
     """
-    names = dict.fromkeys([peers.OURS, *options.libraries])
-    libraries, results.missing = peers.load(list(names))
-    results.versions = {name: library.version for name, library in libraries.items()}
-    for name, reason in results.missing.items():
-        print(f"{name} is missing: {reason}", file=sys.stderr)
-    total = len(options.functions) * len(options.dtypes) * len(options.sizes)
-    with tqdm.tqdm(total=total, unit="row") as progress:
-        for function in options.functions:
-            for dtype in options.dtypes:
-                largest = timing.problem(ACTIVATIONS[function], dtype, max(options.sizes))
-                for size in options.sizes:
-                    progress.set_description(f"{function} {dtype} {size}")
-                    cells = timing.measure(
-                        largest.head(size), libraries, options.repetitions, options.accuracy
-                    )
-                    results.rows.append(timing.Row(function, dtype, size, cells))
-                    progress.update()
+    alone = chosen(options)
+    shared = workloads.threads(options.functions, options.shared_sizes, options.shared_shapes)
+    counts = options.threads if "threads" in options.parts and shared else []
+    with tqdm.tqdm(total=len(alone), unit="step") as progress:
+        with timing.one_thread(options.core) as results.pinned_core:
+            libraries, results.missing = peers.load(options.libraries)
+            results.versions = {name: library.version for name, library in libraries.items()}
+            for name, reason in results.missing.items():
+                progress.write(f"{name} is missing: {reason}", file=sys.stderr)
+            progress.total += len(libraries) * len(counts)
+            for workload in alone:
+                progress.set_description(workload.name)
+                case = problem(workload)
+                results.rows.append(
+                    measure.measure(case, libraries, options.repetitions, options.accuracy)
+                )
+                progress.update()
+        for count in counts:  # out of the block above, which keeps to one core
+            progress.set_description(f"{count} threads")
+            for rows in threads.scaling(shared, list(libraries), count, options.repetitions):
+                threads.merge(results.scaling, rows)
+                progress.update()
     results.incomplete = False
 
 
@@ -113,18 +164,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse(arguments)
-    command = shlex.join(["python", "-m", "bench", *arguments])
-    results = report.Results(command, options.repetitions)
-    with timing.one_thread() as results.core:
-        try:
-            run(options, results)
-        except KeyboardInterrupt:
-            print("interrupted: what follows is what was finished", file=sys.stderr)
-    print("\n\n".join(report.sections(results, "simple")))
-    if options.json:
-        options.json.write_text(report.to_json(results))
-    if options.markdown:
-        options.markdown.write_text(report.markdown(results))
+    results = Results(shlex.join(["python", "-m", "bench", *arguments]), machine.describe())
+    try:
+        run(options, results)
+    except KeyboardInterrupt:
+        print("interrupted: what follows is what was finished", file=sys.stderr)
+    for title, table, told in tables.sections(results, "simple"):
+        print(f"{title}\n\n{table}\n\n{told}\n")
+    report.write(results, options.output)
+    print(f"Report: {options.output / 'report.md'}")
     for failure in results.failures():
         print(failure, file=sys.stderr)
     return 130 if results.incomplete else 1 if results.failures() else 0

@@ -27,6 +27,11 @@ for f in list(vars(fastact).values()):
         for signature in f.types:
             f(*[np.ones(3, signature[0])] * f.nin)
 """
+DENSE = """
+import numpy as np, fastact
+layer = fastact.Dense(np.ones((64, 32), np.float32), np.ones(32, np.float32), "sigmoid")
+layer(np.ones((8, 64), np.float32))
+"""
 NUMBA = "numba.vectorize, cached"
 NUMBA_MODULE = """
 import numpy as np, numba
@@ -40,6 +45,7 @@ GOALS = [
     ("import fastact", "import numpy", 1.15),
     ("sigmoid, warm", "import scipy.special", 0.75),
     ("all, warm", "import scipy.special", 1.0),
+    ("Dense, warm", "import scipy.special", 1.0),
 ]
 LIMITS = [("sigmoid, cold", 2.0), ("warmup of all", 60.0)]
 
@@ -66,6 +72,7 @@ def cases(folder: Path) -> dict[str, Case]:
         "import fastact": Case("import fastact"),
         "sigmoid, warm": Case(ONE),
         "all, warm": Case(ALL),
+        "Dense, warm": Case(DENSE),
         "sigmoid, cold": Case(ONE, cold=True),
         "import scipy.special": Case("import scipy.special", needs=("scipy",)),
         "import numba": Case("import numba"),

@@ -16,10 +16,11 @@ from tqdm import tqdm
 from fastact import _engine, _host
 from fastact._declare import ACTIVATIONS
 
-from . import timing
+from . import problems, timing, workloads
+from .peers.base import Call
 
 
-def caller(address: int, x: np.ndarray, y: np.ndarray) -> timing.Call:
+def caller(address: int, x: np.ndarray, y: np.ndarray) -> Call:
     """A call of the inner loop at `address` from the contiguous `x` to `y`."""
     pointer = ctypes.c_void_p
     loop = ctypes.CFUNCTYPE(ctypes.c_int, *[pointer] * 5)(address)
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     with timing.one_thread():
         for name in tqdm(options.functions, unit="function"):
             for form in options.formats:
-                case = timing.problem(unary[name], form, options.size)
+                case = problems.problem(workloads.Workload(name, form, (options.size,)))
                 calls = {}
                 for shape in options.shapes:
                     bits, vectors = map(int, shape.split("x"))

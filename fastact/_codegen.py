@@ -1,16 +1,13 @@
-"""From a scalar function and a format to machine code for a target, by LLVM."""
+"""From LLVM IR to machine code for a target."""
 
 import functools
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
-from ._formats import Format
-from ._frontend import ScalarIR
-from ._loops import loop_ir
 from ._machine_code import ENTRY
-from ._rows import rows_ir
 from ._targets import Target
 
 # The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
@@ -49,6 +46,14 @@ define internal {t} @fma.{t}({t} %a, {t} %b, {t} %c) alwaysinline {{
 }}
 """
 _SPLITTERS = {"float": "4097.0", "double": "134217729.0"}  # 2**ceil(p/2) + 1
+
+
+@dataclass(frozen=True)
+class ScalarIR:
+    """LLVM IR with a function `symbol(ptr result, ptr unused, arguments...)`."""
+
+    text: str
+    symbol: str
 
 
 @functools.cache
@@ -109,25 +114,13 @@ def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
     return module, machine
 
 
-def object_code(scalar: ScalarIR, form: Format, arity: int, target: Target) -> bytes:
+def object_code(loop: str, scalars: Iterable[ScalarIR], target: Target) -> bytes:
     """A relocatable object file with the function ``ENTRY``; it refers to no other symbol."""
-    module, machine = optimised(loop_ir(scalar, form, arity, target), [scalar], target)
+    module, machine = optimised(loop, scalars, target)
     return machine.emit_object(module)
 
 
-def assembly(scalar: ScalarIR, form: Format, arity: int, target: Target) -> str:
+def assembly(loop: str, scalars: Iterable[ScalarIR], target: Target) -> str:
     """The same as text, for people and tests."""
-    module, machine = optimised(loop_ir(scalar, form, arity, target), [scalar], target)
-    return machine.emit_assembly(module)
-
-
-def rows_object_code(steps: dict[str, ScalarIR], form: Format, target: Target) -> bytes:
-    """As :func:`object_code`, of a loop over rows."""
-    module, machine = optimised(rows_ir(steps, form, target), steps.values(), target)
-    return machine.emit_object(module)
-
-
-def rows_assembly(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
-    """The same as text."""
-    module, machine = optimised(rows_ir(steps, form, target), steps.values(), target)
+    module, machine = optimised(loop, scalars, target)
     return machine.emit_assembly(module)

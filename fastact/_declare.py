@@ -1,7 +1,6 @@
 """How an activation is declared: one record that everything else reads."""
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
     from ._typing import Declarator, RowUfunc
 
 
-@dataclass(frozen=True)
+# Each method that dataclasses generate adds to the import of the package.
+@dataclass(frozen=True, eq=False, repr=False)
 class Activation:
     """What is known of an activation function.
 
@@ -57,7 +57,8 @@ class Activation:
     @property
     def parameters(self) -> list[str]:
         """The names of the inputs."""
-        return list(inspect.signature(self.kernel).parameters)
+        code = self.kernel.__code__
+        return list(code.co_varnames[: code.co_argcount])
 
     @property
     def nin(self) -> int:
@@ -92,7 +93,7 @@ def activation(**fields: Any) -> "Declarator":
     return declare  # type: ignore[return-value]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RowActivation:
     """What is known of an activation function of whole rows, a generalized ufunc "(n)->(n)".
 

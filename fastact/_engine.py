@@ -23,10 +23,14 @@ DType = type[np.dtype]
 _IMPORTED = time.time_ns()
 
 _ALWAYS = ("_codegen", "_environment", "_formats", "_machine_code", "_targets")
+_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar")
 GENERATORS = {
-    "loop": (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar"),
-    "rows": (*_ALWAYS, "_conversions", "_frontend", "_loops", "_rows", "_scalar", "_steps"),
-    "gemm": (*_ALWAYS, "_gemm", "_gemm_code", "_ndarray", "_plan", "_structured", "_tiles"),
+    "loop": _SCALARS,
+    "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
+    "gemm": (
+        *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
+        *("_plan", "_structured", "_tiles", "_transpose"),
+    ),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""
 
@@ -56,10 +60,10 @@ def loop_address(kernel: Callable, nin: int, dtype: DType, target: "Target | Non
         raise TypeError(f"no kernel computes in {dtype.type.__name__}")
 
     def build(target: "Target") -> bytes:
-        from . import _codegen, _frontend
+        from . import _codegen, _frontend, _loops
 
         scalar = _frontend.scalar_ir(kernel, form, nin)
-        return _codegen.object_code(scalar, form, nin, target)
+        return _codegen.object_code(_loops.loop_ir(scalar, form, nin, target), [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}"
     return _kernel_address("loop", name, [kernel], target, repr((form, nin)), build)
@@ -79,9 +83,10 @@ def rows_address(steps: type, dtype: DType, target: "Target | None" = None) -> i
         raise TypeError(f"no function of rows computes in {dtype.type.__name__}")
 
     def build(target: "Target") -> bytes:
-        from . import _codegen, _frontend
+        from . import _codegen, _rows
 
-        return _codegen.rows_object_code(_frontend.steps_ir(steps, form), form, target)
+        scalars = _rows.steps_ir(steps, form)
+        return _codegen.object_code(_rows.rows_ir(scalars, form, target), scalars.values(), target)
 
     kernels = [step for step in vars(steps).values() if callable(step)]
     name = f"{steps.__name__.strip('_').lower()}-{form.name}"

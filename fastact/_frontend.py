@@ -9,7 +9,6 @@ import contextvars
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numba
 from llvmlite import ir
@@ -17,18 +16,10 @@ from numba import types
 from numba.extending import lower_builtin, register_jitable, type_callable
 
 from . import _scalar
+from ._codegen import ScalarIR
 from ._formats import Format
-from ._steps import STEPS
 
 _OPTIONS = {"error_model": "numpy"}  # the default's zero-division test is a branch
-
-
-@dataclass(frozen=True)
-class ScalarIR:
-    """LLVM IR with a function `symbol(ptr result, ptr unused, arguments...)`."""
-
-    text: str
-    symbol: str
 
 
 _rounds_to_odd = contextvars.ContextVar("rounds_to_odd", default=False)
@@ -50,11 +41,6 @@ def scalar_ir(kernel: Callable, form: Format, arity: int, results: int = 1) -> S
     # `native_name` is a wrapper with the C ABI, which reports exceptions that kernels cannot
     # raise; the function inside it has the same name without the prefix.
     return ScalarIR(compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc."))
-
-
-def steps_ir(steps: type, form: Format) -> dict[str, ScalarIR]:
-    """The IR of every one of the `steps` of a function of rows, by name."""
-    return {name: scalar_ir(getattr(steps, name), form, *counts) for name, counts in STEPS.items()}
 
 
 @functools.cache

@@ -25,7 +25,8 @@ STRIP = 16  # rows of W at a time where they are read as they are: as many strea
 
 
 def loops_ir(form: Format, lanes: int, target: Target) -> str:
-    """LLVM IR of the entries as ``inner.*``, which call ``tile`` and ``apply``."""
+    """LLVM IR of the entries as ``inner.*``, which call ``tile``, ``apply`` and
+    ``transpose``."""
     module = ir.Module()
     forward = _forward(module, form, lanes, target)
     layer = _layer(module, forward, form)
@@ -227,12 +228,16 @@ def _pack(module: ir.Module, form: Format, lanes: int) -> None:
         source = w + f.minimum(p * lanes, columns - lanes) * w_column + start * w_k
         sink = to + p * to_vector + start * (lanes * size)
         strip = f.minimum(depth - start, STRIP)
-        with f.whether(w_column.equals(size)) as (dense, scattered):
-            with dense, f.loop(strip) as k:
-                f.copy(
-                    source + k * w_k, sink + k * (lanes * size), ir.VectorType(item, lanes), size
-                )
-            with scattered, f.loop(f.constant(lanes)) as lane, f.loop(strip) as k:
+        with f.when(w_column.equals(size)), f.loop(strip) as k:
+            f.copy(source + k * w_k, sink + k * (lanes * size), ir.VectorType(item, lanes), size)
+        with f.when(w_column.differs(size)):
+            # Columns of contiguous k, as weights that are transposed have, go by square blocks.
+            squares = f.select(w_k.equals(size), strip // lanes, 0)
+            with f.loop(squares) as q:
+                at = q * lanes
+                f.call("transpose", source + at * size, w_column, sink + at * (lanes * size))
+            rest = squares * lanes
+            with f.loop(f.constant(lanes)) as lane, f.loop(strip, start=rest) as k:
                 f.copy(
                     source + lane * w_column + k * w_k,
                     sink + lane * size + k * (lanes * size),

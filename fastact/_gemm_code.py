@@ -9,6 +9,7 @@ from ._gemm import loops_ir
 from ._plan import ENTRIES
 from ._targets import Target
 from ._tiles import PARAMETERS, fma_declaration, tile_ir, tile_name
+from ._transpose import rows_to_cells
 
 
 def object_code(form: Format, lanes: int, target: Target) -> bytes:
@@ -26,7 +27,7 @@ def compiled(form: Format, lanes: int, target: Target):
         return llvm.parse_assembly(_codegen.for_target(text, target, layout))
 
     module = parse(loops_ir(form, lanes, target))
-    module.link_in(parse(_support_ir(form, target)))
+    module.link_in(parse(_support_ir(form, lanes, target)))
     tiles = {tile_name(*size) for size in _sizes(target)}
     _codegen.hide(module, {*ENTRIES, *tiles})
     _codegen.optimise(module, machine)
@@ -60,7 +61,7 @@ define i64 @{name}({parameters}) {{
 }}"""
 
 
-def _support_ir(form: Format, target: Target) -> str:
+def _support_ir(form: Format, lanes: int, target: Target) -> str:
     """The entries, and what the loops call."""
     return "\n".join(
         [
@@ -68,6 +69,7 @@ def _support_ir(form: Format, target: Target) -> str:
             *(_entry_ir(name, arity) for name, arity in ENTRIES.items()),
             _tile_switch(target),
             _apply(form),
+            _transpose(form, lanes),
         ]
     )
 
@@ -130,5 +132,23 @@ define i64 @apply(i64 %loop, i64 %at, i64 %outer, i64 %inner, i64 %stride) {{
   store i64 {form.itemsize}, ptr %strides.2
   store i64 {form.itemsize}, ptr %strides.3
   %status = call i32 %function(ptr null, ptr %data, ptr %dimensions, ptr %strides, ptr null)
+  ret i64 0
+}}"""
+
+
+def _transpose(form: Format, lanes: int) -> str:
+    """@transpose: `lanes` columns `stride` bytes apart, of as many k, to k after k."""
+    size = form.itemsize
+    rows = "".join(
+        f"""
+  %skip.{i} = mul i64 %stride, {i}
+  %row.at.{i} = getelementptr i8, ptr %source, i64 %skip.{i}
+  %cell.at.{i} = getelementptr i8, ptr %sink, i64 {i * lanes * size}"""
+        for i in range(lanes)
+    )
+    return f"""
+define i64 @transpose(i64 %from, i64 %stride, i64 %to) noinline {{
+  %source = inttoptr i64 %from to ptr
+  %sink = inttoptr i64 %to to ptr{rows}{rows_to_cells(f"i{form.bits}", lanes, lanes)}
   ret i64 0
 }}"""

@@ -16,10 +16,10 @@ holds
     depends on where its element lies.
 """
 
+from ._codegen import ScalarIR
 from ._conversions import compute_type, conversions_ir, storage_type
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._formats import FORMATS, Format
-from ._frontend import ScalarIR
 from ._machine_code import ENTRY
 from ._targets import Target
 

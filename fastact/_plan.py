@@ -1,7 +1,11 @@
 """What the compiled dense loops and their callers agree on."""
 
+from typing import TYPE_CHECKING
+
 from ._formats import Format
-from ._targets import Target
+
+if TYPE_CHECKING:
+    from ._targets import Target
 
 FIELDS = (
     "w",
@@ -34,7 +38,7 @@ class Plan:
         return self.function.load(self.address + 8 * FIELDS.index(name))
 
 
-def lanes_for(columns: int, form: Format, target: Target) -> int:
+def lanes_for(columns: int, form: Format, target: "Target") -> int:
     """The widest vector that `columns` fill at least once, so that the last one may overlap."""
     lanes = target.vector_bits // form.bits
     while lanes > columns and lanes * form.bits > 128:

@@ -13,23 +13,29 @@ nothing but the row:
     lanes have found is merged by halves, always in the same order. Rows that are longer than
     the buffers are read chunk by chunk, and their terms are computed twice.
 
-Either way elements pass through buffers, padded to whole vectors, so that there is one copy of
-the computation for every stride, and the input may be the output.
+Short rows are transposed into a buffer. Of longer rows the whole vectors are read and written
+where they are; what is left over, and rows of any other stride, is padded in a buffer. So there
+is one copy of the computation for every stride, and the input may be the output.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ._codegen import ScalarIR
 from ._conversions import compute_type, conversions_ir, storage_type
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._formats import FORMATS, Format
-from ._frontend import ScalarIR
+from ._frontend import scalar_ir
 from ._loops import ENTRY, copies_ir, metadata_ir
 from ._steps import STEPS
 from ._targets import Target
+from ._transpose import cells_to_rows, rows_to_cells
 
 BUFFER = 8192  # bytes of each of the three buffers, which are to stay in L1 together
-ONE_LANE = 128  # elements of the longest row that has one lane only
+# Elements of the longest row that has one lane only. Many float32 rows of 128 take 135 ns each
+# like this, of 256 304 ns the other way, where most of 150 ns go for each row, whatever its
+# length. A row on its own takes as long as a vector full of them.
+ONE_LANE = 128
 
 # What the steps work on, by place. Of each there is one value for every lane ...
 _LARGEST = ["largest"]
@@ -62,6 +68,11 @@ class _Shape:
 
     def kind(self, place: str) -> str:
         return self.storage if place in ("x", "y") else self.compute
+
+
+def steps_ir(steps: type, form: Format) -> dict[str, ScalarIR]:
+    """The IR of every one of the `steps` of a function of rows, by name."""
+    return {name: scalar_ir(getattr(steps, name), form, *counts) for name, counts in STEPS.items()}
 
 
 def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
@@ -514,7 +525,7 @@ done:
   %cell.at.{k} = getelementptr {kind}, ptr %cells, i64 %pitch.{k}"""
             for k in range(width)
         )
-        move = _rows_to_cells if name == "read" else _cells_to_rows
+        move = rows_to_cells if name == "read" else cells_to_rows
         return f"""
 define internal void @{name}.tile.{width}(ptr noalias %here, i64 %stride, ptr noalias %cells, \
 i64 %lanes) noinline #0 {{{at_rows}{at_cells}{move(kind, rows, width)}
@@ -523,64 +534,6 @@ i64 %lanes) noinline #0 {{{at_rows}{at_cells}{move(kind, rows, width)}
 
     return "".join(
         walk(name) + "".join(tile(name, width) for width in widths) for name in ("read", "write")
-    )
-
-
-def _shuffle(kind: str, size: int, first: str, second: str, order: Sequence[int]) -> str:
-    indices = ", ".join(f"i32 {k}" for k in order)
-    vector = f"<{size} x {kind}>"
-    return f"shufflevector {vector} {first}, {vector} {second}, <{len(order)} x i32> <{indices}>"
-
-
-def _rows_to_cells(kind: str, rows: int, width: int) -> str:
-    """Load rows, and store each of their elements beside those of the other rows."""
-    text = "".join(
-        f"\n  %row.{k} = load <{width} x {kind}>, ptr %row.at.{k}, align 1" for k in range(rows)
-    )
-    size, groups = width, [[f"%row.{k}"] for k in range(rows)]  # each one sequence of elements
-    while len(groups) > 1:
-        half = len(groups) // 2
-        zipped = [k for i in range(size) for k in (i, size + i)]
-        orders = [zipped] if size < rows else [zipped[:size], zipped[size:]]
-        merged = []
-        for g in range(half):
-            merged.append([])
-            for v, (a, b) in enumerate(zip(groups[g], groups[g + half], strict=True)):
-                for o, order in enumerate(orders):
-                    name = f"%zip.{half}.{g}.{v}.{o}"
-                    merged[-1].append(name)
-                    text += f"\n  {name} = {_shuffle(kind, size, a, b, order)}"
-        size, groups = len(orders[0]), merged
-    return text + "".join(
-        f"\n  store <{rows} x {kind}> {cell}, ptr %cell.at.{k}, align 1"
-        for k, cell in enumerate(groups[0])
-    )
-
-
-def _cells_to_rows(kind: str, rows: int, width: int) -> str:
-    """The way back."""
-    text = "".join(
-        f"\n  %cell.{k} = load <{rows} x {kind}>, ptr %cell.at.{k}, align 1" for k in range(width)
-    )
-    size, groups = rows, [[f"%cell.{k}" for k in range(width)]]
-    while len(groups) < rows:
-        parts: list[list[list[str]]] = [[], []]
-        for half in (0, 1):
-            for g, group in enumerate(groups):
-                single = len(group) == 1
-                pairs = (
-                    [(group[0], "poison")] if single else zip(group[::2], group[1::2], strict=True)
-                )
-                order = range(half, size if single else 2 * size, 2)
-                parts[half].append([])
-                for v, (a, b) in enumerate(pairs):
-                    name = f"%part.{len(groups)}.{half}.{g}.{v}"
-                    parts[half][-1].append(name)
-                    text += f"\n  {name} = {_shuffle(kind, size, a, b, order)}"
-        size, groups = len(order), [*parts[0], *parts[1]]
-    return text + "".join(
-        f"\n  store <{width} x {kind}> {row}, ptr %row.at.{k}, align 1"
-        for k, (row,) in enumerate(groups)
     )
 
 

@@ -154,12 +154,6 @@ class Function:
             yield
 
     @contextmanager
-    def whether(self, condition: Integer) -> Iterator[tuple]:
-        """Two contexts, for true and for false."""
-        with self.builder.if_else(condition.value) as branches:
-            yield branches
-
-    @contextmanager
     def loop(
         self, stop: Integer, step: Integer | int = 1, start: Integer | int = 0, at_least_once=False
     ) -> Iterator[Integer]:

@@ -79,9 +79,11 @@ def tile_ir(form: Format, rows: int, vectors: int, lanes: int, target: Target) -
   %xv.{i} = shufflevector {vector} %xi.{i}, {vector} poison, <{lanes} x i32> zeroinitializer"""
         for j in columns:
             products += _multiply_add(f"{i}.{j}", vector, f"v{lanes}{suffix}", target)
+    # Adding -0 changes nothing; adding 0 would turn a partial sum of -0 into 0.
+    nothing = f"<{', '.join([f'{scalar} -0.0'] * lanes)}>"
     ends = "".join(
         load(f"%bias.{j}", vector, "%bias", column[j])
-        + f"\n  %b.{j} = select i1 %adds, {vector} %bias.{j}, {vector} zeroinitializer"
+        + f"\n  %b.{j} = select i1 %adds, {vector} %bias.{j}, {vector} {nothing}"
         for j in columns
     )
     return f"""

@@ -1,7 +1,7 @@
 """Dense layers as the compiled loops see them: packed weights, plans, and compiled functions."""
 
 import functools
-import threading
+from _thread import _local  # as threading does, whose import takes longer than ours
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int64, py_object
 
@@ -14,7 +14,10 @@ from ._plan import FIELDS, lanes_for
 
 _ALIGNMENT = 64  # a vector that straddles two lines of the cache takes twice as long to load
 
-_lock = threading.Lock()
+# Packed weights of one call are put where those of the last were: new memory costs more than
+# packing (1 MB: 0.5 ms against 0.1).
+_SCRATCH_LIMIT = 1 << 24  # bytes in each thread
+_scratch = _local()
 
 
 class Kernels:
@@ -66,9 +69,17 @@ class Weights:
         (N,)
     activation : str or None
         By its name.
+    temporary : bool
+        Whether they are needed only until this thread packs others.
     """
 
-    def __init__(self, w: np.ndarray, b: np.ndarray | None, activation: str | None):
+    def __init__(
+        self,
+        w: np.ndarray,
+        b: np.ndarray | None,
+        activation: str | None,
+        temporary: bool = False,
+    ):
         depth, columns = w.shape
         self.shape, self.dtype = w.shape, w.dtype
         self.kernels = kernels(w.dtype, columns)
@@ -77,7 +88,7 @@ class Weights:
         # Vectors a multiple of 4 KB apart would all fall into the same sets of the cache.
         row = depth * lanes
         row += _ALIGNMENT // itemsize * (row * itemsize % 4096 == 0)
-        self._packed = aligned((vectors, row), w.dtype)
+        self._packed = (_borrowed if temporary else aligned)((vectors, row), w.dtype)
         self._plans: dict[str | None, np.ndarray] = {}  # compiled code has their addresses
         self.bias = np.zeros(columns, w.dtype) if b is None else np.array(b, w.dtype)
         self.kernels.pack(
@@ -117,3 +128,14 @@ def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     buffer = np.empty(size + _ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT
     return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def _borrowed(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """The same, in memory of this thread that its next call gives again."""
+    size = shape[0] * shape[1] * dtype.itemsize
+    if size > _SCRATCH_LIMIT:
+        return aligned(shape, dtype)
+    buffer = getattr(_scratch, "buffer", None)
+    if buffer is None or len(buffer) < size:
+        buffer = _scratch.buffer = aligned((1, size), np.dtype(np.uint8))[0]
+    return buffer[:size].view(dtype).reshape(shape)

@@ -15,8 +15,9 @@ __all__ = ["Dense", "dense"]
 
 _IDENTITY = "identity"
 
-# From so many rows on, W is worth being packed first (bench/NOTES.md).
-_ROWS_WORTH_PACKING = 64
+# W is worth being packed first from so many rows on, by its size in bytes: a small one stays in the
+# cache as it is (bench/NOTES.md).
+_ROWS_WORTH_PACKING = ((48 << 10, np.inf), (512 << 10, 512), (np.inf, 64))
 
 _BLOCK = 1 << 18  # bytes of operands that are converted at a time
 
@@ -86,8 +87,8 @@ def dense(
             pass  # explained below
         else:
             bias = _zeros(W.dtype.char, W.shape[1]) if b is None else b
-            few = x.size < _ROWS_WORTH_PACKING * W.shape[0]
-            if few and type(bias) is np.ndarray:
+            enough = next(rows for size, rows in _ROWS_WORTH_PACKING if W.nbytes < size)
+            if x.size < enough * W.shape[0] and type(bias) is np.ndarray:
                 y = np.empty(x.shape[:-1] + W.shape[1:], W.dtype) if out is None else out
                 if type(y) is np.ndarray and direct(plan, x, W, bias, y) == DONE:
                     return y
@@ -201,7 +202,7 @@ class Dense:
                 return y
         x = np.asarray(x)
         check_input("Dense", x, (self.in_features, self.out_features))
-        result = np.result_type(common_type("Dense", x=x), self.dtype)
+        result = common_type("Dense", x=x, W=self)
         y = output("Dense", out, x, self.out_features, result)
         check_overlap("Dense", y, x=x)
         _blockwise(self.weights(_compute_dtype(result)), x, y)
@@ -230,12 +231,13 @@ def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
     y = output(caller, out, x, W.shape[1], result)
     check_overlap(caller, y, x=x, W=W, b=b)
     if y.size:
-        _blockwise(_pack(W, b, name, _compute_dtype(result)), x, y)
+        _blockwise(_pack(W, b, name, _compute_dtype(result), temporary=True), x, y)
     return y
 
 
-def _pack(W, b, name: str | None, dtype: np.dtype) -> _weights.Weights:
-    return _weights.Weights(np.require(W, dtype, "A"), None if b is None else b.astype(dtype), name)
+def _pack(W, b, name: str | None, dtype: np.dtype, temporary: bool = False) -> _weights.Weights:
+    bias = None if b is None else b.astype(dtype)
+    return _weights.Weights(np.require(W, dtype, "A"), bias, name, temporary)
 
 
 def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
@@ -263,19 +265,25 @@ def activation_name(caller: str, activation: Any, what: str = "activation must b
     """The declared name of an activation given by name or as the function; None for identity."""
     if activation is None or (isinstance(activation, str) and activation == _IDENTITY):
         return None
-    known = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
-    known += ROW_ACTIVATIONS
+    known = _known()
     if isinstance(activation, str):
         if activation in known:
             return activation
     else:
-        for name in known:
-            if activation is getattr(activations, name):
+        for name, function in known.items():
+            if activation is function:
                 return name
     raise ValueError(
         f"{caller}: {what} one of {', '.join([_IDENTITY, *known])} or such a function "
         f"of fastact, got {activation!r}"
     )
+
+
+@functools.cache
+def _known() -> dict[str, np.ufunc]:
+    """The activations that a layer may have."""
+    names = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
+    return {name: getattr(activations, name) for name in [*names, *ROW_ACTIVATIONS]}
 
 
 def _check_weights(caller: str, W: np.ndarray, b: np.ndarray | None) -> None:
@@ -296,7 +304,7 @@ def check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
         )
 
 
-def common_type(caller: str, **operands: np.ndarray | None) -> np.dtype:
+def common_type(caller: str, **operands: "np.ndarray | Dense | None") -> np.dtype:
     """The type of the result; TypeError for the first operand that has none to compute in."""
     types = []
     for name, operand in operands.items():

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from fastact import _codegen, _formats, _frontend, _host
+from fastact import _codegen, _formats, _frontend, _host, _loops
 from fastact._declare import ACTIVATIONS
 from fastact._targets import KNOWN
 
@@ -36,7 +36,8 @@ CALL = re.compile(r"(?m)^\t(callq?|bl)\t(\S+)")
 def assembly(name: str, form: str, target: str) -> str:
     declared, number = ACTIVATIONS[name], _formats.FORMATS[form]
     scalar = _frontend.scalar_ir(declared.kernel, number, declared.nin)
-    return _codegen.assembly(scalar, number, declared.nin, TARGETS[target])
+    loop = _loops.loop_ir(scalar, number, declared.nin, TARGETS[target])
+    return _codegen.assembly(loop, [scalar], TARGETS[target])
 
 
 def hot_loop(text: str, function: str) -> str:

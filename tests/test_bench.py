@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import gc
-import json
 import os
 import subprocess
 import sys
@@ -11,21 +10,45 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 
-from bench import peers, report, timing
-from bench.__main__ import DTYPES, main, parse
-from bench.peers import PEERS, Library, Peer
-from fastact._declare import ACTIVATIONS
+import fastact
+from bench import (
+    bounds,
+    machine,
+    measure,
+    peers,
+    pictures,
+    problems,
+    results,
+    threads,
+    timing,
+    workloads,
+)
+from bench.__main__ import main, parse
+from bench.peers import OURS, OURS_UNPACKED, PEERS
+from bench.peers.base import ARRAY_LAYOUTS, ROWS, Library, Peer, Unsupported
+from bench.workloads import Workload
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS, Activation
 
-SMALL = ["--functions", "sigmoid", "--dtypes", "float32", "--sizes", "64", "--repetitions", "1"]
+ROOT = Path(__file__).parents[1]
+ONE = ["--functions", "sigmoid", "--dtypes", "float32", "--repetitions", "1"]
+SMALL = [*ONE, "--sizes", "64", "--parts", "sizes"]
+SIGMOID = Workload("sigmoid", "float32", (64,))
 
 
 @pytest.fixture
-def files(tmp_path):
-    """Options that write both files, and what reads them."""
-    as_json, as_markdown = tmp_path / "out.json", tmp_path / "out.md"
-    options = ["--json", str(as_json), "--markdown", str(as_markdown)]
-    return options, lambda: json.loads(as_json.read_text()), as_markdown.read_text
+def command(tmp_path, monkeypatch):
+    """``command(*arguments)`` gives the exit status, the results and the Markdown."""
+
+    def run(*arguments, draw=False):
+        if not draw:
+            monkeypatch.setattr(pictures, "draw_all", lambda *_: [])
+        status = main([*arguments, "--output", str(tmp_path / "out")])
+        written = tmp_path / "out"
+        return status, results.read(written / "results.json"), (written / "report.md").read_text()
+
+    return run
 
 
 @pytest.fixture
@@ -34,29 +57,35 @@ def numpy_is(monkeypatch):
 
     def replace(factory, **fields):
         library = Library("0", {"sigmoid": factory})
-        monkeypatch.setitem(PEERS, "numpy", Peer(lambda: library, **fields))
+        monkeypatch.setitem(PEERS, "numpy", Peer(lambda threads: library, "numpy", **fields))
 
     return replace
 
 
-def cell(results, library):
-    return results["rows"][0]["cells"][library]
+def measured(workload, *names, **options):
+    libraries, _ = peers.load(names)
+    return measure.measure(problems.problem(workload), libraries, 1, True, **options)
 
 
 @pytest.mark.parametrize(
     ("option", "known"),
     [
-        ("--functions", list(ACTIVATIONS)),
-        ("--dtypes", DTYPES),
-        ("--libraries", list(PEERS)),
+        ("--parts", list(workloads.PARTS)),
+        ("--functions", workloads.functions()),
+        ("--dtypes", list(workloads.DTYPES)),
+        ("--libraries", peers.others()),
         ("--sizes", ["positive integer"]),
+        ("--shapes", ["MxKxN"]),
+        ("--threads", ["positive integer"]),
+        ("--core", list(map(str, machine.cores()))),
         ("--repetitions", ["positive integer"]),
-        ("--json", ["no place for a file"]),
+        ("--output", ["no place for a folder"]),
     ],
 )
 def test_bad_values_are_told_what_is_known(option, known, capsys):
+    bad = {"--output": f"{__file__}/x", "--core": "999999"}.get(option, "no/such")
     with pytest.raises(SystemExit) as exit_:
-        main([option, "no/such"])
+        main([option, bad])
     message = capsys.readouterr().err
     assert exit_.value.code == 2
     assert option in message
@@ -75,74 +104,129 @@ def test_accuracy_without_gmpy2(monkeypatch, capsys):
 def test_defaults():
     full, quick = parse([]), parse(["--quick"])
     assert full.libraries == list(PEERS)
-    assert full.functions == quick.functions == list(ACTIVATIONS)
-    assert quick.libraries == ["numpy", "scipy"]
+    assert full.functions == quick.functions == workloads.functions()
+    assert quick.libraries == [OURS, OURS_UNPACKED, "numpy", "scipy"]
     assert quick.repetitions < full.repetitions
+    assert quick.threads == full.threads == threads.counts(len(machine.cores()))
     assert parse(["--quick", "--dtypes", "float16"]).dtypes == ["float16"]
+    assert parse(["--sizes", "5"]).shared_sizes == [5]
 
 
-def test_small_run(files, capsys):
-    options, read_json, read_markdown = files
-    assert main([*SMALL, "--libraries", "numpy", "scipy", *options]) == 0
+def test_small_run(command, capsys):
+    parts = ["--parts", "sizes", "layouts", "scalars", "dense"]
+    shapes = ["--sizes", "64", "--shapes", "7x13x5", "--libraries", "numpy", "scipy"]
+    status, found, text = command(*ONE, *parts, *shapes, draw=True)
+    assert status == 0
     screen = capsys.readouterr().out
-    for text in (screen, read_markdown()):
-        lines = [line.replace("|", " ").split() for line in text.splitlines()]
+    for shown in (screen, text):
+        lines = [line.replace("|", " ").split() for line in shown.splitlines()]
         headers = [line for line in lines if line[:2] == ["function", "dtype"]]
         assert headers[0][:6] == ["function", "dtype", "size", "fastact", "numpy", "scipy"]
         assert headers[1] == ["function", "dtype", "fastact", "numpy", "scipy"]
-    assert "|---" in read_markdown()
+        for title in ("Accuracy", "One element", "Layouts", "Dense layers"):
+            assert title in shown
+    assert "|---" in text
     assert "|---" not in screen
-    for part in (report.cpu_model(), np.__version__, "`python -m bench --functions sigmoid"):
-        assert part in read_markdown().splitlines()[0]
-    results = read_json()
-    assert results["versions"]["numpy"] == np.__version__
-    assert (results["incomplete"], results["missing"], results["threads"]) == (False, {}, 1)
-    for library in ("fastact", "numpy", "scipy"):
-        measured = cell(results, library)
-        assert 0 < measured["ns"]["q1"] <= measured["ns"]["median"] <= measured["ns"]["q3"]
-        assert 0 < measured["ulp"] < 10
+    for part in (machine.cpu_model(), np.__version__, "python -m bench --functions sigmoid"):
+        assert part in text
+    assert found.versions["numpy"] == np.__version__
+    assert (found.incomplete, found.missing, found.machine) == (False, {}, machine.describe())
+    assert [row.workload for row in found.rows] == [
+        SIGMOID,
+        *workloads.layouts(["sigmoid"], ["float32"], workloads.TYPICAL),
+        Workload("sigmoid", "float32", (), "NumPy scalar"),
+        Workload("sigmoid", "float32", (7, 13, 5), dense=True),
+    ]
+    for row in found.rows:
+        for name in ("fastact", "numpy", "scipy"):
+            cell = row.cells[name]
+            assert 0 < cell.ns[0] <= cell.ns[1] <= cell.ns[2]
+            if row.workload == SIGMOID:
+                assert 0 < cell.ulp < 10
+    assert found.rows[0].bounds.keys() == {"copy", "fma"}
+    for name in ("speed", "accuracy", "speedups", "dense"):
+        assert f"({name}.svg)" in text
 
 
-def test_accuracy_can_be_left_out(files, capsys):
-    options, read_json, _ = files
-    main([*SMALL, "--no-accuracy", "--libraries", "numpy", *options])
-    assert cell(read_json(), "numpy")["ulp"] is None
-    assert report.ACCURACY not in capsys.readouterr().out
+def test_accuracy_can_be_left_out(command):
+    _, found, text = command(*SMALL, "--no-accuracy", "--libraries", "numpy")
+    assert found.rows[0].cells["numpy"].ulp is None
+    assert "Accuracy" not in text
 
 
-def test_every_installed_library_computes_every_function(tmp_path):
+def test_suite_runs_untimed_with_every_installed_library():
     """In another process, since libraries keep threads and settings."""
-    file = tmp_path / "all.json"
-    command = [sys.executable, "-m", "bench", "--sizes", "17", "--repetitions", "1"]
-    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "pytest", "bench", "--benchmark-disable", "-v"]
     run = subprocess.run(
-        [*command, "--json", str(file)], cwd=root, capture_output=True, text=True, timeout=300
+        [*command, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    assert run.returncode == 0, run.stderr
-    results = json.loads(file.read_text())
-    assert results["versions"].keys() | results["missing"].keys() == PEERS.keys()
-    assert len(results["rows"]) == len(ACTIVATIONS) * len(DTYPES)
-    for row in results["rows"]:
-        assert {c["status"] for c in row["cells"].values()} <= {"measured", "unsupported"}
-        assert row["cells"]["fastact"]["ulp"] <= ACTIVATIONS[row["function"]].ulp[row["dtype"]]
+    assert run.returncode == 0, run.stdout + run.stderr
+    for name in PEERS:
+        lines = [line for line in run.stdout.splitlines() if "::" in line and f"-{name}]" in line]
+        assert any("PASSED" in line or "SKIPPED" in line for line in lines), name
+        if f"missing: {name}: " in run.stdout:
+            assert "SKIPPED" in run.stdout
+        else:
+            assert lines or f"{name}-missing" in run.stdout
+    passed = [line for line in run.stdout.splitlines() if "PASSED" in line]
+    for name in workloads.functions():
+        for library in (OURS, "numpy"):
+            assert any(f"[{name}-" in line and f"-{library}]" in line for line in passed)
 
 
-def test_numpy_and_this_package_have_every_activation():
-    for name in ("numpy", "fastact"):
-        assert PEERS[name].load().factories.keys() >= ACTIVATIONS.keys()
+@pytest.fixture
+def invented(monkeypatch):
+    """An activation that no library knows."""
+
+    def cube(x):
+        return x * x * x
+
+    record = dataclasses.asdict(ACTIVATIONS["tanh"]) | {
+        "kernel": cube,
+        "reference": lambda m, x: x * x * x,
+    }
+    monkeypatch.setitem(ACTIVATIONS, "cube", Activation(**record))
+    monkeypatch.setattr(
+        fastact, "cube", lambda x, out=None: np.multiply(x * x, x, out=out), raising=False
+    )
 
 
-def test_missing_library_is_reported(monkeypatch, files, capsys):
-    def load():
+def test_new_activation_appears_by_itself(invented):
+    for listed in (workloads.every(ACTIVATIONS), workloads.small(ACTIVATIONS)):
+        names = {w.name for w in listed if w.function == "cube"}
+        expected = {w.name.replace("tanh", "cube") for w in listed if w.function == "tanh"}
+        assert names == expected
+        assert len({w.name for w in listed}) == len(listed)
+    scalar = Workload("cube", "float32", (), "NumPy scalar")
+    for workload in (Workload("cube", "float64", (8,)), scalar):
+        cells = measured(workload, OURS, "numpy", with_bounds=False).cells
+        assert [cell.status for cell in cells.values()] == ["measured"] * 2
+
+
+def test_workloads_cover_what_is_promised():
+    every = workloads.every(workloads.functions())
+    assert {w.function for w in every if w.layout == ROWS} == ROW_ACTIVATIONS.keys()
+    assert ROW_ACTIVATIONS.keys() == problems.ROW_FORMULAS.keys()
+    for name in ACTIVATIONS:
+        of = [w for w in every if w.function == name and not w.dense]
+        assert {w.layout for w in of} >= set(ARRAY_LAYOUTS)
+        assert {w.dtype for w in of} == set(workloads.DTYPES)
+        assert {1, workloads.TYPICAL, 1 << 24} <= {w.size for w in of}
+    dense = {(w.function, w.dtype, w.shape) for w in every if w.dense}
+    assert len(dense) == 2 * 2 * len(workloads.SHAPES)
+
+
+def test_missing_library_is_reported(monkeypatch, command, capsys):
+    def load(threads):
         raise ImportError("no module of that name")
 
-    monkeypatch.setitem(PEERS, "scipy", Peer(load))
-    options, read_json, read_markdown = files
-    assert main([*SMALL, "--libraries", "scipy", "numpy", *options]) == 0
+    monkeypatch.setitem(PEERS, "scipy", Peer(load, "scipy"))
+    status, found, text = command(*SMALL, "--libraries", "scipy", "numpy")
+    assert status == 0
     assert "scipy is missing: no module of that name" in capsys.readouterr().err
-    assert read_json()["missing"] == {"scipy": "no module of that name"}
-    assert list(read_json()["versions"]) == ["fastact", "numpy"]
-    assert "scipy missing" in read_markdown()
+    assert found.missing == {"scipy": "no module of that name"}
+    assert list(found.versions) == [OURS, OURS_UNPACKED, "numpy"]
+    assert "scipy is missing: no module of that name" in text
 
 
 def half_written(inputs, out):
@@ -162,34 +246,41 @@ def returned(value):
         (returned(lambda x: 1 / (1 + np.exp(-x[:, None]))), False),  # another shape
     ],
 )
-def test_wrong_result_is_refused(numpy_is, files, capsys, factory, writes):
+def test_wrong_result_is_refused(numpy_is, command, capsys, factory, writes):
     numpy_is(factory, writes=writes)
-    options, read_json, read_markdown = files
-    assert main([*SMALL, "--libraries", "numpy", *options]) == 1
+    status, found, text = command(*SMALL, "--libraries", "numpy")
+    assert status == 1
     screen = capsys.readouterr()
     assert "wrong" in screen.out
-    assert "numpy: sigmoid float32 64: wrong: " in screen.err
-    assert "numpy: sigmoid float32 64: wrong: " in read_markdown()
-    refused, ours = cell(read_json(), "numpy"), cell(read_json(), "fastact")
-    assert (refused["status"], refused["ns"], refused["ulp"]) == ("wrong", None, None)
-    assert ours["status"] == "measured"
+    assert "numpy: sigmoid-float32-64: wrong: " in screen.err
+    assert "numpy: sigmoid-float32-64: wrong: " in text
+    refused, ours = found.rows[0].cells["numpy"], found.rows[0].cells["fastact"]
+    assert (refused.status, refused.ns, refused.ulp) == ("wrong", None, None)
+    assert ours.status == "measured"
+
+
+def test_wrong_result_in_place_is_refused(numpy_is):
+    numpy_is(lambda inputs, out: lambda: None)
+    row = measured(dataclasses.replace(SIGMOID, layout="in place"), "numpy")
+    assert row.cells["numpy"].status == "wrong"
 
 
 @pytest.mark.parametrize(
     ("error", "status", "code"),
-    [(peers.Unsupported("no such kernel"), "unsupported", 0), (ValueError("broken"), "error", 1)],
+    [(Unsupported("no such kernel"), "unsupported", 0), (ValueError("broken"), "error", 1)],
 )
-def test_library_that_fails_does_not_end_the_run(numpy_is, files, error, status, code):
+def test_library_that_fails_does_not_end_the_run(numpy_is, command, error, status, code):
     def factory(inputs, out):
         raise error
 
     numpy_is(factory)
-    options, read_json, _ = files
-    assert main([*SMALL, "--libraries", "numpy", "scipy", *options]) == code
-    failed = cell(read_json(), "numpy")
-    assert failed["status"] == status
-    assert str(error) in failed["note"]
-    assert cell(read_json(), "scipy")["status"] == "measured"
+    done, found, text = command(*SMALL, "--libraries", "numpy", "scipy")
+    assert done == code
+    failed = found.rows[0].cells["numpy"]
+    assert failed.status == status
+    assert str(error) in failed.note
+    assert str(error) in text
+    assert found.rows[0].cells["scipy"].status == "measured"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -197,56 +288,113 @@ def test_errors_are_measured(numpy_is, dtype):
     """Results moved by 16 times the distance of 1 to its neighbour: 8 to 16 ulp and a bit."""
     factor = np.dtype(dtype).type(1 + 16 * np.finfo(dtype).eps)
     numpy_is(returned(lambda x: factor / (1 + np.exp(-x))), writes=False)
-    libraries, _ = peers.load(["numpy"])
-    case = timing.problem(ACTIVATIONS["sigmoid"], dtype, 3000)
-    assert 14 < timing.measure(case, libraries, 1, True)["numpy"].ulp < 40
+    row = measured(Workload("sigmoid", dtype, (3000,)), "numpy")
+    assert 14 < row.cells["numpy"].ulp < 40
 
 
 def test_errors_with_two_inputs():
-    libraries, _ = peers.load(["fastact"])
-    largest = timing.problem(ACTIVATIONS["heaviside"], "float64", 100)
-    largest.inputs[0][:50] = 0
-    want = ACTIVATIONS["heaviside"].reference(np, *largest.inputs)
-    case = dataclasses.replace(largest, want=want)
-    assert timing.measure(case, libraries, 1, True)["fastact"].ulp == 0
+    case = problems.problem(Workload("heaviside", "float64", (100,)))
+    case.inputs[0][:50] = 0
+    want = ACTIVATIONS["heaviside"].reference(np, *case.inputs)
+    case = dataclasses.replace(case, want=want)
+    libraries, _ = peers.load([OURS])
+    assert measure.measure(case, libraries, 1, True).cells[OURS].ulp == 0
 
 
-def test_interruption_keeps_finished_rows(monkeypatch, files, capsys):
-    measure = timing.interleaved
-    sizes = []
+def interrupt_at(number, function):
+    """`function`, but Ctrl-C at its call of that number."""
+    calls = []
 
-    def interrupted(calls, counts, repetitions):
-        sizes.append(counts)
-        if len(sizes) == 3:
+    def interrupted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == number:
             raise KeyboardInterrupt
-        return measure(calls, counts, repetitions)
+        return function(*arguments, **options)
 
-    monkeypatch.setattr(timing, "interleaved", interrupted)
-    options, read_json, read_markdown = files
-    small = [*SMALL, "--libraries", "numpy", *options]
-    assert main([*small, "--sizes", "8", "16", "32", "64"]) == 130
-    assert read_json()["incomplete"]
-    assert [row["size"] for row in read_json()["rows"]] == [8, 16]
-    assert "Incomplete" in read_markdown()
-    assert capsys.readouterr().out.count("sigmoid") == 3  # two rows of times, one of errors
+    return interrupted
 
 
-def test_interruption_before_the_first_row(monkeypatch, capsys):
-    def interrupted(*_):
-        raise KeyboardInterrupt
+def test_interruption_keeps_finished_rows(monkeypatch, command):
+    monkeypatch.setattr(timing, "interleaved", interrupt_at(3, timing.interleaved))
+    status, found, text = command(*SMALL, "--libraries", "numpy", "--sizes", "8", "16", "32", "64")
+    assert status == 130
+    assert found.incomplete
+    assert [row.workload.size for row in found.rows] == [8, 16]
+    assert "Incomplete" in text
 
-    monkeypatch.setattr(timing, "measure", interrupted)
-    assert main([*SMALL, "--libraries", "numpy"]) == 130
-    assert "fastact" in capsys.readouterr().out
+
+def test_interruption_before_the_first_row(monkeypatch, command):
+    monkeypatch.setattr(measure, "measure", interrupt_at(1, measure.measure))
+    status, found, _ = command(*SMALL, "--libraries", "numpy")
+    assert (status, found.rows, found.incomplete) == (130, [], True)
 
 
-def test_ratios():
-    times = {"fastact": 0.5, "numpy": 2.0, "scipy": 3.0, "torch": 1.0}
-    cells = {name: timing.Cell("measured", "", (ns, ns, ns)) for name, ns in times.items()}
-    results = report.Results("", 1, versions=dict.fromkeys([*times, "jax"], "1"))
-    results.rows.append(timing.Row("sigmoid", "float32", 64, cells))
-    line = report.speed_table(results, "plain").splitlines()[1].split()
-    assert line == ["sigmoid", "float32", "64", "0.5", "2", "3", "1", "-", "0%", "2.00", "4.00"]
+def test_interruption_of_threads(monkeypatch, command):
+    monkeypatch.setattr(subprocess, "run", interrupt_at(3, subprocess.run))  # after git and one
+    sizes = ["--sizes", "64", "--shapes", "7x13x5", "--libraries", "numpy"]
+    status, found, _ = command(*ONE, *sizes, "--parts", "threads", "--threads", "1")
+    assert status == 130
+    assert [list(row.cells) for row in found.scaling] == [[OURS]] * 2
+
+
+def test_each_library_has_a_process_of_its_own(monkeypatch, command):
+    sizes = ["--sizes", "64", "--shapes", "7x13x5", "--libraries", "numpy"]
+    status, found, text = command(*ONE, *sizes, "--parts", "threads", "--threads", "3")
+    assert status == 0
+    assert [(row.threads, row.workload.dense) for row in found.scaling] == [
+        (3, False),
+        (3, True),
+    ]
+    array, layer = found.scaling
+    assert {name: cell.status for name, cell in array.cells.items()} == {
+        OURS: "measured",
+        "numpy": "measured",
+    }
+    assert layer.cells.keys() == {OURS, OURS_UNPACKED, "numpy"}
+    assert "## Threads" in text
+
+
+def test_process_that_dies_is_an_error_of_its_library():
+    ((row,),) = threads.scaling([SIGMOID], ["no such library"], 1, 1)
+    (cell,) = row.cells.values()
+    assert cell.status == "error"
+    assert "no such library" in cell.note
+
+
+def test_libraries_are_told_how_many_threads(monkeypatch):
+    told = []
+    monkeypatch.setattr(fastact, "set_num_threads", told.append, raising=False)
+    peers.load([OURS, OURS_UNPACKED], threads=3)
+    assert told == [3, 3]
+
+
+def test_counts_of_threads():
+    assert [threads.counts(n) for n in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("function", ["relu", "sigmoid"])
+def test_dense_layers(function, dtype):
+    row = measured(Workload(function, dtype, (5, 4, 3), dense=True), OURS, OURS_UNPACKED, "numpy")
+    assert {cell.status for cell in row.cells.values()} == {"measured"}
+    assert row.gflops(OURS) == pytest.approx(2 * 5 * 4 * 3 / row.medians()[OURS])
+    assert 0 < row.share(OURS) < 1
+
+
+def test_dense_layer_that_is_wrong(monkeypatch):
+    wrong = lambda w, b, f: lambda x, out: np.matmul(x, w, out=out)  # noqa: E731
+    monkeypatch.setattr(fastact, "Dense", wrong)
+    row = measured(Workload("relu", "float32", (5, 4, 3), dense=True), OURS)
+    assert row.cells[OURS].status == "wrong"
+
+
+@pytest.mark.parametrize("dtype", workloads.DTYPES)
+def test_functions_of_rows(dtype):
+    (workload,) = workloads.rows(["softmax"], [dtype], [(9, 7)])
+    row = measured(workload, OURS, "numpy", "scipy")
+    assert {cell.status for cell in row.cells.values()} == {"measured"}
+    if dtype != "float64":
+        assert row.cells[OURS].ulp <= ROW_ACTIVATIONS["softmax"].ulp[dtype]
 
 
 def test_no_garbage_is_collected_during_samples(numpy_is):
@@ -260,8 +408,7 @@ def test_no_garbage_is_collected_during_samples(numpy_is):
         return call
 
     numpy_is(factory)
-    libraries, _ = peers.load(["numpy"])
-    timing.measure(timing.problem(ACTIVATIONS["sigmoid"], "float32", 64), libraries, 1, False)
+    measured(SIGMOID, "numpy")
     assert seen[0]
     assert not seen[-1]
     assert gc.isenabled()
@@ -271,22 +418,68 @@ def test_one_thread_is_undone(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_of_the_user")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    before = dict(os.environ)
+    before, pools = dict(os.environ), threadpoolctl.threadpool_info()
     pinning = hasattr(os, "sched_getaffinity")
     cores = os.sched_getaffinity(0) if pinning else None
     with timing.one_thread() as core:
         assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
         assert os.environ["XLA_FLAGS"].startswith("--xla_of_the_user --xla_cpu_multi")
+        assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} <= {1}
         if pinning:
             assert core == max(cores)
             assert os.sched_getaffinity(0) == {core}
+            with timing.one_thread(max(cores)) as same:
+                assert same == core
     assert dict(os.environ) == before
+    assert threadpoolctl.threadpool_info() == pools
     if pinning:
         assert os.sched_getaffinity(0) == cores
 
 
 def test_arrays_are_on_cache_lines():
     for size in (1, 1000, 100_000):
-        case = timing.problem(ACTIVATIONS["heaviside"], "float16", size)
+        case = problems.problem(Workload("heaviside", "float16", (size,)))
         assert {a.ctypes.data % 64 for a in (*case.inputs, case.out)} == {0}
         assert case.out.shape == (size,)
+
+
+def test_layouts_are_what_they_are_called():
+    cases = {w.layout: problems.problem(w) for w in workloads.layouts(["sigmoid"], ["float32"], 64)}
+    x = {layout: case.inputs[0] for layout, case in cases.items()}
+    assert list(x) == list(ARRAY_LAYOUTS[1:])
+    assert cases["in place"].out is x["in place"]
+    assert x["strided"].strides == (8,)
+    assert not x["unaligned"].flags.aligned
+    assert x["transposed"].flags.f_contiguous and not x["transposed"].flags.c_contiguous
+    for case in cases.values():
+        assert case.out.flags.c_contiguous
+        np.testing.assert_allclose(1 / (1 + np.exp(-case.inputs[0].astype("f8"))), case.want)
+
+
+def test_in_place_starts_from_the_input_in_each_sample():
+    case = problems.problem(dataclasses.replace(SIGMOID, layout="in place"))
+    seen = []
+    timing.interleaved(
+        {"": lambda: seen.append(case.out[0]) or case.out.fill(9)}, {"": 2}, 2, case.prepare
+    )
+    assert seen == [case.original[0], 9, 9] * 2
+
+
+def test_repetitions_end_in_time_but_not_at_once():
+    samples = timing.interleaved({"": gc.isenabled}, {"": 1}, 50, seconds=0)
+    assert len(samples[""]) == timing.LEAST
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_peak_is_of_as_many_multiply_adds_as_it_says(dtype):
+    loop = bounds.fma_loop(dtype)
+    assert loop.lanes % bounds.CHAINS == 0
+    for rounds in (1, 3, 1000):
+        assert loop(rounds, 1, 1) == rounds * loop.lanes
+    assert loop(3, 2, 1) == 7 * loop.lanes  # ((0 * 2 + 1) * 2 + 1) * 2 + 1
+
+
+def test_operations_of_kernels():
+    assert bounds.operations("relu", "float32") == 1
+    assert bounds.operations("step", "float64") == 2  # >= 0, and whether it is NaN
+    assert 15 < bounds.operations("sigmoid", "float32") < bounds.operations("sigmoid", "float64")

@@ -13,7 +13,7 @@ import mpmath
 import numpy as np
 import pytest
 from conftest import ROOT, run_python
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -364,6 +364,7 @@ numbers = st.floats(-2, 2)
 
 
 @given(st.floats(-3.5, 3.5), numbers, numbers, numbers, numbers, st.sampled_from("lrm"))
+@example(-2.5, 0.0, -2.0, 1.0, -6e-8, "l")  # slopes of which only rounding errors are seen
 def test_jumps_and_bends_are_found(place, left, right, slope_left, slope_right, owner):
     """Two lines that meet or do not, at `place`, whose value is one's or the mean."""
     jumps, bends = abs(left - right) > 0.05, abs(slope_left - slope_right) > 0.05
@@ -410,6 +411,7 @@ SHAPES = {
     "root": (lambda x: np.cbrt(1 + x * x), [], []),
     "sine": (at_infinity(np.sin, np.nan, np.nan), [], []),
     "line and waves": (at_infinity(lambda x: x + np.sin(x), -INF, INF), [], []),
+    "sign": (np.sign, [(0, True)], []),
     "floor": (np.floor, [(x, True) for x in range(-3, 4)], []),
     "steep": (lambda x: np.tanh(100 * x), [], [(-1, 0, -1), (1, 0, 1)]),
     "hyperbola": (lambda x: np.hypot(x, 1) + 1, [], [(-1, -1, 1), (1, 1, 1)]),
@@ -434,6 +436,11 @@ def test_other_shapes(function, breaks, asymptotes):
     assert [(b.x, b.jumps) for b in curve.breaks] == breaks
     found = [(a.side, a.slope, a.intercept) for a in curve.asymptotes]
     assert np.array(found).ravel() == pytest.approx(np.array(asymptotes).ravel(), abs=1e-5)
+
+
+def test_slopes_at_a_bend_of_curved_pieces():
+    before, after = _curve.trace(SHAPES["elu"][0], -4.0, 4.0).pieces
+    assert (before.slope[-1], after.slope[0]) == pytest.approx((1.5, 1.0), abs=1e-4)
 
 
 # plot: the picture
@@ -477,6 +484,21 @@ def test_axes_go_through_the_origin(figure):
     for axes in figure.axes:
         for spine in ("left", "bottom"):
             assert axes.spines[spine].get_position() == ("data", 0)
+
+
+def test_numbers_keep_clear_of_the_other_axis_and_the_arrow(figure):
+    for axes in figure.axes:
+        assert "0" not in texts(axes)
+        assert {0.0} & {*axes.get_xticks(), *axes.get_yticks()} == set()
+    assert _figure._ticks(-1, 5.05, 0) == [-1, 1, 2, 3, 4]
+
+
+def test_numbers_stand_where_the_curve_is_not(panel):
+    below, above = (
+        next(text for text in panel("tanh").texts if text.get_text() == number)
+        for number in ("\N{MINUS SIGN}0.5", "0.5")
+    )
+    assert (below.get_ha(), above.get_ha()) == ("left", "right")
 
 
 def test_no_line_crosses_a_jump(panel):

@@ -183,6 +183,56 @@ def test_registers_at_first_use(activation, ufunc, fresh, monkeypatch, registers
     assert_same(y, ufunc(*x))
 
 
+def layer_operands(dtype, shape=(5, 6, 37)):
+    """x, W and b whose products overflow, underflow, are subnormal or need rounding."""
+    rng = np.random.default_rng(3)
+    m, k, n = shape
+    info = ml_dtypes.finfo(dtype)
+    special = np.array([float(info.smallest_subnormal), float(info.smallest_normal), 1e-3, 1, 3])
+    special = np.concatenate([special, -special, [float(info.max), np.inf, np.nan]])
+
+    def draw(*size):
+        some = rng.standard_normal(size)
+        return np.where(rng.random(size) < 0.3, rng.choice(special, size), some).astype(dtype)
+
+    return draw(m, k), draw(k, n), draw(n)
+
+
+layer_dtype = pytest.mark.parametrize("layer_dtype", [np.float32, np.float64])
+
+
+@layer_dtype
+def test_layers_raise_no_floating_point_error(layer_dtype):
+    x, W, b = layer_operands(layer_dtype)
+    with np.errstate(all="raise"):
+        for name in ("identity", "sigmoid"):
+            y = fastact.dense(x, W, b, name)
+            assert_same(fastact.Dense(W, b, name)(x), y)
+            fastact.dense(x[::-1, ::-1], np.asfortranarray(W), b, name)
+
+
+@needs_registers
+@layer_dtype
+@pytest.mark.parametrize("state", STATES)
+def test_registers_and_layers(layer_dtype, registers, state):
+    wanted = registers.value(state)
+    for rows in (1, 5, 40):
+        x, W, b = layer_operands(layer_dtype, (rows, 6, 37))
+        for name in ("identity", "sigmoid"):
+            layer = fastact.Dense(W, b, name)
+            expected, out, packed = layer(x), *np.zeros((2, rows, 37), layer_dtype)
+            assert not is_nan(expected).all() and is_nan(expected).any()
+            with registers.set(wanted):
+                before = registers.read()
+                fastact.dense(x, W, b, name, out=out)
+                layer(x, out=packed)
+                after = registers.read()
+            assert before == wanted
+            assert after == before
+            assert_same(out, expected)
+            assert_same(packed, expected)
+
+
 def call_with_traps():
     """In a process of its own, which the first exception ends."""
     registers = REGISTERS[platform.machine()]
@@ -195,6 +245,13 @@ def call_with_traps():
             function(*x, out=out)
             with registers.set(unmasked):
                 function(*x, out=out)
+    for dtype in (np.float32, np.float64):
+        x, W, b = layer_operands(dtype)
+        layer = fastact.Dense(W, b, "sigmoid")
+        out = fastact.dense(x, W, b, "sigmoid")
+        with registers.set(unmasked):
+            fastact.dense(x, W, b, "sigmoid", out=out)
+            layer(x, out=out)
     print("alive", flush=True)
     with registers.set(unmasked):
         np.divide(np.ones(1), np.zeros(1), out=np.empty(1))

@@ -157,7 +157,7 @@ def _ticks(start: float, stop: float, crossing: float) -> list[float]:
     """Round numbers, but neither at the arrow nor where the axes cross."""
     ticks = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(start, stop)
     arrow = (stop - start) * 0.02
-    inside = (ticks > start + arrow) & (ticks < stop - arrow)
+    inside = (ticks >= start) & (ticks < stop - arrow)
     return ticks[inside & ~np.isclose(ticks, crossing)].tolist()
 
 

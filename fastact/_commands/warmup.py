@@ -1,18 +1,22 @@
-"""Compile functions ahead, so that later processes find their machine code in the cache.
+"""Compile functions ahead, into the cache of machine code.
 
 For images and clusters: on the kind of machine that will run it, since code is made for one.
 """
 
 import argparse
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
 from .. import activations
+from .._formats import FORMATS, format_of
 from . import Refused
 
 FUNCTIONS = {name: f for name, f in vars(activations).items() if isinstance(f, np.ufunc)}
+DENSE = "dense"
+NAMES = [*FUNCTIONS, DENSE]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "functions",
         nargs="*",
         metavar="FUNCTION",
-        help=f"any of {', '.join(FUNCTIONS)}; by default all of them",
+        help=f"any of {', '.join(NAMES)}; by default all of them",
     )
     parser.add_argument(
         "--dtypes",
@@ -32,14 +36,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Call every function once with every dtype."""
+    """Make the code of every function and dtype."""
     from .. import _cache
 
-    functions = _known("FUNCTION", options.functions, FUNCTIONS)
+    names = _known("FUNCTION", options.functions, dict.fromkeys(NAMES))
     dtypes = _known("DTYPE", options.dtypes, _dtypes())
-    jobs = [
-        (f, t) for f in functions.values() for t in dtypes.values() if options.dtypes or _has(f, t)
+    jobs: list[Callable] = [
+        partial(function, *[np.ones(1, dtype)] * function.nin)
+        for name, function in FUNCTIONS.items()
+        for dtype in dtypes.values()
+        if name in names and (options.dtypes or _has(function, dtype))
     ]
+    if DENSE in names:
+        jobs += _dense_jobs(dtypes.values())
     try:
         if not _cache.enabled():
             raise Refused("there is no cache to warm up, as FASTACT_CACHE is 0")
@@ -48,14 +57,29 @@ def run(options: argparse.Namespace) -> int:
     except (_cache.Unusable, OSError) as reason:
         raise Refused(str(reason)) from reason
     start = time.perf_counter()
-    for function, dtype in _progress(jobs):
-        function(*[np.ones(1, dtype)] * function.nin)
+    for job in _progress(jobs):
+        job()
     if _cache.trouble is not None:  # a warning has said so
         return 1
     made = sum(entry.path not in before for entry in _cache.entries())
     seconds = time.perf_counter() - start
     print(f"{len(jobs)} ready, {made} of them compiled in {seconds:.1f} s, in {place}")
     return 0
+
+
+def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
+    """Calls that make the loops of dense layers, for each number of lanes."""
+    from .. import _engine, _weights
+    from .._plan import lanes_for
+
+    jobs: list[Callable] = []
+    for name in dict.fromkeys(FORMATS[format_of(dtype.type).compute].name for dtype in dtypes):
+        form = FORMATS[name]
+        if not form.is_integer:
+            columns = range(1, _engine.host().vector_bits // form.bits + 1)
+            widths = {lanes_for(n, form, _engine.host()): n for n in columns}
+            jobs += [partial(_weights.kernels, np.dtype(name), n) for n in widths.values()]
+    return jobs
 
 
 def _dtypes() -> dict[str, np.dtype]:

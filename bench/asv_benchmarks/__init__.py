@@ -1,0 +1,7 @@
+"""Benchmarks for asv: this package alone, over its history. See asv.conf.json."""
+
+import sys
+from pathlib import Path
+
+# asv loads this folder as a package of its own; the list of workloads is above it.
+sys.path.insert(0, str(Path(__file__).parents[2]))

@@ -1,0 +1,34 @@
+"""Start-up: each sample is a process of its own."""
+
+import numpy as np
+
+import fastact
+from fastact._declare import ACTIVATIONS
+
+
+class Start:
+    def timeraw_import(self):
+        return "import fastact"
+
+    def timeraw_import_numpy(self):
+        """What of it is NumPy's."""
+        return "import numpy"
+
+
+class FirstCall:
+    """Import and the first call of a function: compiled, or found in the cache of code."""
+
+    params = (list(ACTIVATIONS), ["cached", "compiled"])
+    param_names = ("function", "code")
+
+    def setup(self, function, code):
+        inputs = [np.ones(1, "f")] * ACTIVATIONS[function].nin
+        getattr(fastact, function)(*inputs)  # fills the cache
+
+    def timeraw_first_call(self, function, code):
+        ones = ", ".join(["numpy.ones(1, 'f')"] * ACTIVATIONS[function].nin)
+        use = "1" if code == "cached" else "0"
+        return (
+            f"import os; os.environ['FASTACT_CACHE'] = '{use}'\n"
+            f"import numpy, fastact; fastact.{function}({ones})"
+        )

@@ -1,0 +1,49 @@
+"""What results depend on: the machine, the versions, the commit."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+ROOT = Path(__file__).parents[1]
+
+
+def cpu_model() -> str:
+    """The name of the processor, from /proc/cpuinfo where there is one that tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def cores() -> set[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def commit() -> str | None:
+    """The commit of the working tree, marked where files differ from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None  # not a clone, or no git
+    return done.stdout.strip()
+
+
+def describe() -> dict[str, Any]:
+    """The machine and the commit, for a result file."""
+    features = llvm.get_host_cpu_features()
+    return {
+        "platform": platform.platform(),
+        "cpu": cpu_model(),
+        "features": sorted(name for name, has in features.items() if has),
+        "cores": len(cores()),
+        "python": platform.python_version(),
+        "commit": commit(),
+    }

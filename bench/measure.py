@@ -1,0 +1,164 @@
+"""One workload in several libraries: results checked, errors measured, then calls timed."""
+
+import functools
+
+import numpy as np
+
+from fastact._declare import ACTIVATIONS
+
+from . import bounds, timing
+from .peers import PEERS
+from .peers.base import ROWS, Call, Factory, Library, Unsupported
+from .problems import Problem
+from .results import Cell, Row, quartiles
+from .workloads import Workload
+
+FLOAT64_SAMPLE = 2_000  # inputs that MPFR computes within some 10 ms
+SECONDS = 4.0  # for one workload, where calls take long
+
+TOLERANCE = {"float16": (1e-2, 1e-3), "float32": (1e-3, 1e-5), "float64": (1e-6, 1e-9)}
+"""Relative and absolute; loose, since some libraries are inaccurate far from 0."""
+
+
+class WrongResult(Exception):
+    """A library did not compute the function."""
+
+
+def factory_of(library: Library, workload: Workload) -> Factory | None:
+    """What makes the call of `library` for a workload; None where it lacks the function."""
+    if workload.dense:
+        return library.dense.get(workload.function)
+    if workload.shape:
+        return library.arrays.get(workload.function)
+    # A library with the function for arrays alone is said not to support scalars.
+    function = library.scalars.get(workload.function, library.arrays.get(workload.function))
+    return function and (lambda scalars, _: functools.partial(function, *scalars))
+
+
+def checked(name: str, library: Library, case: Problem) -> tuple[Call, np.ndarray]:
+    """The call to time, and its results once they are seen to be right.
+
+    Parameters
+    ----------
+    name : str
+        Key of :data:`PEERS`.
+    library : Library
+        What it loaded.
+    case : Problem
+        Of a workload that the library has the function of.
+
+    Raises
+    ------
+    Unsupported
+        Where the library cannot compute it for the dtype or layout.
+    WrongResult
+        Where what it computed is something else.
+    """
+    workload = case.workload
+    if workload.layout not in PEERS[name].layouts:
+        raise Unsupported(f"does not take operands as they are: {workload.layout}")
+    call = factory_of(library, workload)(case.inputs, case.out)
+    case.forget()  # else the results of the library before might pass for this one's
+    got = PEERS[name].result(call(), case.out)
+    if (got.dtype, got.shape) != (workload.dtype, case.want.shape):
+        raise WrongResult(f"{got.dtype}{got.shape} for {workload.dtype}{case.want.shape}")
+    relative, absolute = TOLERANCE[workload.dtype]
+    wide = got.astype(np.float64)
+    bad = ~np.isclose(wide, case.want, relative, absolute, equal_nan=True)
+    if bad.any():
+        i = np.unravel_index(bad.argmax(), bad.shape)
+        raise WrongResult(
+            f"{bad.sum()} of {bad.size} results, such as {wide[i]:.9g} at "
+            f"{tuple(map(int, i))} for {case.want[i]:.9g}"
+        )
+    return call, got
+
+
+def largest_error(case: Problem, got: np.ndarray) -> float | None:
+    """Largest error in ulp of the results `got`; of a sample of them for float64.
+
+    None for layouts, which change no result, for dense layers, and for rows of float64, whose
+    reference is no wider.
+    """
+    from . import accuracy  # needs gmpy2, which times alone do without
+
+    workload = case.workload
+    if workload.dense or workload.layout not in ("contiguous", ROWS):
+        return None
+    x, *others = case.inputs
+    if got.dtype != np.float64:
+        x, y, want = x.ravel(), got.ravel(), case.want.ravel()
+        return accuracy.narrow_report(lambda _: y, lambda *_: want, x, got.dtype.name).ulp
+    if workload.layout == ROWS:
+        return None
+    some = np.linspace(0, len(x) - 1, min(len(x), FLOAT64_SAMPLE)).astype(int)
+    rest = iter(zip(*(other[some].tolist() for other in others), strict=True))
+    activation = ACTIVATIONS[workload.function]
+
+    def reference(m, value):  # is asked for one value after another
+        return activation.reference(m, value, *(next(rest) if others else ()))
+
+    return accuracy.float64_report(lambda _: got[some], reference, x[some]).ulp
+
+
+def measure(
+    case: Problem,
+    libraries: dict[str, Library],
+    repetitions: int,
+    with_ulp: bool,
+    with_bounds: bool = True,
+    seconds: float = SECONDS,
+) -> Row:
+    """Check, then time every library that has the function.
+
+    Parameters
+    ----------
+    case : Problem
+        What to compute.
+    libraries : dict
+        The loaded libraries by name.
+    repetitions : int
+        Samples per library; fewer where they take long.
+    with_ulp : bool
+        Whether to measure errors, which needs gmpy2.
+    with_bounds : bool
+        Whether to measure what the machine allows.
+    seconds : float
+        After which no repetition is begun.
+
+    Returns
+    -------
+    Row
+        A cell for each library that has the function.
+    """
+    calls: dict[str, Call] = {}
+    ulp: dict[str, float | None] = {}
+    cells: dict[str, Cell] = {}
+    with np.errstate(all="ignore"):  # steps of other libraries overflow
+        for name, library in libraries.items():
+            if factory_of(library, case.workload) is None:
+                continue
+            try:
+                calls[name], got = checked(name, library, case)
+                ulp[name] = largest_error(case, got) if with_ulp else None
+            except Unsupported as reason:
+                cells[name] = Cell("unsupported", str(reason))
+            except WrongResult as reason:
+                cells[name] = Cell("wrong", str(reason))
+            except Exception as reason:  # one broken library must not end the run
+                cells[name] = Cell("error", f"{type(reason).__name__}: {reason}")
+        limits = bounds.calls(case) if with_bounds else {}
+        timed = {("library", name): call for name, call in calls.items()}
+        timed |= {("bound", name): call for name, (call, _) in limits.items()}
+        counts = {key: timing.calls_per_sample(call, case.prepare) for key, call in timed.items()}
+        samples = timing.interleaved(timed, counts, repetitions, case.prepare, seconds)
+    for name in calls:
+        key = ("library", name)
+        cells[name] = Cell("measured", "", quartiles(samples[key]), counts[key], ulp[name])
+    found = {
+        name: quartiles([times * ns for ns in samples["bound", name]])
+        for name, (_, times) in limits.items()
+    }
+    ordered = {name: cells[name] for name in libraries if name in cells}
+    done = max(map(len, samples.values()), default=0)
+    return Row(case.workload, ordered, found, done)

@@ -1,0 +1,59 @@
+"""The libraries that are compared, each with its fastest idiomatic spelling of the functions.
+
+To add a library, write a module with its `load` and enter it in :data:`PEERS`; to add a
+function to one, enter it under its name in that module.
+"""
+
+from collections.abc import Sequence
+
+from . import jax, numexpr, numpy, onnxruntime, ours, scipy, sklearn, torch
+from .base import ARRAY_LAYOUTS, ROWS, SCALAR_LAYOUTS, Library, Peer
+
+OURS = "fastact"
+OURS_UNPACKED = "fastact (unpacked)"
+CONTIGUOUS = ("contiguous", ROWS)
+
+PEERS: dict[str, Peer] = {
+    OURS: Peer(ours.load, "fastact"),
+    OURS_UNPACKED: Peer(ours.load_unpacked, "fastact"),
+    "numpy": Peer(numpy.load, "numpy"),
+    "scipy": Peer(scipy.load, "scipy"),
+    "torch": Peer(torch.load, "torch", (*ARRAY_LAYOUTS, ROWS)),
+    "onnxruntime": Peer(onnxruntime.load, "onnxruntime", (*CONTIGUOUS, "in place")),
+    # Its arrays are contiguous, on cache lines, and cannot be written to.
+    "jax": Peer(jax.load, "jax", (*CONTIGUOUS, *SCALAR_LAYOUTS), writes=False),
+    "numexpr": Peer(numexpr.load, "numexpr", ARRAY_LAYOUTS),
+    "scikit-learn": Peer(sklearn.load, "scikit-learn", CONTIGUOUS, writes=False),
+}
+"""Every library by name: the only list of them."""
+
+
+def others() -> list[str]:
+    """The names of the libraries that are not this package."""
+    return [name for name in PEERS if name not in (OURS, OURS_UNPACKED)]
+
+
+def load(names: Sequence[str], threads: int = 1) -> tuple[dict[str, Library], dict[str, str]]:
+    """Import libraries.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Keys of :data:`PEERS`.
+    threads : int
+        How many each of them may use.
+
+    Returns
+    -------
+    libraries : dict
+        The :class:`Library` of each that is installed.
+    missing : dict
+        Why each of the others could not be imported.
+    """
+    libraries, missing = {}, {}
+    for name in names:
+        try:
+            libraries[name] = PEERS[name].load(threads)
+        except (ImportError, OSError) as error:  # OSError: a shared library is not there
+            missing[name] = str(error)
+    return libraries, missing

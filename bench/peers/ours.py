@@ -1,0 +1,43 @@
+"""This package: its ufuncs, and its dense layer with weights packed once or not at all."""
+
+import functools
+
+import fastact
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+
+from .base import Library, into
+
+DENSE = ("relu", "sigmoid")
+"""Activations whose dense layer is compared; the others cost what their ufunc does."""
+
+
+def load(threads: int) -> Library:
+    _use(threads)
+    ufuncs = {name: getattr(fastact, name) for name in ACTIVATIONS}
+    rows = {name: getattr(fastact, name) for name in ROW_ACTIVATIONS}
+    arrays = {name: into(ufunc) for name, ufunc in (ufuncs | rows).items()}
+    return Library(fastact.__version__, arrays, ufuncs, _dense(_packed))
+
+
+def load_unpacked(threads: int) -> Library:
+    _use(threads)
+    return Library(fastact.__version__, dense=_dense(_unpacked))
+
+
+def _use(threads: int) -> None:
+    if hasattr(fastact, "set_num_threads"):
+        fastact.set_num_threads(threads)
+
+
+def _dense(factory) -> dict:
+    return {name: functools.partial(factory, name) for name in DENSE}
+
+
+def _packed(activation, inputs, out):
+    x, weights, bias = inputs
+    return functools.partial(fastact.Dense(weights, bias, activation), x, out=out)
+
+
+def _unpacked(activation, inputs, out):
+    x, weights, bias = inputs
+    return functools.partial(fastact.dense, x, weights, bias, activation, out=out)

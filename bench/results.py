@@ -1,0 +1,231 @@
+"""Results as they are kept: the one format that tables, pictures and comparisons read."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .peers import OURS, others
+from .workloads import Workload
+
+FORMAT = 1
+
+Quartiles = tuple[float, float, float]
+"""Lower quartile, median and upper quartile."""
+
+
+class BadFile(Exception):
+    """A file does not hold results."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was measured of one library.
+
+    Attributes
+    ----------
+    status : {"measured", "unsupported", "wrong", "error"}
+    note : str
+        The reason, where nothing was measured.
+    ns : tuple of float, optional
+        Quartiles of the nanoseconds per call.
+    calls : int
+        Calls per sample.
+    ulp : float, optional
+        Largest error in ulp.
+    """
+
+    status: str
+    note: str = ""
+    ns: Quartiles | None = None
+    calls: int = 0
+    ulp: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One workload: a cell for each library that has the function.
+
+    Attributes
+    ----------
+    workload : Workload
+    cells : dict
+        :class:`Cell` by library.
+    bounds : dict
+        Quartiles of the nanoseconds that a call takes at least: "fma" as limited by
+        arithmetic, "copy" as limited by memory.
+    repetitions : int
+        Samples of each cell.
+    threads : int
+    own_process : bool
+        Whether each library had a process of its own, else they took turns in one.
+    """
+
+    workload: Workload
+    cells: dict[str, Cell]
+    bounds: dict[str, Quartiles] = field(default_factory=dict)
+    repetitions: int = 0
+    threads: int = 1
+    own_process: bool = False
+
+    @property
+    def key(self) -> tuple[Workload, int, bool]:
+        """What has to be the same for times to be comparable."""
+        return self.workload, self.threads, self.own_process
+
+    def medians(self) -> dict[str, float]:
+        """Nanoseconds per call by library, of those that were measured."""
+        return {name: cell.ns[1] for name, cell in self.cells.items() if cell.ns}
+
+    def per_element(self) -> dict[str, float]:
+        """The same per element of the result."""
+        return {name: ns / self.workload.size for name, ns in self.medians().items()}
+
+    def fastest(self, names: Iterable[str]) -> str | None:
+        """The fastest of the libraries `names`, of those that were measured."""
+        medians = self.medians()
+        return min((name for name in names if name in medians), key=medians.get, default=None)
+
+    def ratio(self, names: Iterable[str] | None = None) -> float | None:
+        """Time of the fastest of `names` (all others) over ours; above 1 we are faster."""
+        fastest = self.fastest(others() if names is None else names)
+        medians = self.medians()
+        if fastest is None or OURS not in medians:
+            return None
+        return medians[fastest] / medians[OURS]
+
+    def gflops(self, name: str) -> float:
+        """Billions of floating-point operations a second, of a dense layer."""
+        rows, inner, columns = self.workload.shape
+        return 2 * rows * inner * columns / self.medians()[name]
+
+    def share(self, name: str) -> float:
+        """Part of the rate of fused multiply-adds that the machine was seen to reach."""
+        return self.bounds["fma"][1] / self.medians()[name]
+
+    def spread(self) -> float:
+        """Half the distance of the quartiles over the median, the widest of the cells."""
+        spreads = [relative_spread(cell.ns) for cell in self.cells.values() if cell.ns]
+        return max(spreads, default=0.0)
+
+
+def relative_spread(ns: Quartiles) -> float:
+    return (ns[2] - ns[0]) / 2 / ns[1]
+
+
+def quartiles(values: Sequence[float]) -> Quartiles:
+    """Quartiles by linear interpolation, of one value too, to six digits."""
+    found = statistics.quantiles(values, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    lower, median, upper = (float(f"{value:.6g}") for value in found)
+    return lower, median, upper
+
+
+@dataclass
+class Results:
+    """Rows, and where they are from.
+
+    Attributes
+    ----------
+    command : str
+        What was run.
+    machine : dict
+        From :func:`bench.machine.describe`.
+    versions : dict
+        Of the libraries, by name.
+    missing : dict
+        Why libraries could not be imported.
+    pinned_core : int, optional
+        The core of the rows with one thread.
+    rows : list of Row
+        With one thread, all libraries in one process, interleaved.
+    scaling : list of Row
+        With several threads, each library in a process of its own.
+    incomplete : bool
+        Whether the run was interrupted.
+    """
+
+    command: str
+    machine: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    pinned_core: int | None = None
+    rows: list[Row] = field(default_factory=list)
+    scaling: list[Row] = field(default_factory=list)
+    incomplete: bool = True
+
+    @property
+    def all_rows(self) -> list[Row]:
+        return [*self.rows, *self.scaling]
+
+    def failures(self) -> list[str]:
+        """What went wrong, a line for each."""
+        return [
+            f"{name}: {row.workload.name}: {cell.status}: {cell.note}"
+            for row in self.all_rows
+            for name, cell in row.cells.items()
+            if cell.status in ("wrong", "error")
+        ]
+
+    def unsupported(self) -> dict[tuple[str, str], list[Row]]:
+        """Rows by the library that has the function but not for them, and its reason."""
+        found: dict[tuple[str, str], list[Row]] = {}
+        for row in self.all_rows:
+            for name, cell in row.cells.items():
+                if cell.status == "unsupported":
+                    found.setdefault((name, cell.note), []).append(row)
+        return found
+
+    def select(self, **wanted: Any) -> list[Row]:
+        """The rows of one thread whose workloads have these attributes."""
+        return [
+            row
+            for row in self.rows
+            if all(getattr(row.workload, name) == value for name, value in wanted.items())
+        ]
+
+
+def to_json(results: Results) -> str:
+    """The text of a result file."""
+    content = {"format": FORMAT} | dataclasses.asdict(results)
+    fields = []
+    for name, value in content.items():
+        if name in ("rows", "scaling"):  # a line each
+            lines = ",\n".join(map(json.dumps, value))
+            fields.append(f'"{name}": [\n{lines}\n]')
+        else:
+            fields.append(f'"{name}": {json.dumps(value)}')
+    return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def from_json(text: str) -> Results:
+    """Read a result file back; :class:`BadFile` where it is none."""
+    try:
+        content = json.loads(text)
+        if content.pop("format") != FORMAT:
+            raise BadFile(f"not of format {FORMAT}")
+        for name in ("rows", "scaling"):
+            content[name] = [_row(**row) for row in content[name]]
+        return Results(**content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadFile(f"{type(error).__name__}: {error}") from error
+
+
+def read(path: Path) -> Results:
+    """Read the result file at `path`."""
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except (BadFile, OSError, UnicodeDecodeError) as error:
+        raise BadFile(f"{path}: {error}") from error
+
+
+def _row(workload, cells, bounds, **rest) -> Row:
+    workload = Workload(**workload | {"shape": tuple(workload["shape"])})
+    cells = {
+        name: Cell(**cell | {"ns": cell["ns"] and tuple(cell["ns"])})
+        for name, cell in cells.items()
+    }
+    bounds = {name: tuple(bound) for name, bound in bounds.items()}
+    return Row(workload, cells, bounds, **rest)

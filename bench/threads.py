@@ -1,0 +1,107 @@
+"""Several threads: each library in a process of its own, on as many cores as threads.
+
+Thread pools that spin while they wait spoil the times of others in the same process, so the
+process that runs this module measures one library with one number of threads:
+``python -m bench.threads LIBRARY THREADS REPETITIONS``, workloads as JSON on stdin, rows as
+JSON on stdout.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+from . import machine
+from .results import Cell, Results, Row, from_json, to_json
+from .timing import ONE_THREAD
+from .workloads import Workload
+
+SECONDS = 0.7  # for one workload of one library, where calls take long
+
+
+def counts(cores: int) -> list[int]:
+    """1, 2, 4, ... and all `cores`."""
+    powers = [1 << k for k in range(cores.bit_length()) if 1 << k <= cores]
+    return sorted({*powers, cores})
+
+
+def scaling(
+    workloads: Sequence[Workload], libraries: Sequence[str], threads: int, repetitions: int
+) -> Iterator[list[Row]]:
+    """Measure each library in turn.
+
+    Parameters
+    ----------
+    workloads : sequence of Workload
+    libraries : sequence of str
+        Keys of :data:`bench.peers.PEERS`.
+    threads : int
+        How many threads and cores a library gets.
+    repetitions : int
+        Samples of each time.
+
+    Yields
+    ------
+    list of Row
+        With the cell of one library alone; an "error" in each where the process failed.
+    """
+    asked = json.dumps([dataclasses.asdict(workload) for workload in workloads])
+    environment = os.environ | {name: str(threads) for name in ONE_THREAD if name != "XLA_FLAGS"}
+    if threads == 1:
+        environment["XLA_FLAGS"] = " ".join(
+            filter(None, [os.environ.get("XLA_FLAGS"), ONE_THREAD["XLA_FLAGS"]])
+        )
+    for library in libraries:
+        command = [sys.executable, "-m", __name__, library, str(threads), str(repetitions)]
+        done = subprocess.run(
+            command, cwd=machine.ROOT, env=environment, input=asked, capture_output=True, text=True
+        )
+        if done.returncode == 0:
+            rows = from_json(done.stdout).rows
+        else:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            cells = {library: Cell("error", f"exit status {done.returncode}: {reason}")}
+            rows = [
+                Row(workload, cells, threads=threads, own_process=True) for workload in workloads
+            ]
+        yield rows
+
+
+def merge(rows: list[Row], others: Sequence[Row]) -> None:
+    """Put the cells of `others` into the `rows` of the same workload and threads."""
+    found = {row.key: i for i, row in enumerate(rows)}
+    for row in others:
+        i = found.get(row.key)
+        if i is None:
+            rows.append(row)
+        else:
+            rows[i] = dataclasses.replace(rows[i], cells=rows[i].cells | row.cells)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure one library, as the process that :func:`scaling` starts."""
+    library, threads, repetitions = arguments[0], int(arguments[1]), int(arguments[2])
+    if hasattr(os, "sched_setaffinity"):  # before a library counts its cores
+        os.sched_setaffinity(0, sorted(machine.cores())[:threads])
+
+    from . import peers
+    from .measure import measure
+    from .problems import problem
+
+    loaded, missing = peers.load([library], threads)
+    if missing:
+        sys.exit(missing[library])
+    asked = [Workload(**w | {"shape": tuple(w["shape"])}) for w in json.load(sys.stdin)]
+    rows = []
+    for workload in asked:
+        row = measure(
+            problem(workload), loaded, repetitions, False, with_bounds=False, seconds=SECONDS
+        )
+        rows.append(dataclasses.replace(row, threads=threads, own_process=True))
+    sys.stdout.write(to_json(Results("", rows=rows)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,182 @@
+"""What is measured: the only list of workloads, for the command, the test suite and asv.
+
+A workload is a function, a dtype, a shape and a layout; each is computed by every library
+that has the function. The functions are those that the package declares.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+
+from .peers.base import ARRAY_LAYOUTS, ROWS, SCALAR_LAYOUTS
+from .peers.ours import DENSE
+
+DTYPES = ("float32", "float64", "float16")
+SIZES = tuple(16**k for k in range(7))  # one element to 16,777,216, far beyond the caches
+MIDDLE = SIZES[3:6]  # where neither the call nor the memory is all
+TYPICAL = 65_536  # elements of the layouts, the bars and the table in the README
+SHAPES = (
+    (1, 784, 128),
+    (32, 784, 128),
+    (256, 784, 128),
+    (4096, 64, 64),
+    (65536, 10, 32),
+    (16384, 128, 8),
+    (512, 512, 512),
+    (1024, 1024, 1024),
+    (8, 4096, 4096),
+    (1, 4096, 4096),
+    (1000, 300, 37),
+    (7, 13, 5),
+)
+"""M, K and N of dense layers: M rows of K inputs to N outputs."""
+
+ROW_SHAPES = ((1, 10), (65536, 10), (4096, 128), (256, 4096))
+"""Rows, and elements of each, of functions of rows."""
+
+SHARED_SIZES = (1 << 18, 1 << 20, 1 << 24)
+SHARED_SHAPES = ((512, 512, 512), (4096, 64, 64))
+"""What several threads compute."""
+
+PARTS = ("sizes", "layouts", "scalars", "rows", "dense", "threads")
+"""Groups of workloads, in the order of a run."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One thing to compute, the same for every library.
+
+    Attributes
+    ----------
+    function : str
+        Name of an activation.
+    dtype : str
+    shape : tuple of int
+        Of arrays, empty for scalars; M, K, N of a dense layer.
+    layout : str
+        One of ARRAY_LAYOUTS or SCALAR_LAYOUTS, or ROWS.
+    dense : bool
+        Whether it is a dense layer with the function after it.
+    """
+
+    function: str
+    dtype: str
+    shape: tuple[int, ...]
+    layout: str = "contiguous"
+    dense: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many elements the result has."""
+        return math.prod(self.shape[::2] if self.dense else self.shape)
+
+    @property
+    def name(self) -> str:
+        parts = ["dense"] * self.dense + [self.function, self.dtype]
+        if self.layout != "contiguous":
+            parts.append(self.layout.replace(" ", "_"))
+        return "-".join([*parts, "x".join(map(str, self.shape)) or "1"])
+
+
+def functions() -> list[str]:
+    """The names of all functions that the package declares."""
+    return [*ACTIVATIONS, *ROW_ACTIVATIONS]
+
+
+def _elementwise(functions: Iterable[str]) -> list[str]:
+    return [name for name in functions if name in ACTIVATIONS]
+
+
+def sizes(
+    functions: Iterable[str], dtypes: Iterable[str], chosen: Sequence[int] | None = None
+) -> list[Workload]:
+    """Contiguous arrays: all sizes for float32, those between for the other dtypes.
+
+    Parameters
+    ----------
+    functions, dtypes : iterable of str
+    chosen : sequence of int, optional
+        Numbers of elements, for every dtype.
+    """
+    return [
+        Workload(function, dtype, (size,))
+        for function, dtype in itertools.product(_elementwise(functions), dtypes)
+        for size in chosen or (SIZES if dtype == "float32" else MIDDLE)
+    ]
+
+
+def layouts(functions: Iterable[str], dtypes: Iterable[str], size: int) -> list[Workload]:
+    """Arrays that are not simply one after another; square where they are transposed."""
+    side = max(round(size**0.5), 1)
+    return [
+        Workload(function, dtype, (side, side) if layout == "transposed" else (size,), layout)
+        for function, dtype in itertools.product(_elementwise(functions), dtypes)
+        for layout in ARRAY_LAYOUTS[1:]
+    ]
+
+
+def scalars(functions: Iterable[str], dtypes: Iterable[str]) -> list[Workload]:
+    """One element that is no array: what a call costs. Not float16, which SciPy widens here."""
+    return [
+        Workload(function, dtype, (), layout)
+        for function, dtype in itertools.product(_elementwise(functions), dtypes)
+        for layout in SCALAR_LAYOUTS
+        if dtype == "float64" or (dtype, layout) == ("float32", "NumPy scalar")
+    ]
+
+
+def rows(
+    functions: Iterable[str], dtypes: Iterable[str], shapes: Iterable[tuple[int, int]]
+) -> list[Workload]:
+    """Matrices for functions of rows."""
+    functions = [name for name in functions if name in ROW_ACTIVATIONS]
+    return [Workload(*case, ROWS) for case in itertools.product(functions, dtypes, shapes)]
+
+
+def dense(
+    functions: Iterable[str], dtypes: Iterable[str], shapes: Iterable[tuple[int, int, int]]
+) -> list[Workload]:
+    """Dense layers with the activations that are compared there; BLAS has no float16."""
+    return [
+        Workload(function, dtype, shape, dense=True)
+        for function in functions
+        if function in DENSE
+        for dtype in dtypes
+        if dtype != "float16"
+        for shape in shapes
+    ]
+
+
+def threads(
+    functions: Iterable[str], sizes_: Sequence[int], shapes: Iterable[tuple[int, int, int]]
+) -> list[Workload]:
+    """Arrays and layers for several threads, float32."""
+    functions = [name for name in _elementwise(functions) if ACTIVATIONS[name].nin == 1]
+    return sizes(functions, ["float32"], sizes_) + dense(functions, ["float32"], shapes)
+
+
+def every(functions: Iterable[str]) -> list[Workload]:
+    """All workloads of one thread."""
+    functions = list(functions)
+    return [
+        *sizes(functions, DTYPES),
+        *layouts(functions, DTYPES, TYPICAL),
+        *scalars(functions, DTYPES),
+        *rows(functions, DTYPES, ROW_SHAPES),
+        *dense(functions, DTYPES, SHAPES),
+    ]
+
+
+def small(functions: Iterable[str]) -> list[Workload]:
+    """Every kind of workload once, as small as can be: to run, not to time."""
+    functions = list(functions)
+    return [
+        *sizes(functions, DTYPES, [64]),
+        *layouts(functions, ["float32"], 64),
+        *scalars(functions, DTYPES),
+        *rows(functions, DTYPES, [(5, 7)]),
+        *dense(functions, DTYPES, [(7, 13, 5)]),
+    ]

@@ -418,6 +418,7 @@ def test_one_thread_is_undone(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_of_the_user")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    more = threadpoolctl.threadpool_limits(2)  # as if BLAS had started on two cores
     before, pools = dict(os.environ), threadpoolctl.threadpool_info()
     pinning = hasattr(os, "sched_getaffinity")
     cores = os.sched_getaffinity(0) if pinning else None
@@ -432,6 +433,7 @@ def test_one_thread_is_undone(monkeypatch):
                 assert same == core
     assert dict(os.environ) == before
     assert threadpoolctl.threadpool_info() == pools
+    more.restore_original_limits()
     if pinning:
         assert os.sched_getaffinity(0) == cores
 

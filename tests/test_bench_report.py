@@ -50,6 +50,7 @@ EVERYTHING = made(
     ),
     row({OURS: 2.0, "torch": 1.0}, layout="strided"),
     row({OURS: 100.0, "numpy": 900.0}, shape=(), layout="NumPy scalar"),
+    row({OURS: 100.0, "numpy": 99.0}, "relu", shape=(), layout="NumPy scalar"),
     row({OURS: 1000.0, OURS_UNPACKED: 1200.0, "numpy": 800.0},
         "relu", shape=(7, 13, 5), dense=True),
     scaling=[row({OURS: 0.5 / t, "torch": 0.4 / t}, threads=t, own_process=True) for t in (1, 2)],
@@ -124,6 +125,7 @@ def test_every_loss_is_listed():
           for d in ("float32", "float64") for k in (3, 4)),
         ("sigmoid float32, 65536, strided", "torch", 2.0),
         ("dense relu float32, 7 x 13 x 5", "numpy", 1.25),
+        ("relu float32, NumPy scalar", "numpy", 1.01),
         ("sigmoid float32, 65536, one thread, own process", "torch", 1.25),
         ("sigmoid float32, 65536, 2 threads", "torch", 1.25),
     }  # fmt: skip

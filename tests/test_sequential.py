@@ -69,10 +69,11 @@ def stacks(draw):
     st.sampled_from(["plain", "fortran", "reversed", "spread"]),
 )
 def test_the_bits_are_those_of_the_layers(layers, lead, dtype, layout):
+    halves = any(np.float16 in layer for layer in layers if isinstance(layer, tuple))
+    assume(not (halves and dtype.name == "bfloat16"))  # which have no common type
     model = fa.Sequential(
         [dense(*layer) if isinstance(layer, tuple) else layer for layer in layers]
     )
-    assume((dtype.name, model.dtype.name) != ("bfloat16", "float16"))  # have no common type
     x = random((*lead, model.in_features), np.float32).astype(dtype)
     expected = one_by_one(model, x)
     if layout == "fortran":

@@ -492,6 +492,7 @@ def refusals():
         "W a stack": (x, W[None], b, {}, value, r"W must .*K, N.*got .*\(1, 3, 4\)"),
         "W a scalar": (x, 2.0, b, {}, value, r"W must .*K, N.*got .*\(\)"),
         "b too short": (x, W, b[:3], {}, value, r"b must .*\(4,\).*got .*\(3,\)"),
+        "b too long": (x, W, np.ones(5, f), {}, value, r"b must .*\(4,\).*got .*\(5,\)"),
         "b of one element": (x, W, b[:1], {}, value, r"b must .*\(4,\).*got .*\(1,\)"),
         "b a scalar": (x, W, 1.0, {}, value, r"b must .*\(4,\).*got .*\(\)"),
         "b a row": (x, W, b[None], {}, value, r"b must .*\(4,\).*got .*\(1, 4\)"),
@@ -519,6 +520,18 @@ def refusals():
         ),
         "out transposed": (
             x, W, b, {"out": np.full((4, 5), 7, f)}, value, r"out must .*\(5, 4\).*\(4, 5\)",
+        ),
+        "out with too few columns": (
+            x, W, b, {"out": np.full((5, 3), 7, f)}, value, r"out must .*\(5, 4\).*\(5, 3\)",
+        ),
+        "out with too many columns": (
+            x, W, b, {"out": np.full((5, 5), 7, f)}, value, r"out must .*\(5, 4\).*\(5, 5\)",
+        ),
+        "out with too many rows": (
+            x, W, b, {"out": np.full((6, 4), 7, f)}, value, r"out must .*\(5, 4\).*\(6, 4\)",
+        ),
+        "out flat": (
+            x, W, b, {"out": np.full(20, 7, f)}, value, r"out must .*\(5, 4\).*\(20,\)",
         ),
         "out with an axis more": (
             x, W, b, {"out": np.full((1, 5, 4), 7, f)}, value, r"out must .*\(5, 4\).*\(1, 5, 4\)",

@@ -496,6 +496,7 @@ def refusals():
         "b of one element": (x, W, b[:1], {}, value, r"b must .*\(4,\).*got .*\(1,\)"),
         "b a scalar": (x, W, 1.0, {}, value, r"b must .*\(4,\).*got .*\(\)"),
         "b a row": (x, W, b[None], {}, value, r"b must .*\(4,\).*got .*\(1, 4\)"),
+        "b a column": (x, W, b[:, None], {}, value, r"b must .*\(4,\).*got .*\(4, 1\)"),
         "x complex": (x.astype(complex), W, b, {}, kind, "x must .*float.*got .*complex128"),
         "W complex": (x, W.astype("F"), b, {}, kind, "W must .*float.*got .*complex64"),
         "b complex": (x, W, b.astype(complex), {}, kind, "b must .*float.*got .*complex128"),
@@ -529,6 +530,9 @@ def refusals():
         ),
         "out with too many rows": (
             x, W, b, {"out": np.full((6, 4), 7, f)}, value, r"out must .*\(5, 4\).*\(6, 4\)",
+        ),
+        "out with an axis behind": (
+            x, W, b, {"out": np.full((5, 4, 1), 7, f)}, value, r"out must .*\(5, 4\).*\(5, 4, 1\)",
         ),
         "out flat": (
             x, W, b, {"out": np.full(20, 7, f)}, value, r"out must .*\(5, 4\).*\(20,\)",

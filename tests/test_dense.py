@@ -1,5 +1,6 @@
 """``dense`` and ``Dense``: one row, one result, whatever is around it; and every operand right."""
 
+import functools
 import itertools
 import math
 import pickle
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import fastact as fa
 from fastact import _engine, _gemm, _host, _weights, layers
 from fastact._declare import ACTIVATIONS
-from fastact._targets import KNOWN
+from fastact._targets import KNOWN, TILES
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -491,9 +492,11 @@ def refusals():
         "W a stack": (x, W[None], b, {}, value, r"W must .*K, N.*got .*\(1, 3, 4\)"),
         "W a scalar": (x, 2.0, b, {}, value, r"W must .*K, N.*got .*\(\)"),
         "b too short": (x, W, b[:3], {}, value, r"b must .*\(4,\).*got .*\(3,\)"),
+        "b too long": (x, W, np.ones(5, f), {}, value, r"b must .*\(4,\).*got .*\(5,\)"),
         "b of one element": (x, W, b[:1], {}, value, r"b must .*\(4,\).*got .*\(1,\)"),
         "b a scalar": (x, W, 1.0, {}, value, r"b must .*\(4,\).*got .*\(\)"),
         "b a row": (x, W, b[None], {}, value, r"b must .*\(4,\).*got .*\(1, 4\)"),
+        "b a column": (x, W, b[:, None], {}, value, r"b must .*\(4,\).*got .*\(4, 1\)"),
         "x complex": (x.astype(complex), W, b, {}, kind, "x must .*float.*got .*complex128"),
         "W complex": (x, W.astype("F"), b, {}, kind, "W must .*float.*got .*complex64"),
         "b complex": (x, W, b.astype(complex), {}, kind, "b must .*float.*got .*complex128"),
@@ -518,6 +521,21 @@ def refusals():
         ),
         "out transposed": (
             x, W, b, {"out": np.full((4, 5), 7, f)}, value, r"out must .*\(5, 4\).*\(4, 5\)",
+        ),
+        "out with too few columns": (
+            x, W, b, {"out": np.full((5, 3), 7, f)}, value, r"out must .*\(5, 4\).*\(5, 3\)",
+        ),
+        "out with too many columns": (
+            x, W, b, {"out": np.full((5, 5), 7, f)}, value, r"out must .*\(5, 4\).*\(5, 5\)",
+        ),
+        "out with too many rows": (
+            x, W, b, {"out": np.full((6, 4), 7, f)}, value, r"out must .*\(5, 4\).*\(6, 4\)",
+        ),
+        "out with an axis behind": (
+            x, W, b, {"out": np.full((5, 4, 1), 7, f)}, value, r"out must .*\(5, 4\).*\(5, 4, 1\)",
+        ),
+        "out flat": (
+            x, W, b, {"out": np.full(20, 7, f)}, value, r"out must .*\(5, 4\).*\(20,\)",
         ),
         "out with an axis more": (
             x, W, b, {"out": np.full((1, 5, 4), 7, f)}, value, r"out must .*\(5, 4\).*\(1, 5, 4\)",
@@ -773,26 +791,58 @@ def test_no_activation(computed):
 
 
 @pytest.fixture
-def on_target(monkeypatch):
+def fresh_kernels(monkeypatch):
+    """``fresh_kernels()`` forgets the compiled loops, until the test is over."""
+    make, direct = _weights._kernels.__wrapped__, layers._direct.__wrapped__
+
+    def forget():
+        monkeypatch.setattr(_weights, "_kernels", functools.cache(make))
+        monkeypatch.setattr(layers, "_direct", functools.cache(direct))
+
+    return forget
+
+
+@pytest.fixture
+def on_target(monkeypatch, fresh_kernels):
     """``on_target(name)``: dense loops for another machine, whose code runs here."""
 
     def switch(name):
         if TARGET.architecture != "x86_64":
             pytest.skip("runs code for x86-64")
         monkeypatch.setattr(_engine, "host", lambda: KNOWN[name])
-        for module, function in ((_weights, "_kernels"), (layers, "_direct")):
-            monkeypatch.setattr(module, function, getattr(module, function).__wrapped__)
-        cached = {}
-        make = _weights._kernels
-
-        def kernels(dtype, lanes):
-            if (name, dtype, lanes) not in cached:
-                cached[name, dtype, lanes] = make(dtype, lanes)
-            return cached[name, dtype, lanes]
-
-        monkeypatch.setattr(_weights, "_kernels", kernels)
+        fresh_kernels()
 
     return switch
+
+
+BLOCKS = {
+    "tiny": {"W_CACHED": 0, "K_BLOCK": 5, "STRIP": 3, "SMALL_BLOCK": 900, "LARGE_BLOCK": 900},
+    "none": {"W_CACHED": 1 << 40, "SMALL_BLOCK": 1 << 40},
+    "of one": {"W_CACHED": 0, "K_BLOCK": 1, "STRIP": 1, "LARGE_BLOCK": 1},
+}
+
+
+@pytest.mark.parametrize("tiles", [{1: 4}, {1: 3, 2: 2}, {1: 5, 2: 4, 3: 1}, None], ids=str)
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_no_block_size_matters(monkeypatch, fresh_kernels, tiles, blocks):
+    """Nor the sizes of tiles: where others are chosen, the bits are the same."""
+    if tiles and max(tiles) == 1 and blocks != "none":
+        pytest.skip("a ragged vector needs the tile of the one before, where k goes in parts")
+    rng = np.random.default_rng(25)
+    cases = []
+    for m, k, n in itertools.product((1, 2, 7, 40), (0, 1, 13), (16, 17, 33, 47, 75)):
+        x, W, b = (rare(rng, s, np.float32) for s in ((m, k), (k, n), n))
+        cases.append((x, W, b, fa.dense(x, W, b, "softplus")))
+    for name, size in BLOCKS[blocks].items():
+        monkeypatch.setattr(_gemm, name, size)
+    if tiles:
+        for registers in TILES:
+            monkeypatch.setitem(TILES, registers, tiles)
+    fresh_kernels()
+    for x, W, b, expected in cases:
+        assert_same(fa.dense(x, W, b, "softplus"), expected)
+        assert_same(fa.Dense(W, b, "softplus")(x), expected)
+        assert_same(fa.Dense(W, b, "softplus")(fortran(x)), expected)
 
 
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])

@@ -200,7 +200,11 @@ def dense(results: Results) -> Figure | None:
         axis.set_xlim(0, 102 * max(1, *(row.share(n) for row in rows for n in row.medians())))
         axis.set_yticks(range(len(shapes)), [" x ".join(map(str, s)) for s in shapes])
         axis.set_ylim(len(shapes) - 0.5, -0.5)
-    _labels(figure, "% of the FMA peak measured in the same row, one thread", "M x K x N")
+    _labels(
+        figure,
+        "% of the FMA rate that the machine reached in the same row, one thread",
+        "M x K x N",
+    )
     _legend(figure, tables.measured(rows), {})
     return figure
 

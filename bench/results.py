@@ -103,8 +103,12 @@ class Row:
         return 2 * rows * inner * columns / self.medians()[name]
 
     def share(self, name: str) -> float:
-        """Part of the rate of fused multiply-adds that the machine was seen to reach."""
-        return self.bounds["fma"][1] / self.medians()[name]
+        """Part of the rate of fused multiply-adds that the machine was seen to reach.
+
+        That is their lower quartile of time, since their median is half the rate at times, when
+        the processor is shared, and shares would exceed 1.
+        """
+        return self.bounds["fma"][0] / self.medians()[name]
 
     def spread(self) -> float:
         """Half the distance of the quartiles over the median, the widest of the cells."""

@@ -203,7 +203,8 @@ ROW_TEXT = (
     """Nanoseconds per element, for matrices of rows x elements, and largest errors in ulp."""
 )
 DENSE = """Microseconds per call of activation(x @ W + b), x of M rows and K columns, W of N
-columns; GFLOP/s and share of the rate of fused multiply-adds measured in the same row."""
+columns; GFLOP/s and share of the rate of fused multiply-adds reached in the same row (its
+upper quartile)."""
 THREADS = """Microseconds per call, each library in a process of its own with as many cores as
 threads."""
 

@@ -23,8 +23,9 @@ class Target:
     @property
     def tiles(self) -> Mapping[int, int]:
         """Most rows of a register tile by its number of vectors."""
-        wide = self.vector_bits == 512 or self.architecture == "aarch64"
-        return TILES[32 if wide else 16]
+        if self.vector_bits == 512 or self.architecture == "aarch64":
+            return TILES["32 registers"]
+        return TILES["16 registers" if self.has_fma else "16 registers, no fma"]
 
     @property
     def architecture(self) -> str:
@@ -47,7 +48,8 @@ KNOWN = {
 # to the rows of x the integer registers. The wide and flat ones are for one or two rows,
 # where more streams of W arrive faster from memory (bench/NOTES.md).
 TILES = {
-    16: {1: 8, 2: 6, 3: 4, 4: 2},
-    32: {1: 8, 2: 8, 3: 8, 4: 6, 5: 2, 6: 2, 7: 2, 8: 2},
+    "16 registers": {1: 8, 2: 6, 3: 4, 4: 2},
+    "16 registers, no fma": {1: 8, 2: 6, 3: 3, 4: 2},  # a product takes one more
+    "32 registers": {1: 8, 2: 8, 3: 8, 4: 6, 5: 2, 6: 2, 7: 2, 8: 2},
 }
-"""By the number of vector registers: tile sizes as in `Target.tiles`."""
+"""By instruction set: tile sizes as in `Target.tiles`."""

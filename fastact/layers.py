@@ -67,7 +67,8 @@ def dense(
     Each element is the sum of its K products in the order of k, each added with one rounding
     (fma, where the processor has it), plus the bias, and then the activation. So it depends on
     its row and its column alone (with softmax, its row): the bits are the same whatever the
-    number of rows, their memory layout, and whether W was packed before. The sum is within
+    number of rows, their memory layout, and whether W was packed before. (Of NaN only that it
+    is one: which of two NaNs a product keeps is the compiler's choice.) The sum is within
     ``K * eps * (abs(x) @ abs(W))`` of the exact one. NaN and infinities behave as in matmul.
     No floating-point warning is raised.
 
@@ -236,7 +237,7 @@ def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
 
 
 def _pack(W, b, name: str | None, dtype: np.dtype, temporary: bool = False) -> _weights.Weights:
-    bias = None if b is None else b.astype(dtype)
+    bias = None if b is None else b.astype(dtype, copy=False)
     return _weights.Weights(np.require(W, dtype, "A"), bias, name, temporary)
 
 
@@ -318,7 +319,13 @@ def common_type(caller: str, **operands: "np.ndarray | Dense | None") -> np.dtyp
                 f"integers or bool, got dtype {dtype}"
             )
         types.append(dtype)
-    common = np.result_type(*types)
+    try:
+        common = np.result_type(*types)
+    except TypeError:
+        names = ", ".join(name for name, operand in operands.items() if operand is not None)
+        raise TypeError(
+            f"{caller}: {names} must have a common type, got {', '.join(map(str, types))}"
+        ) from None
     form = format_of(common.type)
     return common if form and not form.is_integer else np.dtype(np.float64)
 

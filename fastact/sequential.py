@@ -19,10 +19,11 @@ __all__ = ["Sequential"]
 Layer = Dense | np.ufunc
 Step = Callable[[np.ndarray, np.ndarray], int]
 
-# Rows go through all layers in blocks whose intermediate results take no more than this: 20,000
-# rows of a float32 64-128-64-10 take a quarter less time so than in one block.
+# Rows go through all layers in blocks whose intermediate results take no more than this: 100,000
+# rows of a float32 10-32-32-1 take half the time so. Large weights want more rows: 2,000 rows of
+# 1024-1024-1024-10 take 80 ms by 64 and 60 ms by 256, as they do at once.
 _SCRATCH = 1 << 19  # bytes
-_FEWEST_ROWS = 64  # of a block; with fewer, weights would come from memory too often
+_FEWEST_ROWS = 256
 
 _KEPT = os.cpu_count() or 1  # sets of scratch buffers that a stack keeps
 
@@ -62,7 +63,7 @@ class Sequential:
     -----
     The result has the bits that calling the layers one by one would give, and with them their
     promises. Many rows go through all layers in blocks that stay in cache. Intermediate results
-    are written to buffers that are kept for the next call, up to half a megabyte (or 64 rows)
+    are written to buffers that are kept for the next call, up to half a megabyte (or 256 rows)
     for each thread that calls at the same time.
 
     Examples

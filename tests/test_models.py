@@ -138,6 +138,15 @@ class Impostor(LogisticRegression):
     """May predict something else."""
 
 
+class Namesake:
+    """Not of scikit-learn."""
+
+    coef_ = np.ones((1, 2))
+
+
+Namesake.__name__ = "LinearRegression"
+
+
 def poisson():
     X, y = data("digits")
     return fitted(MLPRegressor(hidden_layer_sizes=3, loss="poisson", max_iter=1), X, y)
@@ -157,6 +166,7 @@ def one_vs_rest():
         (MLPClassifier, ValueError, r"must be fitted, got MLPClassifier\(\) without coefs_"),
         (Ridge, TypeError, "estimator must be a LinearRegression, .*MLPRegressor.* got .*Ridge"),
         (Impostor, TypeError, "estimator must be .* got .*Impostor"),
+        (Namesake, TypeError, r"estimator must be .* got .*test_models\.LinearRegression"),
         (object, TypeError, "estimator must be .* got builtins.object"),
         (poisson, ValueError, "out_activation_ must be one of .* got 'exp'"),
         (one_vs_rest, ValueError, "must be binary or multinomial, got .*liblinear.* of 10 classes"),

@@ -281,3 +281,12 @@ def test_float64_rows_of_a_float32_stack_are_not_rounded():
     hidden, last = model
     exact = (x @ hidden.W.astype(float) + hidden.b) @ last.W.astype(float) + last.b
     np.testing.assert_allclose(model(x), exact, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtypes", [(np.float32, np.float64), (np.float64, np.float32)])
+def test_types_rise_from_layer_to_layer(dtypes):
+    layers = [dense(6, 9, "tanh", dtypes[0]), dense(9, 2, None, dtypes[1])]
+    model, x = fa.Sequential(layers), random((4, 6), np.float32)
+    for _ in range(2):
+        assert_same(model(x), one_by_one(layers, x))
+        assert model(x).dtype == np.float64

@@ -1,7 +1,7 @@
 """LLVM IR from structured Python: integers with operators, loops, conditions.
 
-For code that handles addresses and counts. Compiling that with Numba takes seconds (4.5 s for
-the dense loops), this a few milliseconds. Variables are stack slots, which LLVM's passes turn into
+For code that handles addresses and counts, which takes Numba much longer to compile
+(bench/NOTES.md). Variables are stack slots, which LLVM's passes turn into
 registers.
 """
 
@@ -56,9 +56,6 @@ class Integer:
 
     def __lt__(self, other):
         return self._compare("<", other)
-
-    def __le__(self, other):
-        return self._compare("<=", other)
 
     def __gt__(self, other):
         return self._compare(">", other)

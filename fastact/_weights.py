@@ -15,7 +15,7 @@ from ._plan import FIELDS, lanes_for
 _ALIGNMENT = 64  # a vector that straddles two lines of the cache takes twice as long to load
 
 # Packed weights of one call are put where those of the last were: the pages of new memory take
-# longer than packing (64 x 512 x 512: 0.89 ms before, 0.66 since).
+# longer than packing (bench/NOTES.md).
 _SCRATCH_LIMIT = 1 << 24  # bytes in each thread
 _scratch = _local()
 

@@ -19,9 +19,8 @@ __all__ = ["Sequential"]
 Layer = Dense | np.ufunc
 Step = Callable[[np.ndarray, np.ndarray], int]
 
-# Rows go through all layers in blocks whose intermediate results take no more than this: 100,000
-# rows of a float32 10-32-32-1 take half the time so. Large weights want more rows: 2,000 rows of
-# 1024-1024-1024-10 take 80 ms by 64 and 60 ms by 256, as they do at once.
+# Rows go through all layers in blocks whose intermediate results take no more than this, so that
+# they stay in cache; but large weights want more rows, or they come from memory too often.
 _SCRATCH = 1 << 19  # bytes
 _FEWEST_ROWS = 256
 

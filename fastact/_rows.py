@@ -32,9 +32,8 @@ from ._targets import Target
 from ._transpose import cells_to_rows, rows_to_cells
 
 BUFFER = 8192  # bytes of each of the three buffers, which are to stay in L1 together
-# Elements of the longest row that has one lane only. Many float32 rows of 128 take 135 ns each
-# like this, of 256 304 ns the other way, where most of 150 ns go for each row, whatever its
-# length. A row on its own takes as long as a vector full of them.
+# Elements of the longest row that has one lane only: longer ones pay the merging of lanes back
+# (bench/NOTES.md). A row on its own takes as long as a vector full of them.
 ONE_LANE = 128
 
 # What the steps work on, by place. Of each there is one value for every lane ...

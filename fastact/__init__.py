@@ -3,6 +3,9 @@
 ``fastact.activations`` declares the functions; every name there is a ufunc of this package.
 """
 
+from ._threads import get_num_threads as get_num_threads
+from ._threads import num_threads as num_threads
+from ._threads import set_num_threads as set_num_threads
 from .activations import *  # noqa: F403 - the declarations are the only list of names
 from .layers import Dense as Dense
 from .layers import dense as dense

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
-from ._machine_code import ENTRY
+from ._fan_out import SETTING
+from ._machine_code import ALONE, ENTRY
 from ._targets import Target
 
 # The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
@@ -104,18 +105,16 @@ def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
     layout = str(machine.target_data)
     module = llvm.parse_assembly(for_target(loop, target, layout))
     for scalar in scalars:
-        inlined = llvm.parse_assembly(for_target(scalar.text, target, layout))
-        for function in inlined.functions:
-            if not function.is_declaration:
-                function.add_function_attribute("alwaysinline")
-        module.link_in(inlined)
-    hide(module, {ENTRY})
+        # In the text: llvmlite 0.47 would add it to what the functions return.
+        inlined = re.sub(r"(?m)^(define .*) \{$", r"\1 alwaysinline {", scalar.text)
+        module.link_in(llvm.parse_assembly(for_target(inlined, target, layout)))
+    hide(module, {ENTRY, ALONE, SETTING})
     optimise(module, machine)
     return module, machine
 
 
 def object_code(loop: str, scalars: Iterable[ScalarIR], target: Target) -> bytes:
-    """A relocatable object file with the function ``ENTRY``; it refers to no other symbol."""
+    """A relocatable object file of a ufunc's loop; it refers to no symbol of others."""
     module, machine = optimised(loop, scalars, target)
     return machine.emit_object(module)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._fan_out import SETTING
 from ._formats import Format, format_of
 from ._lock import MAKING
 from ._scalar import SCALAR_FUNCTIONS
@@ -22,7 +23,7 @@ DType = type[np.dtype]
 
 _IMPORTED = time.time_ns()
 
-_ALWAYS = ("_codegen", "_environment", "_formats", "_machine_code", "_targets")
+_ALWAYS = ("_codegen", "_environment", "_fan_out", "_formats", "_machine_code", "_targets")
 _SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar")
 GENERATORS = {
     "loop": _SCALARS,
@@ -50,11 +51,21 @@ def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType |
     return None if requested else np.dtypes.Float64DType
 
 
-def loop_address(kernel: Callable, nin: int, dtype: DType, target: "Target | None" = None) -> int:
+def loop_address(
+    kernel: Callable,
+    nin: int,
+    dtype: DType,
+    target: "Target | None" = None,
+    alone: bool = False,
+) -> int:
     """Compile `kernel` for `dtype`, or load its code; the address of its strided loop.
 
-    `target` is this machine unless another is given, whose code has to run here.
+    `target` is this machine unless another is given, whose code has to run here. The loop
+    shares much work among threads unless it is to work `alone`.
     """
+    from . import _cost, _pool
+    from ._machine_code import ALONE, ENTRY
+
     form = format_of(dtype.type)
     if form is None:
         raise TypeError(f"no kernel computes in {dtype.type.__name__}")
@@ -66,10 +77,16 @@ def loop_address(kernel: Callable, nin: int, dtype: DType, target: "Target | Non
         return _codegen.object_code(_loops.loop_ir(scalar, form, nin, target), [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}"
-    return _kernel_address("loop", name, [kernel], target, repr((form, nin)), build)
+    found = _kernel_addresses("loop", name, [kernel], target, repr((form, nin)), build)
+    if alone:
+        return found[ALONE]
+    _pool.attach(found[SETTING], _cost.of_loop(found[ALONE], nin + 1, form.itemsize))
+    return found[ENTRY]
 
 
-def rows_address(steps: type, dtype: DType, target: "Target | None" = None) -> int:
+def rows_address(
+    steps: type, dtype: DType, target: "Target | None" = None, alone: bool = False
+) -> int:
     """As :func:`loop_address` for the `steps` of a function of rows.
 
     The address is that of ``int loop(context, char **data, npy_intp *dimensions, npy_intp
@@ -78,6 +95,9 @@ def rows_address(steps: type, dtype: DType, target: "Target | None" = None) -> i
     length, and the strides, in bytes: input and output from row to row, then input and output
     from element to element. Output and input may be the same, and must not overlap otherwise.
     """
+    from . import _cost, _pool
+    from ._machine_code import ALONE, ENTRY
+
     form = format_of(dtype.type)
     if form is None or form.is_integer:
         raise TypeError(f"no function of rows computes in {dtype.type.__name__}")
@@ -90,11 +110,18 @@ def rows_address(steps: type, dtype: DType, target: "Target | None" = None) -> i
 
     kernels = [step for step in vars(steps).values() if callable(step)]
     name = f"{steps.__name__.strip('_').lower()}-{form.name}"
-    return _kernel_address("rows", name, kernels, target, repr(form), build)
+    found = _kernel_addresses("rows", name, kernels, target, repr(form), build)
+    if alone:
+        return found[ALONE]
+    _pool.attach(found[SETTING], _cost.of_rows(found[ALONE], form.itemsize))
+    return found[ENTRY]
 
 
 def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
-    """Compile the loops of dense layers, or load their code; addresses of entries by name."""
+    """Compile the loops of dense layers, or load their code.
+
+    The addresses of the entries, and of the threads' ``SETTING``, by name.
+    """
     from ._plan import ENTRIES
 
     def build(target: "Target") -> bytes:
@@ -103,7 +130,7 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
         return _gemm_code.object_code(form, lanes, target)
 
     options = repr((form, lanes, object.__basicsize__))
-    return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, ENTRIES)
+    return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, [*ENTRIES, SETTING])
 
 
 def host() -> "Target":
@@ -113,23 +140,22 @@ def host() -> "Target":
     return _host.host()
 
 
-def _kernel_address(
+def _kernel_addresses(
     generator: str,
     name: str,
     kernels: Sequence[Callable],
     target: "Target | None",
     options: str,
     build: Callable[["Target"], bytes],
-) -> int:
-    """The address of the loop that ``build(target)`` makes around `kernels`."""
-    from ._machine_code import ENTRY
+) -> dict[str, int]:
+    """The addresses in the loop that ``build(target)`` makes around `kernels`, by name."""
+    from ._machine_code import ALONE, ENTRY
 
     places = [(k.__module__, k.__code__.co_firstlineno) for k in kernels]
     sources = [f.__code__.co_filename for f in (*kernels, *SCALAR_FUNCTIONS)]
     keeps = not any(kernel.__closure__ for kernel in kernels)  # its values are in no source
-    return _load(generator, name, sources, target, f"{options} {places}", build, [ENTRY], keeps)[
-        ENTRY
-    ]
+    symbols = [ENTRY, ALONE, SETTING]
+    return _load(generator, name, sources, target, f"{options} {places}", build, symbols, keeps)
 
 
 def _load(

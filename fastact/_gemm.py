@@ -9,6 +9,7 @@ the batch, on the number of threads, or on whether W was packed.
 
 from llvmlite import ir
 
+from ._fan_out import JOB
 from ._formats import Format
 from ._ndarray import NDArray
 from ._plan import DONE, REFUSED, Plan
@@ -21,15 +22,18 @@ W_CACHED = 1 << 19  # bytes
 SMALL_BLOCK = 1 << 16  # bytes of output
 LARGE_BLOCK = 1 << 21
 K_BLOCK = 1024  # k at a time beside a large W: three vectors of it are 192 KB
+ROWS_AT_ONCE = 16  # what a thread takes at least: two of the tallest tiles
+CHUNKS = 2  # for each thread; every one reads the operand that is not divided
 STRIP = 16  # rows of W at a time where they are read as they are: as many streams from memory
 
 
 def loops_ir(form: Format, lanes: int, target: Target) -> str:
-    """LLVM IR of the entries as ``inner.*``, which call ``tile``, ``apply`` and
-    ``transpose``."""
+    """LLVM IR of the entries as ``inner.*``, which call ``tile``, ``apply``, ``transpose``,
+    ``parts`` and ``fan_out``."""
     module = ir.Module()
     forward = _forward(module, form, lanes, target)
-    layer = _layer(module, forward, form)
+    _body(module, forward, form, lanes)
+    layer = _layer(module, _shared(module, forward, lanes), form)
     _packed(module, layer)
     _direct(module, layer, form, lanes)
     _pack(module, form, lanes)
@@ -97,6 +101,73 @@ def _forward(module: ir.Module, form: Format, lanes: int, target: Target) -> Fun
     return f
 
 
+_WORDS = (
+    *("plan", "x", "x_row", "x_k", "rows", "w", "w_vector", "w_final", "w_k", "depth", "columns"),
+    *("bias", "out", "out_row", "by_columns", "units", "chunk"),
+)
+"""What threads that share a call have to know, behind the head of its job."""
+
+
+def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
+    """forward, by several threads if that is worth it."""
+    f = Function(module, "shared", *_WORDS[:-3])
+    plan, _, _, _, rows, *_, depth, columns, _, _, _ = f.arguments
+    parts = f.call("parts", rows * columns * depth)
+    with f.when(parts < 2):
+        f.give(f.call(forward, *f.arguments))
+    # All threads read all of x, or all of W: the smaller of the two.
+    vectors = columns // lanes
+    whole_rows = Plan(f, plan).get("row_wise").differs(0)
+    by_columns = (columns > rows) & (vectors >= parts) & whole_rows.equals(0)
+    units = f.select(by_columns, vectors, rows)
+    granule = f.select(by_columns, 1, ROWS_AT_ONCE)
+    chunk = (units + parts * CHUNKS * granule - 1) // (parts * CHUNKS * granule) * granule
+    job = f.array(JOB + len(_WORDS))
+    f.store(job + 8, f.address_of("body", 3))
+    for k, word in enumerate((*f.arguments, f.select(by_columns, 1, 0), units, chunk)):
+        f.store(job + 8 * (JOB + k), word)
+    f.call("fan_out", job, (units + chunk - 1) // chunk, parts)
+    f.give(DONE)
+    return f
+
+
+def _body(module: ir.Module, forward: Function, form: Format, lanes: int) -> None:
+    """body(job, first, chunks): some of the chunks of rows, or of columns."""
+    f = Function(module, "inner.body", "job", "first", "chunks")
+    job, first, chunks = f.arguments
+    word = {name: f.load(job + 8 * (JOB + k)) for k, name in enumerate(_WORDS)}
+    start = first * word["chunk"]
+    count = f.minimum(word["units"] - start, chunks * word["chunk"])
+    names = _WORDS[:-3]
+
+    def part(**changes: Integer) -> Integer:
+        return f.call(forward, *(changes.get(name, word[name]) for name in names))
+
+    with f.when(word["by_columns"].differs(0)):
+        # What is left beyond the whole vectors goes with the last of them.
+        final = (start + count).equals(word["units"])
+        skipped = start * lanes
+        skipped_w = start * word["w_vector"]
+        f.give(
+            part(
+                w=word["w"] + skipped_w,
+                w_final=f.select(
+                    final, word["w_final"] - skipped_w, (count - 1) * word["w_vector"]
+                ),
+                columns=f.select(final, word["columns"] - skipped, count * lanes),
+                bias=word["bias"] + skipped * form.itemsize,
+                out=word["out"] + skipped * form.itemsize,
+            )
+        )
+    f.give(
+        part(
+            x=word["x"] + start * word["x_row"],
+            rows=count,
+            out=word["out"] + start * word["out_row"],
+        )
+    )
+
+
 def _breadth(module: ir.Module, target: Target) -> Function:
     """How many vectors a tile should have, by the half cycles that one k takes."""
     f = Function(module, "breadth", "rows", "vectors")
@@ -149,7 +220,7 @@ def _activate(module: ir.Module, form: Format) -> Function:
     return f
 
 
-def _layer(module: ir.Module, forward: Function, form: Format) -> Function:
+def _layer(module: ir.Module, shared: Function, form: Format) -> Function:
     """Check x and out, and go forward."""
     f = Function(
         module, "layer", "plan", "x", "out", "w", "w.vector", "w.final", "w.k", "depth", "columns",
@@ -178,7 +249,7 @@ def _layer(module: ir.Module, forward: Function, form: Format) -> Function:
     with f.when(x.overlaps(out, form.itemsize)):
         f.give(REFUSED)
     place = (x.data, x_row, x.stride(last), rows)
-    f.give(f.call(forward, plan_address, *place, *weights, out.data, out_row))
+    f.give(f.call(shared, plan_address, *place, *weights, out.data, out_row))
     return f
 
 

@@ -4,6 +4,7 @@ import llvmlite.binding as llvm
 
 from . import _codegen
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from ._fan_out import FAN_OUT_IR, SETTING
 from ._formats import Format
 from ._gemm import loops_ir
 from ._plan import ENTRIES
@@ -29,12 +30,13 @@ def compiled(form: Format, lanes: int, target: Target):
     module = parse(loops_ir(form, lanes, target))
     module.link_in(parse(_support_ir(form, lanes, target)))
     tiles = {tile_name(*size) for size in _sizes(target)}
-    _codegen.hide(module, {*ENTRIES, *tiles})
+    visible = {*ENTRIES, SETTING}
+    _codegen.hide(module, {*visible, *tiles})
     _codegen.optimise(module, machine)
     # Tiles are written as they should be; passes would only take time, 10 ms for each.
     text = "".join(tile_ir(form, *size, lanes, target) for size in _sizes(target))
     module.link_in(parse(fma_declaration(form, lanes) + text + _ATTRIBUTES))
-    _codegen.hide(module, set(ENTRIES))
+    _codegen.hide(module, visible)
     return module, machine
 
 
@@ -66,7 +68,8 @@ def _support_ir(form: Format, lanes: int, target: Target) -> str:
     return "\n".join(
         [
             ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
-            *(_entry_ir(name, arity) for name, arity in ENTRIES.items()),
+            FAN_OUT_IR,
+            *(_entry_ir(name, arity) for name, arity in (*ENTRIES.items(), ("body", 3))),
             _tile_switch(target),
             _apply(form),
             _transpose(form, lanes),

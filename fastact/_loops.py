@@ -4,8 +4,13 @@ A loop is load, decode, compute, encode, store; it knows no activation. The modu
 holds
 
 ``loop``
-    the entry, with the signature of an ArrayMethod's strided loop. It puts the
-    floating-point environment aside, walks the operands and puts it back.
+    the entry, with the signature of an ArrayMethod's strided loop. Where elements depend on
+    each other it takes them one at a time; much work it shares among threads.
+``loop_alone``
+    the same for callers that have shared their work among threads already.
+``run``
+    a part of the operands in one thread. It puts the floating-point environment aside, which
+    every thread has one of, and puts it back.
 ``kernel``
     the hot loop over contiguous operands, vectorised and interleaved by LLVM.
 ``kernel_short``
@@ -19,8 +24,9 @@ holds
 from ._codegen import ScalarIR
 from ._conversions import compute_type, conversions_ir, storage_type
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from ._fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from ._formats import FORMATS, Format
-from ._machine_code import ENTRY
+from ._machine_code import ALONE, ENTRY
 from ._targets import Target
 
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
@@ -54,7 +60,10 @@ define internal {compute} @scalar({values}) alwaysinline {{
             _kernel("kernel_short", operands, storage, compute, lanes, "!1"),
             copies_ir(storage, form, target),
             _buffered(operands, storage, form, lanes, block),
-            _entry(operands, form, block),
+            _run(operands, form, block),
+            FAN_OUT_IR,
+            _body(operands),
+            *(_entry(name, operands, form) for name in (ENTRY, ALONE)),
             metadata_ir(target, lanes),
         ]
     )
@@ -240,35 +249,22 @@ done:
 }}"""
 
 
-def _entry(operands: list[str], form: Format, block: int) -> str:
-    """@loop: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata)."""
+def _run(operands: list[str], form: Format, block: int) -> str:
+    """@run: `n` > 0 elements, in any order."""
     size = form.itemsize
-    unpack = "".join(
-        f"""
-  %{p}.slot = getelementptr ptr, ptr %data, i64 {k}
-  %{p} = load ptr, ptr %{p}.slot
-  %{p}.step = getelementptr i64, ptr %strides, i64 {k}
-  %{p}.stride = load i64, ptr %{p}.step
-  %{p}.apart = xor i64 %{p}.stride, {size}"""
-        for k, p in enumerate(operands)
-    )
-    apart = "0"
+    apart, strides = "0", ""
     for p in operands:
-        unpack += f"\n  %apart.{p} = or i64 {apart}, %{p}.apart"
+        strides += f"""
+  %{p}.apart = xor i64 %{p}.stride, {size}
+  %apart.{p} = or i64 {apart}, %{p}.apart"""
         apart = f"%apart.{p}"
     rest = "".join(f"\n  %{p}.rest = getelementptr i8, ptr %{p}, i64 %offset" for p in operands)
     tail = ", ".join(f"ptr %{p}.rest, i64 {size}" for p in operands)
     return f"""
-define i32 @{ENTRY}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) #1 {{
+define internal void @run({_strided(operands)}, i64 %n) noinline #1 {{
 entry:
   %saved = alloca [2 x i64]
-  %n = load i64, ptr %dimensions{unpack}
-  %empty = icmp sle i64 %n, 0
-  br i1 %empty, label %end, label %start
-start:
-  call void @enter(ptr %saved)
-{_serial_check(operands, size) if len(operands) > 2 else "  br label %parallel"}
-parallel:
+  call void @enter(ptr %saved){strides}
   %contiguous = icmp eq i64 {apart}, 0
   br i1 %contiguous, label %direct, label %strided
 direct:
@@ -289,17 +285,63 @@ tail:
   br label %finish
 strided:
   call void @buffered({_strided(operands)}, i64 %n)
-  br label %finish{_serial(operands) if len(operands) > 2 else ""}
+  br label %finish
 finish:
   call void @leave(ptr %saved)
-  br label %end
+  ret void
+}}"""
+
+
+def _words(operands: list[str]) -> list[tuple[str, str]]:
+    """What @body has to know, with types."""
+    kinds = [("ptr", p) for p in operands], [("i64", f"{p}.stride") for p in operands]
+    return [*kinds[0], *kinds[1], ("i64", "n")]
+
+
+def _body(operands: list[str]) -> str:
+    there = "".join(
+        f"""
+  %{p}.offset = mul i64 %start, %{p}.stride
+  %{p}.start = getelementptr i8, ptr %{p}, i64 %{p}.offset"""
+        for p in operands
+    )
+    arguments = ", ".join(f"ptr %{p}.start, i64 %{p}.stride" for p in operands)
+    work = f"{there}\n  call void @run({arguments}, i64 %m)"
+    return body_ir(_words(operands), "n", work)
+
+
+def _entry(name: str, operands: list[str], form: Format) -> str:
+    """@NAME: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata)."""
+    unpack = "".join(
+        f"""
+  %{p}.slot = getelementptr ptr, ptr %data, i64 {k}
+  %{p} = load ptr, ptr %{p}.slot
+  %{p}.step = getelementptr i64, ptr %strides, i64 {k}
+  %{p}.stride = load i64, ptr %{p}.step"""
+        for k, p in enumerate(operands)
+    )
+    binary = len(operands) > 2
+    # Whole pages, so that no two threads write to one line of the cache.
+    shared = sharing_ir(_words(operands), "n", "%n", "4096")
+    return f"""
+define i32 @{name}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) #1 {{
+entry:
+  %n = load i64, ptr %dimensions{unpack}
+  %empty = icmp sle i64 %n, 0
+  br i1 %empty, label %end, label %start
+start:{_serial_check(operands, form.itemsize) if binary else ""}
+  br {"i1 %depends, label %serial, " if binary else ""}label %parallel
+parallel:{shared if name == ENTRY else chr(10) + "  br label %single"}
+single:
+  call void @run({_strided(operands)}, i64 %n)
+  br label %end{_serial(operands) if binary else ""}
 end:
   ret i32 0
 }}"""
 
 
 def _serial_check(operands: list[str], size: int) -> str:
-    """Branch to %serial where elements depend on each other, else to %parallel.
+    """%depends: whether elements depend on each other, and go one at a time.
 
     NumPy calls the same loop for reduce and accumulate of a binary ufunc, where the output of
     one element is an input of the next. It hands over no other overlap but an output that is
@@ -333,7 +375,7 @@ def _serial_check(operands: list[str], size: int) -> str:
         serial = f"%serial.{x}"
     return f"""
   %span = sub i64 %n, 1{bounds}{tests}
-  br i1 {serial}, label %serial, label %parallel"""
+  %depends = or i1 false, {serial}"""
 
 
 def _serial(operands: list[str]) -> str:
@@ -347,10 +389,10 @@ def _serial(operands: list[str]) -> str:
     return f"""
 serial:
   %k = phi i64 [ 0, %start ], [ %k.next, %serial ]{at}
-  call void @buffered({arguments}, i64 1)
+  call void @run({arguments}, i64 1)
   %k.next = add i64 %k, 1
   %k.more = icmp ult i64 %k.next, %n
-  br i1 %k.more, label %serial, label %finish"""
+  br i1 %k.more, label %serial, label %end"""
 
 
 def metadata_ir(target: Target, lanes: int) -> str:

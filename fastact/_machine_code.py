@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import llvmlite.binding as llvm
 
 ENTRY = "loop"  # the function that every object file of a ufunc's loop is made for
+ALONE = "loop_alone"  # the same without sharing its work among threads
 
 _numbers = itertools.count()
 _resident = []  # code is never unloaded: ufuncs hold bare pointers into it

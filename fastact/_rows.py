@@ -24,9 +24,11 @@ from dataclasses import dataclass
 from ._codegen import ScalarIR
 from ._conversions import compute_type, conversions_ir, storage_type
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from ._fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from ._formats import FORMATS, Format
 from ._frontend import scalar_ir
-from ._loops import ENTRY, copies_ir, metadata_ir
+from ._loops import copies_ir, metadata_ir
+from ._machine_code import ALONE, ENTRY
 from ._steps import STEPS
 from ._targets import Target
 from ._transpose import cells_to_rows, rows_to_cells
@@ -99,7 +101,10 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
             _across(double, chunk, ".wide"),
             *(kernel.define(narrow, ".narrow") for kernel in ACROSS.values()),
             _across(narrow, chunk, ".narrow"),
-            _entry(double, chunk),
+            _run(double, chunk),
+            FAN_OUT_IR,
+            _body(),
+            *map(_entry, (ENTRY, ALONE)),
             metadata_ir(target, vector),
             _more_metadata(wide.lanes, vector),
         ]
@@ -607,40 +612,26 @@ done:
 }}"""
 
 
-def _entry(shape: _Shape, chunk: int) -> str:
-    """@loop: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata).
+_ROW_WORDS = [
+    *(("ptr", "from"), ("i64", "from.row"), ("i64", "from.step")),
+    *(("ptr", "to"), ("i64", "to.row"), ("i64", "to.step")),
+    *(("i64", "rows"), ("i64", "n")),
+]
 
-    The dimensions are the number of rows and their length; the strides those from row to row
-    of input and output, then those from element to element.
-    """
-    names = ["from.row", "to.row", "from.step", "to.step"]
-    strides = "".join(
-        f"""
-  %{name}.at = getelementptr i64, ptr %strides, i64 {k}
-  %{name} = load i64, ptr %{name}.at"""
-        for k, name in enumerate(names)
-    )
+
+def _run(shape: _Shape, chunk: int) -> str:
+    """@run: some rows, none of them empty."""
 
     def across(suffix: str, start: str, rows: str) -> str:
         return f"""
   call void @across.{suffix}(ptr {start.format("from")}, i64 %from.row, i64 %from.step, \
 ptr {start.format("to")}, i64 %to.row, i64 %to.step, i64 {rows}, i64 %n)"""
 
+    parameters = ", ".join(f"{kind} %{name}" for kind, name in _ROW_WORDS)
     return f"""
-define i32 @{ENTRY}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) #1 {{
+define internal void @run({parameters}) noinline #1 {{
 entry:
   %saved = alloca [2 x i64]
-  %rows = load i64, ptr %dimensions
-  %n.at = getelementptr i64, ptr %dimensions, i64 1
-  %n = load i64, ptr %n.at
-  %from = load ptr, ptr %data
-  %to.at = getelementptr ptr, ptr %data, i64 1
-  %to = load ptr, ptr %to.at{strides}
-  %some.rows = icmp sgt i64 %rows, 0
-  %some.elements = icmp sgt i64 %n, 0
-  %some = and i1 %some.rows, %some.elements
-  br i1 %some, label %start, label %end
-start:
   call void @enter(ptr %saved)
   %short = icmp ule i64 %n, {ONE_LANE}
   br i1 %short, label %across, label %along
@@ -664,7 +655,7 @@ narrow:
   %to.narrow = getelementptr i8, ptr %to, i64 %to.skip{across("narrow", "%{}.narrow", "%left")}
   br label %finish
 along:
-  %row = phi i64 [ 0, %start ], [ %row.next, %along ]
+  %row = phi i64 [ 0, %entry ], [ %row.next, %along ]
   %from.offset = mul i64 %row, %from.row
   %from.this = getelementptr i8, ptr %from, i64 %from.offset
   %to.offset = mul i64 %row, %to.row
@@ -675,6 +666,57 @@ along:
   br i1 %more, label %along, label %finish
 finish:
   call void @leave(ptr %saved)
+  ret void
+}}"""
+
+
+def _body() -> str:
+    """@body: some of a job's rows."""
+    places = {"from": "%from.start", "to": "%to.start", "rows": "%m"}
+    arguments = ", ".join(f"{kind} {places.get(name, '%' + name)}" for kind, name in _ROW_WORDS)
+    work = f"""
+  %from.offset = mul i64 %start, %from.row
+  %from.start = getelementptr i8, ptr %from, i64 %from.offset
+  %to.offset = mul i64 %start, %to.row
+  %to.start = getelementptr i8, ptr %to, i64 %to.offset
+  call void @run({arguments})"""
+    return body_ir(_ROW_WORDS, "rows", work)
+
+
+def _entry(name: str) -> str:
+    """@NAME: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata).
+
+    The dimensions are the number of rows and their length; the strides those from row to row
+    of input and output, then those from element to element.
+    """
+    names = ["from.row", "to.row", "from.step", "to.step"]
+    strides = "".join(
+        f"""
+  %{name}.slot = getelementptr i64, ptr %strides, i64 {k}
+  %{name} = load i64, ptr %{name}.slot"""
+        for k, name in enumerate(names)
+    )
+    shared = f"""
+  %work = mul i64 %rows, %n
+  %in.groups = icmp ule i64 %n, {ONE_LANE}
+  %granule = select i1 %in.groups, i64 64, i64 1{sharing_ir(_ROW_WORDS, "rows", "%work", "%granule")}"""
+    arguments = ", ".join(f"{kind} %{word}" for kind, word in _ROW_WORDS)
+    return f"""
+define i32 @{name}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) #1 {{
+entry:
+  %rows = load i64, ptr %dimensions
+  %n.slot = getelementptr i64, ptr %dimensions, i64 1
+  %n = load i64, ptr %n.slot
+  %from = load ptr, ptr %data
+  %to.slot = getelementptr ptr, ptr %data, i64 1
+  %to = load ptr, ptr %to.slot{strides}
+  %some.rows = icmp sgt i64 %rows, 0
+  %some.elements = icmp sgt i64 %n, 0
+  %some = and i1 %some.rows, %some.elements
+  br i1 %some, label %start, label %end
+start:{shared if name == ENTRY else chr(10) + "  br label %single"}
+single:
+  call void @run({arguments})
   br label %end
 end:
   ret i32 0

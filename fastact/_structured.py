@@ -116,6 +116,15 @@ class Function:
         loaded = self.builder.load(pointer)
         return Integer(self, loaded if kind == I64 else self.builder.sext(loaded, I64))
 
+    def store(self, address: Integer, value: Integer | int) -> None:
+        pointer = self.builder.inttoptr(address.value, I64.as_pointer())
+        self.builder.store(self.value(value), pointer)
+
+    def array(self, length: int) -> Integer:
+        """The address of so many int64, which last as long as the call."""
+        with self.builder.goto_entry_block():
+            return Integer(self, self.builder.ptrtoint(self.builder.alloca(I64, length), I64))
+
     def copy(self, source: Integer, sink: Integer, kind: ir.Type, align: int) -> None:
         """Move a value of type `kind` from one address to another."""
         pointers = [self.builder.inttoptr(at.value, kind.as_pointer()) for at in (source, sink)]
@@ -134,12 +143,18 @@ class Function:
     def call(self, callee: "Function | str", *arguments: Integer | int) -> Integer:
         """Call a function of this module, or one to be linked by its name."""
         if isinstance(callee, str):
-            name = callee
-            kind = ir.FunctionType(I64, [I64] * len(arguments))
-            function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
+            function = self._linked(callee, len(arguments))
         else:
             function = callee.function
         return Integer(self, self.builder.call(function, [self.value(a) for a in arguments]))
+
+    def address_of(self, name: str, arity: int) -> Integer:
+        """The address of a function to be linked."""
+        return Integer(self, self.builder.ptrtoint(self._linked(name, arity), I64))
+
+    def _linked(self, name: str, arity: int) -> ir.Function:
+        kind = ir.FunctionType(I64, [I64] * arity)
+        return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
     def give(self, value: Integer | int) -> None:
         """Return `value`."""

@@ -1,14 +1,16 @@
 """Dense layers as the compiled loops see them: packed weights, plans, and compiled functions."""
 
 import functools
+import math
 from _thread import _local  # as threading does, whose import takes longer than ours
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int64, py_object
 
 import numpy as np
 
-from . import _engine
+from . import _cost, _engine, _pool
 from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from ._fan_out import SETTING
 from ._formats import FORMATS
 from ._plan import FIELDS, lanes_for
 
@@ -30,6 +32,15 @@ class Kernels:
         self.packed = CFUNCTYPE(c_int64, c_int64, py_object, py_object)(addresses["packed"])
         self.direct = CFUNCTYPE(c_int64, c_int64, *[py_object] * 4)(addresses["direct"])
         self.pack = CFUNCTYPE(c_int64, *[c_int64] * 7)(addresses["pack"])
+        _pool.attach(addresses[SETTING], self._cost())
+
+    def _cost(self) -> float:
+        """Nanoseconds for a product, in cache."""
+        plan, shape = self.plan(None), (64, 64, 4 * self.lanes)
+        x, w, b, y = (
+            np.zeros(size, self.dtype) for size in (shape[:2], shape[1:], shape[2], shape[::2])
+        )
+        return _cost.fastest(lambda: self.direct(plan.ctypes.data, x, w, b, y)) / math.prod(shape)
 
     def plan(self, activation: str | None, **fields: int) -> np.ndarray:
         """A plan with the `activation` and what `fields` give of the rest."""
@@ -53,9 +64,9 @@ def _epilogue(activation: str | None, dtype: np.dtype) -> tuple[int, int]:
     if activation is None:
         return 0, 0
     if activation in ROW_ACTIVATIONS:
-        return _engine.rows_address(ROW_ACTIVATIONS[activation].steps, type(dtype)), 1
+        return _engine.rows_address(ROW_ACTIVATIONS[activation].steps, type(dtype), alone=True), 1
     declared = ACTIVATIONS[activation]
-    return _engine.loop_address(declared.kernel, declared.nin, type(dtype)), 0
+    return _engine.loop_address(declared.kernel, declared.nin, type(dtype), alone=True), 0
 
 
 class Weights:

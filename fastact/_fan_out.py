@@ -1,0 +1,194 @@
+"""LLVM IR that shares work among threads, for the loops of every kind.
+
+A loop asks ``@parts(work)`` how many threads a call is worth. If more than one, it describes the
+call in a *job* and gives it to ``@fan_out(job, chunks, threads)``, which returns when all chunks
+are done; threads run ``body(job, first chunk, number of chunks)``. A job begins with two words
+of the fan-out's own, `JOB`; what follows is between the loop and its body.
+
+Threads are started and stopped elsewhere (``_pool.py``). Compiled code knows of them by the
+exported `SETTING`: the address of the process's table of `POOL_FIELDS`, and what a unit of
+the object's work costs. Both are zero until somebody writes them: then there is one thread.
+"""
+
+import struct
+from collections.abc import Sequence
+
+SETTING = "setting"
+"""The exported words: the address of the table, and picoseconds for a unit of work."""
+
+POOL_FIELDS = (
+    "parallel_for",  # numba's, or a function of the same signature
+    "get_mask",  # numba's number of threads in its TBB layer, which parallel_for overwrites;
+    "set_mask",  # both may be null
+    "get_limit",  # the number of threads that numba would use here; may be null
+    "get_count",  # the calling thread's own number of threads by `key`, 0 where it has none
+    "key",
+    "count",  # the number of threads of those which have none of their own
+    "share",  # picoseconds of work that are worth a thread
+)
+"""The words of the process's table, addresses and integers."""
+
+JOB = 2
+"""Words at the head of a job: the chunks done so far, and the body."""
+
+CHUNKS = 4
+"""Chunks for each thread, so that one that comes late or is interrupted leaves less behind."""
+
+_WORD = struct.calcsize("P")
+
+
+def _field(name: str, kind: str = "ptr") -> str:
+    offset = _WORD * POOL_FIELDS.index(name)
+    return f"""
+  %{name}.at = getelementptr i8, ptr %pool, i64 {offset}
+  %{name} = load {kind}, ptr %{name}.at"""
+
+
+FAN_OUT_IR = f"""
+@{SETTING} = global [2 x i64] zeroinitializer
+
+define i64 @parts(i64 %work) noinline {{
+entry:
+  %pool = load ptr, ptr @{SETTING}
+  %known = icmp ne ptr %pool, null
+  br i1 %known, label %worth, label %one
+worth:
+  %cost.at = getelementptr i64, ptr @{SETTING}, i64 1
+  %cost = load i64, ptr %cost.at
+  %time = mul i64 %work, %cost{_field("share", "i64")}
+  %half = lshr i64 %time, 1
+  %more = icmp uge i64 %half, %share
+  br i1 %more, label %ask, label %one
+ask:{_field("get_count")}{_field("key")}{_field("count", "i64")}
+  %own = call i64 %get_count(ptr %key)
+  %none = icmp eq i64 %own, 0
+  %wanted = select i1 %none, i64 %count, i64 %own{_field("get_limit")}
+  %unlimited = icmp eq ptr %get_limit, null
+  br i1 %unlimited, label %share_out, label %limited
+limited:
+  %limit.32 = call i32 %get_limit()
+  %limit = sext i32 %limit.32 to i64
+  %positive = icmp sgt i64 %limit, 0
+  %less = icmp slt i64 %limit, %wanted
+  %lower = and i1 %positive, %less
+  %allowed = select i1 %lower, i64 %limit, i64 %wanted
+  br label %share_out
+share_out:
+  %threads = phi i64 [ %wanted, %ask ], [ %allowed, %limited ]
+  %worth.it = udiv i64 %time, %share
+  %fewer = icmp ult i64 %worth.it, %threads
+  %parts = select i1 %fewer, i64 %worth.it, i64 %threads
+  ret i64 %parts
+one:
+  ret i64 1
+}}
+
+define void @run_chunks(ptr %args, ptr %counts, ptr %steps, ptr %job) {{
+  %first = load i64, ptr %args
+  %chunks = load i64, ptr %counts
+  %body.at = getelementptr i64, ptr %job, i64 1
+  %body = load ptr, ptr %body.at
+  call void %body(ptr %job, i64 %first, i64 %chunks)
+  %before = atomicrmw add ptr %job, i64 %chunks release
+  ret void
+}}
+
+; The range goes to the pool as an operand at address 0 with steps of one byte: its address is
+; the first chunk.
+define i64 @fan_out(i64 %job.address, i64 %chunks, i64 %threads) noinline {{
+entry:
+  %job = inttoptr i64 %job.address to ptr
+  %args = alloca i64
+  %counts = alloca i64
+  %steps = alloca i64
+  store i64 0, ptr %job
+  store i64 0, ptr %args
+  store i64 %chunks, ptr %counts
+  store i64 1, ptr %steps
+  %pool = load ptr, ptr @{SETTING}{_field("parallel_for")}{_field("get_mask")}{_field("set_mask")}
+  %threads.32 = trunc i64 %threads to i32
+  %masked = icmp ne ptr %get_mask, null
+  br i1 %masked, label %remember, label %share_out
+remember:
+  %mask = call i32 %get_mask()
+  br label %share_out
+share_out:
+  %before = phi i32 [ 0, %entry ], [ %mask, %remember ]
+  call void %parallel_for(ptr @run_chunks, ptr %args, ptr %counts, ptr %steps, ptr %job, \
+i64 0, i64 1, i32 %threads.32)
+  br i1 %masked, label %restore, label %check
+restore:
+  ; Below 1, none was set, and numba is to go on finding its own default.
+  %set = icmp sgt i32 %before, 0
+  %after = select i1 %set, i32 %before, i32 0
+  call void %set_mask(i32 %after)
+  br label %check
+check:
+  ; A pool that could not even begin (Ctrl-C while it started) has done nothing.
+  %done = load atomic i64, ptr %job acquire, align 8
+  %nothing = icmp eq i64 %done, 0
+  br i1 %nothing, label %alone, label %end
+alone:
+  call void @run_chunks(ptr %args, ptr %counts, ptr %steps, ptr %job)
+  br label %end
+end:
+  ret i64 0
+}}
+"""
+"""The functions described above."""
+
+
+def sharing_ir(words: Sequence[tuple[str, str]], count: str, work: str, granule: str) -> str:
+    """Share %`count` units, `work` in all, among threads if that is worth it.
+
+    Goes to label %end when that is done, and to %single where one thread is to do it. `words`
+    are the types and names of the values that ``@body`` needs; chunks are multiples of
+    `granule`, a power of two, of the units.
+    """
+    stores = "".join(
+        f"{_at(k, name)}\n  store {kind} %{name}, ptr %{name}.at"
+        for k, (kind, name) in enumerate([*words, ("i64", "chunk")])
+    )
+    return f"""
+  %parts = call i64 @parts(i64 {work})
+  %several = icmp ugt i64 %parts, 1
+  br i1 %several, label %share, label %single
+share:
+  %most = mul i64 %parts, {CHUNKS}
+  %even.chunk = udiv i64 %{count}, %most
+  %chunk.up = add i64 %even.chunk, {granule}
+  %chunk.mask = sub i64 0, {granule}
+  %chunk = and i64 %chunk.up, %chunk.mask
+  %last.unit = sub i64 %{count}, 1
+  %last.chunk = udiv i64 %last.unit, %chunk
+  %chunks = add i64 %last.chunk, 1
+  %job = alloca [{JOB + len(words) + 1} x i64]
+  %body.at = getelementptr i64, ptr %job, i64 1
+  store ptr @body, ptr %body.at{stores}
+  %job.address = ptrtoint ptr %job to i64
+  %shared = call i64 @fan_out(i64 %job.address, i64 %chunks, i64 %parts)
+  br label %end"""
+
+
+def body_ir(words: Sequence[tuple[str, str]], count: str, work: str) -> str:
+    """@body, which does `work` on the units from %start on, %m of the %`count`.
+
+    `work` is text that refers to the `words` by name.
+    """
+    loads = "".join(
+        f"{_at(k, name)}\n  %{name} = load {kind}, ptr %{name}.at"
+        for k, (kind, name) in enumerate([*words, ("i64", "chunk")])
+    )
+    return f"""
+declare i64 @llvm.umin.i64(i64, i64)
+define internal void @body(ptr %job, i64 %first, i64 %chunks) {{{loads}
+  %start = mul i64 %first, %chunk
+  %left = sub i64 %{count}, %start
+  %asked = mul i64 %chunks, %chunk
+  %m = call i64 @llvm.umin.i64(i64 %left, i64 %asked){work}
+  ret void
+}}"""
+
+
+def _at(k: int, name: str) -> str:
+    return f"\n  %{name}.at = getelementptr i64, ptr %job, i64 {JOB + k}"

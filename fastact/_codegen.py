@@ -83,6 +83,11 @@ def for_target(text: str, target: Target, layout: str) -> str:
     return f'target datalayout = "{layout}"\ntarget triple = "{target.triple}"\n{text}'
 
 
+def parse(text: str, target: Target, machine: llvm.TargetMachine) -> llvm.ModuleRef:
+    """The module of the IR `text`, for `target`."""
+    return llvm.parse_assembly(for_target(text, target, str(machine.target_data)))
+
+
 def hide(module: llvm.ModuleRef, visible: set[str]) -> None:
     """Make every definition but the `visible` ones internal."""
     for thing in (*module.functions, *module.global_variables):
@@ -102,12 +107,11 @@ def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
 def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
     """The LLVM module of `loop` with `scalars` inlined, and the machine to emit it with."""
     machine = machine_of(target)
-    layout = str(machine.target_data)
-    module = llvm.parse_assembly(for_target(loop, target, layout))
+    module = parse(loop, target, machine)
     for scalar in scalars:
         # In the text: llvmlite 0.47 would add it to what the functions return.
         inlined = re.sub(r"(?m)^(define .*) \{$", r"\1 alwaysinline {", scalar.text)
-        module.link_in(llvm.parse_assembly(for_target(inlined, target, layout)))
+        module.link_in(parse(inlined, target, machine))
     hide(module, {ENTRY, ALONE, SETTING})
     optimise(module, machine)
     return module, machine

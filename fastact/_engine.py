@@ -130,7 +130,8 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
         return _gemm_code.object_code(form, lanes, target)
 
     options = repr((form, lanes, object.__basicsize__))
-    return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, [*ENTRIES, SETTING])
+    symbols = [*ENTRIES, SETTING]
+    return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, symbols)
 
 
 def host() -> "Target":

@@ -1,7 +1,5 @@
 """Machine code of the dense loops and their register tiles."""
 
-import llvmlite.binding as llvm
-
 from . import _codegen
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._fan_out import FAN_OUT_IR, SETTING
@@ -22,20 +20,16 @@ def object_code(form: Format, lanes: int, target: Target) -> bytes:
 def compiled(form: Format, lanes: int, target: Target):
     """The LLVM module, and the machine to emit it with."""
     machine = _codegen.machine_of(target)
-    layout = str(machine.target_data)
-
-    def parse(text: str) -> llvm.ModuleRef:
-        return llvm.parse_assembly(_codegen.for_target(text, target, layout))
-
-    module = parse(loops_ir(form, lanes, target))
-    module.link_in(parse(_support_ir(form, lanes, target)))
+    module = _codegen.parse(loops_ir(form, lanes, target), target, machine)
+    module.link_in(_codegen.parse(_support_ir(form, lanes, target), target, machine))
     tiles = {tile_name(*size) for size in _sizes(target)}
     visible = {*ENTRIES, SETTING}
     _codegen.hide(module, {*visible, *tiles})
     _codegen.optimise(module, machine)
     # Tiles are written as they should be; passes would only take time, 10 ms for each.
     text = "".join(tile_ir(form, *size, lanes, target) for size in _sizes(target))
-    module.link_in(parse(fma_declaration(form, lanes) + text + _ATTRIBUTES))
+    tiles_ir = fma_declaration(form, lanes) + text + _ATTRIBUTES
+    module.link_in(_codegen.parse(tiles_ir, target, machine))
     _codegen.hide(module, visible)
     return module, machine
 

@@ -699,7 +699,8 @@ def _entry(name: str) -> str:
     shared = f"""
   %work = mul i64 %rows, %n
   %in.groups = icmp ule i64 %n, {ONE_LANE}
-  %granule = select i1 %in.groups, i64 64, i64 1{sharing_ir(_ROW_WORDS, "rows", "%work", "%granule")}"""
+  %granule = select i1 %in.groups, i64 64, i64 1"""
+    shared += sharing_ir(_ROW_WORDS, "rows", "%work", "%granule")
     arguments = ", ".join(f"{kind} %{word}" for kind, word in _ROW_WORDS)
     return f"""
 define i32 @{name}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) #1 {{

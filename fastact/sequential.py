@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import activations, layers
 from ._plan import DONE
+from ._threads import get_num_threads
 from ._weights import aligned
 from .layers import Dense
 
@@ -20,7 +21,8 @@ Layer = Dense | np.ufunc
 Step = Callable[[np.ndarray, np.ndarray], int]
 
 # Rows go through all layers in blocks whose intermediate results take no more than this, so that
-# they stay in cache; but large weights want more rows, or they come from memory too often.
+# they stay in a thread's cache; but large weights want more rows, or they come from memory too
+# often.
 _SCRATCH = 1 << 19  # bytes
 _FEWEST_ROWS = 256
 
@@ -310,14 +312,15 @@ class _Program:
             except ValueError:  # not without a copy
                 return False
             lead = (rows,)
-        if not lead or rows <= self._most:
+        most = self._most * get_num_threads()  # which share every block
+        if not lead or rows <= most:
             scratch.fit(lead)
             return scratch.run(x, y)
-        for start in range(0, rows, self._most):
-            part = x[start : start + self._most]
+        for start in range(0, rows, most):
+            part = x[start : start + most]
             scratch.fit(part.shape[:1])
             # What is refused in a block is refused in the first.
-            if not scratch.run(part, y[start : start + self._most]):
+            if not scratch.run(part, y[start : start + most]):
                 return False
         return True
 

@@ -7,6 +7,7 @@ import pytest
 from test_assembly import CALL, DOUBLE, PACKED, SCALAR
 
 from fastact import _gemm_code, _host
+from fastact._fan_out import SETTING
 from fastact._formats import FORMATS
 from fastact._plan import lanes_for
 from fastact._targets import KNOWN
@@ -117,7 +118,7 @@ def test_nothing_outside_is_called(target, name, lanes):
     # Besides its own, code calls the activation, by the address in a register.
     assert {c for c in called if not c.startswith(("*", "x"))} <= own
     visible = set(re.findall(r"(?m)^\t\.globl\t(\S+)", text))
-    assert visible == set(_gemm_code.ENTRIES)
+    assert visible == {*_gemm_code.ENTRIES, SETTING}
 
 
 def symbols(elf):

@@ -1,6 +1,6 @@
 """Print versions, machine and settings, for a bug report.
 
-Nothing is compiled, and Numba is not imported. What cannot be found out is reported as unknown,
+No kernel is compiled, and Numba is not imported. What cannot be found out is reported as unknown,
 with the reason, since a report is wanted most where something is broken.
 """
 
@@ -28,7 +28,7 @@ PEERS = (
 )
 """Distributions that may be in the same process, with arrays or threads of their own."""
 
-SETTINGS = ("FASTACT_", "NUMBA_")
+SETTINGS = ("FASTACT_", "NUMBA_", "OMP_NUM_THREADS")
 """How environment variables begin that change what code is made, or how it runs."""
 
 
@@ -61,7 +61,7 @@ def collect() -> dict[str, dict[str, Any]]:
             "cores by cgroup": _known(_system.cgroup_limit),
         },
         "code": _known(_target),
-        "threads": {"threads": 1},
+        "threads": _known(_threads_state),
         "cache": _known(_cache_state),
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)},
     }
@@ -115,6 +115,16 @@ def _cache_state() -> dict[str, Any]:
     from .._cache import state
 
     return state()
+
+
+def _threads_state() -> dict[str, Any]:
+    from .. import _pool, _threads
+
+    state = _pool.start()
+    return {
+        "threads": _threads.get_num_threads(),
+        "layer": state.layer + (f" ({state.reason})" if state.reason else ""),
+    }
 
 
 def _target() -> dict[str, Any]:

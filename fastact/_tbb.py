@@ -1,0 +1,71 @@
+"""Numba's threading layer for TBB, on its own.
+
+Of numba's layers this alone may be entered by several threads at once. It is loaded whatever layer
+numba itself has chosen, and without importing numba.
+"""
+
+import ctypes
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+_LIBRARIES = {"win32": "tbb12.dll", "darwin": "libtbb.12.dylib"}
+_INTERFACE = 12060  # TBB 2021.6, which numba's layer wants
+_MODULE = "numba.np.ufunc.tbbpool"
+
+
+def numba_layer() -> ModuleType:
+    """The extension module, whose attributes are addresses of functions.
+
+    Raises
+    ------
+    ImportError
+        Where TBB or the layer is missing, and says which.
+    """
+    _load_library()
+    if _MODULE in sys.modules:
+        return sys.modules[_MODULE]
+    package = importlib.util.find_spec("numba")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError("numba is not found")
+    folder = Path(package.submodule_search_locations[0], "np", "ufunc")
+    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        path = folder / f"tbbpool{suffix}"
+        if path.exists():
+            loader = importlib.machinery.ExtensionFileLoader(_MODULE, str(path))
+            spec = importlib.util.spec_from_file_location(_MODULE, path, loader=loader)
+            return importlib.util.module_from_spec(spec)
+    raise ImportError("this build of numba has no layer for TBB")
+
+
+def _load_library() -> None:
+    """Load TBB where pip puts it, so that numba's layer finds it loaded."""
+    name = _LIBRARIES.get(sys.platform, "libtbb.so.12")
+    reasons = []
+    for path in [name, *_places(name)]:
+        try:
+            library = ctypes.CDLL(path)
+        except OSError as reason:
+            reasons.append(reason)
+            continue
+        if library.TBB_runtime_interface_version() < _INTERFACE:
+            raise ImportError(f"TBB in {path} is older than 2021.6")
+        return
+    raise ImportError(f"TBB is not found: {reasons[-1]}")
+
+
+def _places(name: str) -> Iterator[str]:
+    folder = ("Library", "bin") if os.name == "nt" else ("lib",)
+    for prefix in dict.fromkeys((sys.prefix, sys.base_prefix)):
+        yield str(Path(prefix, *folder, name))
+    import importlib.metadata  # 20 ms, where it is elsewhere
+
+    try:
+        files = importlib.metadata.files("tbb") or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    yield from (str(file.locate()) for file in files if file.name == name)

@@ -1,0 +1,478 @@
+"""Threads under what users do to a process: other threads, forks, interrupts, other pools.
+
+Each test does it in processes of its own, with either layer; what hangs runs into the time
+limit of `run_python`.
+"""
+
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+from conftest import run_python
+
+from fastact import _pool
+
+PREPARED = """
+import ctypes, os, signal, sys, threading, time, warnings
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # forks that have threads
+import numpy as np
+import fastact as fa
+from fastact import _pool
+
+# As little work as a few thousand elements is shared, so that the tests need not be long.
+_pool._SHARES = dict.fromkeys(_pool._SHARES, 2_000_000)
+_pool._reset()
+
+rng = np.random.default_rng(0)
+SIZES = [1, 100, 5_000, 70_000, 300_000]
+INPUTS = [(rng.standard_normal(n) * 4).astype(t) for n in SIZES for t in "fd"]
+DENSE = fa.Dense(rng.standard_normal((70, 90)).astype("f"), activation="softplus")
+ROWS = rng.standard_normal((2000, 70)).astype("f")
+CALLS = [lambda f=getattr(fa, name), x=x: f(x)
+         for name in ("sigmoid", "tanh", "relu", "step", "softplus") for x in INPUTS]
+CALLS += [lambda: fa.softmax(INPUTS[-1].reshape(300, 1000)), lambda: DENSE(ROWS),
+          lambda: fa.dense(ROWS, ROWS[:70, :50], None, "tanh")]
+
+with fa.num_threads(1):
+    EXPECTED = [call() for call in CALLS]
+
+def check(k):
+    y = CALLS[k]()
+    assert y.tobytes() == EXPECTED[k].tobytes(), (k, os.getpid())
+
+def check_some():
+    for k in (9, 19, 29, 49, -1, -2, -3):
+        check(k)
+"""
+
+
+@pytest.fixture(scope="session", params=_pool.LAYERS)
+def run(request):
+    """``run(code)`` gives the standard output of a process with three threads of our own."""
+
+    def run(code, **environment):
+        variables = {"FASTACT_THREADING_LAYER": request.param, "FASTACT_NUM_THREADS": "3"}
+        code = PREPARED + code + f"\nassert _pool.state.layer == {request.param!r}, _pool.state"
+        return run_python(code, **variables | environment)
+
+    return run
+
+
+def seconds(short):
+    return pytest.mark.parametrize(
+        "seconds", [short, pytest.param(60, marks=pytest.mark.exhaustive)]
+    )
+
+
+@seconds(3)
+def test_sixteen_threads_at_once(run, seconds):
+    code = f"""
+end = time.time() + {seconds}
+calls = [0] * 16
+wrong = []
+def work(me):
+    rng = np.random.default_rng(me)
+    try:
+        while time.time() < end:
+            check(rng.integers(len(CALLS)))
+            calls[me] += 1
+    except BaseException as error:
+        wrong.append(error)
+threads = [threading.Thread(target=work, args=(me,)) for me in range(16)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert not wrong, wrong
+assert min(calls) > 0, calls
+print(sum(calls))
+"""
+    print(run(code).strip(), "calls", end=" ")
+
+
+@seconds(2)
+def test_numbers_of_threads_flip_meanwhile(run, seconds):
+    code = f"""
+end = time.time() + {seconds}
+wrong = []
+def work(me):
+    rng = np.random.default_rng(me)
+    try:
+        while time.time() < end:
+            fa.set_num_threads(int(rng.integers(1, 9)))
+            check(rng.integers(len(CALLS)))
+    except BaseException as error:
+        wrong.append(error)
+threads = [threading.Thread(target=work, args=(me,)) for me in range(4)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert not wrong, wrong
+"""
+    run(code)
+
+
+@seconds(2)
+@pytest.mark.parametrize("theirs", ["default", "omp", "tbb"])
+def test_beside_numba_and_blas(run, theirs, seconds):
+    code = f"""
+import numba
+from fastact import _tbb
+_tbb.numba_layer()  # numba does not find TBB by itself
+numba.config.THREADING_LAYER = {theirs!r}
+@numba.njit(parallel=True)
+def total(x):
+    s = 0.0
+    for i in numba.prange(x.size):
+        s += x[i] * 2
+    return s
+ones, square = np.ones(200_000), np.ones((300, 300))
+total(ones)
+end = time.time() + {seconds}
+wrong = []
+def numba_work():
+    assert total(ones) == 400_000
+def blas_work():
+    assert (square @ square == 300).all()
+def our_work():
+    check_some()
+def work(what):
+    try:
+        while time.time() < end:
+            what()
+    except BaseException as error:
+        wrong.append(error)
+# Numba's own workqueue, where it has no other layer, may be entered by one thread only.
+whats = [numba_work, blas_work, our_work, our_work]
+threads = [threading.Thread(target=work, args=(what,)) for what in whats]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert not wrong, wrong
+"""
+    run(code)
+
+
+def test_executor(run):
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(check, list(range(len(CALLS))) * 3))
+"""
+    run(code)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("used", ["in the parent", "in the child only", "by other threads"])
+def test_fork(run, used):
+    code = f"""
+used = {used!r}
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        check_some()
+if used == "in the parent":
+    check_some()
+callers = []
+if used == "by other threads":
+    callers = [threading.Thread(target=work) for _ in range(3)]
+    [t.start() for t in callers]
+    time.sleep(0.1)
+for _ in range(6):
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            check_some()
+            inner = os.fork()  # a grandchild
+            if inner == 0:
+                check_some()
+                os._exit(0)
+            status = os.waitpid(inner, 0)[1]
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+[t.join() for t in callers]
+check_some()
+"""
+    run(code)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fork_with_numba_beside(run):
+    # Both use TBB: numba first here and first there, before the fork and after.
+    code = """
+import numba
+from fastact import _tbb
+_tbb.numba_layer()  # numba does not find TBB by itself
+numba.config.THREADING_LAYER = "tbb"
+@numba.njit(parallel=True)
+def total(x):
+    s = 0.0
+    for i in numba.prange(x.size):
+        s += x[i] * 2
+    return s
+ones = np.ones(200_000)
+for numba_before in (False, True):
+    check_some()
+    if numba_before:
+        assert total(ones) == 400_000
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            check_some()
+            assert total(ones) == 400_000
+            check_some()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    check_some()
+    assert total(ones) == 400_000
+"""
+    run(code)
+
+
+MULTIPROCESSING = """
+import multiprocessing, sys
+import numpy as np
+import fastact as fa
+
+def task(n):
+    x = np.linspace(-9, 9, n)
+    with fa.num_threads(1):
+        expected = fa.sigmoid(x)
+    return bool((fa.sigmoid(x) == expected).all()) and fa.get_num_threads() == 3
+
+if __name__ == "__main__":
+    method, before = sys.argv[1:]
+    if before == "used":
+        assert task(500_000)
+    with multiprocessing.get_context(method).Pool(3) as pool:
+        assert all(pool.map(task, [1, 1000, 300_000, 500_000] * 4))
+    assert task(500_000)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert all(pool.map(task, [500_000] * 4))
+"""
+
+
+@pytest.mark.parametrize("before", ["used", "not used"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(tmp_path, layer_name, method, before):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} on this system")
+    script = tmp_path / "script.py"
+    script.write_text(MULTIPROCESSING)
+    variables = {"FASTACT_THREADING_LAYER": layer_name, "FASTACT_NUM_THREADS": "3"}
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, script, method, before],
+        env=os.environ | variables | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "rror" not in done.stderr
+
+
+@pytest.fixture(params=_pool.LAYERS)
+def layer_name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_joblib(tmp_path, layer_name, backend):
+    code = f"""
+import sys
+import warnings
+warnings.simplefilter("ignore")
+sys.path.insert(0, {str(tmp_path)!r})
+import joblib
+from joblib_task import task
+with joblib.parallel_config({backend!r}, n_jobs=3):
+    results = joblib.Parallel()(joblib.delayed(task)(n) for n in [1, 300_000, 500_000] * 4)
+print(results == [True] * 12)
+if {backend!r} == "loky":
+    with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
+        counts = joblib.Parallel()(joblib.delayed(threads)() for _ in range(4))
+        print(counts)
+"""
+    (tmp_path / "joblib_task.py").write_text("""
+import numpy as np
+import fastact as fa
+
+def task(n):
+    x = np.linspace(-9, 9, n)
+    with fa.num_threads(1):
+        expected = fa.sigmoid(x)
+    return bool((fa.sigmoid(x) == expected).all())
+
+def threads():
+    return fa.get_num_threads()
+""")
+    code = code.replace("import task\n", "import task, threads\n")
+    variables = {"PYTHONWARNINGS": "ignore", "FASTACT_THREADING_LAYER": layer_name}
+    output = run_python(code, **variables).splitlines()
+    assert output[0] == "True"
+    if backend == "loky":
+        assert output[1] == "[1, 1, 1, 1]"  # joblib says so by OMP_NUM_THREADS
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+def test_interrupts_during_calls(run):
+    # Each is raised, and no result is lost or half done.
+    code = """
+x = rng.standard_normal(4_000_000)
+with fa.num_threads(1):
+    expected = fa.softplus(x)
+y = np.full_like(x, 7)
+def interrupt():
+    for _ in range(40):
+        os.kill(os.getpid(), signal.SIGINT)
+        asked.wait(5)
+        asked.clear()
+asked = threading.Event()
+interrupted = finished = 0
+other = None
+while interrupted < 40:
+    try:
+        if other is None:
+            other = threading.Thread(target=interrupt)
+            other.start()
+        while True:
+            y[:] = 7
+            fa.softplus(x, out=y)
+            finished += 1
+    except KeyboardInterrupt:
+        interrupted += 1
+        done = y != 7
+        assert done.all() or not done.any()  # numpy lets every call end
+        if done.all():
+            assert (y == expected).all()
+        asked.set()
+other.join()
+check_some()
+"""
+    run(code)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+def test_interrupt_of_the_first_call(run):
+    # The threads are started by Python code inside the call.
+    code = """
+x = rng.standard_normal(300_000)
+with fa.num_threads(1):
+    expected = fa.softplus(x)
+y = np.empty_like(x)
+for delay in np.linspace(0, 3e-3, 40):
+    y[:] = 7
+    _pool._reset()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(delay, 1e-6))
+        fa.softplus(x, out=y)
+        assert (y == expected).all()
+        time.sleep(5)
+    except KeyboardInterrupt:
+        assert ((y == expected).all() or (y == 7).all())
+""".replace("for delay", "signal.signal(signal.SIGALRM, signal.default_int_handler)\nfor delay")
+    run(code)
+
+
+@pytest.mark.parametrize("times", [5])
+def test_the_interpreter_ends_while_calls_run(run, times):
+    code = """
+def work():
+    while True:
+        CALLS[48]()
+        check(49)
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.2)
+"""
+    for _ in range(times):
+        run(code)
+
+
+def test_an_error_in_another_thread_meanwhile(run):
+    code = """
+def fail():
+    for _ in range(300):
+        try:
+            fa.sigmoid(np.ones(300_000), out=np.ones(2))
+        except ValueError:
+            pass
+        try:
+            fa.sigmoid(np.array(["no"] * 10))
+        except TypeError:
+            pass
+threads = [threading.Thread(target=fail) for _ in range(3)]
+[t.start() for t in threads]
+for _ in range(20):
+    check_some()
+[t.join() for t in threads]
+"""
+    run(code)
+
+
+def test_workers_keep_their_floating_point_environment():
+    # Flush to zero set in the caller reaches no result, whichever thread computes it.
+    if platform.machine() not in ("x86_64", "AMD64") or os.name == "nt":
+        pytest.skip("the registers are set through glibc on x86-64")
+    code = (
+        PREPARED
+        + """
+libm = ctypes.CDLL("libm.so.6")
+environment = (ctypes.c_ubyte * 64)()
+libm.fegetenv(environment)
+changed = (ctypes.c_ubyte * 64).from_buffer_copy(environment)
+control = ctypes.c_uint32.from_buffer(changed, 28)
+control.value |= 0x8040 | 0x6000  # flush to zero, denormals are zero, round towards zero
+x = np.full(300_000, -100.0, np.float32)
+expected = EXPECTED
+with fa.num_threads(1):
+    alone = fa.sigmoid(x)
+libm.fesetenv(changed)
+together = fa.sigmoid(x)
+libm.fesetenv(environment)
+print((alone == together).all(), alone[0] > 0, _pool.state.layer)
+"""
+    )
+    assert run_python(code, FASTACT_NUM_THREADS="3") == "True True tbb\n"
+
+
+def test_limited_by_numba():
+    # One thread where numba has been told one, in this thread; and its own number stays.
+    code = (
+        PREPARED
+        + """
+import numba
+from fastact import _tbb
+_tbb.numba_layer()  # numba does not find TBB by itself
+numba.config.THREADING_LAYER = "tbb"
+numba.set_num_threads(2)
+_pool.start()
+seen = []
+original = _pool._PARALLEL_FOR(_pool._table.parallel_for)
+@_pool._PARALLEL_FOR
+def record(*args):
+    seen.append(args[-1])
+    original(*args)
+_pool._table.parallel_for = ctypes.cast(record, ctypes.c_void_p).value
+check_some()
+assert set(seen) == {2}, seen
+assert numba.get_num_threads() == 2
+numba.set_num_threads(1)
+del seen[:]
+check_some()
+assert not seen
+assert numba.get_num_threads() == 1
+other = []
+thread = threading.Thread(target=lambda: (check_some(), other.append(numba.get_num_threads())))
+thread.start(); thread.join()
+assert other == [numba.config.NUMBA_NUM_THREADS], other
+assert set(seen) == {3}, seen
+"""
+    )
+    run_python(code, FASTACT_NUM_THREADS="3", NUMBA_NUM_THREADS="4")

@@ -1,0 +1,418 @@
+"""How many threads calls use, and that results do not depend on it."""
+
+import itertools
+import math
+import os
+import threading
+import time
+from pathlib import Path
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from conftest import assert_same, run_python, sample
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastact as fa
+from fastact import _pool, _system, _tbb, _threads
+from fastact._declare import ACTIVATIONS
+
+NAMES = [*ACTIVATIONS]
+
+
+@pytest.fixture(scope="module", params=_pool.LAYERS)
+def layer(request):
+    """Each layer in turn, for as little work as there is, with four threads."""
+    _pool._reset()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTACT_THREADING_LAYER", request.param)
+        assert _pool.start().layer == request.param, _pool.state
+    _pool._table.share = 1
+    with fa.num_threads(4):
+        yield request.param
+    _pool._reset()
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """The numbers of chunks of all calls that were shared among threads."""
+    _pool.start()
+    original = _pool._PARALLEL_FOR(_pool._table.parallel_for)
+    seen = []
+
+    @_pool._PARALLEL_FOR
+    def record(task, args, counts, *rest):
+        seen.append(np.ctypeslib.as_array(_pool.ctypes.cast(counts, INTEGERS), (1,))[0])
+        original(task, args, counts, *rest)
+
+    monkeypatch.setattr(
+        _pool._table, "parallel_for", _pool.ctypes.cast(record, _pool.c_void_p).value
+    )
+    monkeypatch.setattr(_pool._table, "share", 1)
+    with fa.num_threads(4):
+        yield seen
+
+
+INTEGERS = _pool.ctypes.POINTER(_pool.c_int64)
+
+
+def alone(function, *args, **kwargs):
+    with fa.num_threads(1):
+        return function(*args, **kwargs)
+
+
+# Results.
+
+
+@pytest.mark.parametrize("n", [1, 4097, 300_001])
+def test_same_bits_for_any_number_of_threads(layer, activation, ufunc, dtype, n):
+    x = sample(activation, dtype, (n,))
+    expected = alone(ufunc, *x)
+    for threads in (2, 16):
+        with fa.num_threads(threads):
+            assert_same(ufunc(*x), expected)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_same_bits_for_any_strides(layer, data):
+    name = data.draw(st.sampled_from(NAMES))
+    shape = data.draw(hnp.array_shapes(max_dims=2, min_side=1, max_side=40))
+    stretch = data.draw(st.integers(1, 4000))
+    steps = data.draw(st.tuples(*[st.sampled_from([-3, -1, 1, 2, 5])] * len(shape)))
+    shape = (*shape[:-1], shape[-1] * stretch % 20_000 + 1)
+    whole = tuple(n * abs(step) for n, step in zip(shape, steps, strict=True))
+    cut = tuple(slice(None, None, step) for step in steps)
+    x = [v[cut] for v in sample(ACTIVATIONS[name], np.dtype("f"), whole)]
+    function = getattr(fa, name)
+    expected = alone(function, *x)
+    assert_same(function(*x), expected)
+    out = np.full(whole, 7, "f")
+    function(*x, out=out[cut])
+    assert_same(out[cut], expected)
+    out[cut] = 7
+    assert (out == 7).all()  # nothing else was written
+
+
+def test_in_place(layer, activation, ufunc, dtype):
+    x = sample(activation, dtype, (100_003,))
+    expected = alone(ufunc, *x)
+    ufunc(*x, out=x[0])
+    assert_same(x[0], expected)
+
+
+def test_elements_that_depend_on_each_other(layer):
+    x = np.resize([1.0, 0.0, 2.0, -1.0, 0.0], 30_000)
+    for function in (fa.heaviside.accumulate, fa.heaviside.reduce):
+        assert_same(function(x), alone(function, x))
+    expected = np.heaviside.accumulate(x)
+    assert_same(fa.heaviside.accumulate(x), expected)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 5), (1000, 3), (3, 1000), (257, 129), (65, 128), (5, 40_000)]
+)
+def test_softmax(layer, dtype, shape):
+    x = np.random.default_rng(0).normal(0, 3, shape).astype(dtype)
+    assert_same(fa.softmax(x), alone(fa.softmax, x))
+    assert_same(fa.softmax(x, axis=0), alone(fa.softmax, x, axis=0))
+
+
+SIZES = [
+    *((1, 300, 200), (2, 50, 1000), (33, 7, 17), (64, 64, 64), (500, 30, 8), (1000, 64, 37)),
+    *((3, 2000, 515), (100, 1, 100), (40, 1100, 300), (200, 20, 1)),
+]
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid", "softmax"])
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize("size", SIZES)
+def test_dense(layer, size, dtype, activation):
+    rows, depth, columns = size
+    rng = np.random.default_rng(0)
+    x, W, b = (
+        rng.normal(size=shape).astype(dtype) for shape in ((rows, depth), (depth, columns), columns)
+    )
+    expected = alone(fa.dense, x, W, b, activation)
+    packed = fa.Dense(W, b, activation)
+    for threads in (2, 3, 7, 50):
+        with fa.num_threads(threads):
+            assert_same(fa.dense(x, W, b, activation), expected)
+            assert_same(packed(x), expected)
+            padded = np.full((rows, columns + 3), 7, dtype)
+            packed(x, out=padded[:, :columns])
+            assert_same(padded[:, :columns], expected)
+            assert (padded[:, columns:] == 7).all()
+
+
+def test_sequential(layer):
+    rng = np.random.default_rng(0)
+    widths = (20, 100, 300, 10)
+    layers = [
+        fa.Dense(rng.normal(size=size).astype("f"), activation="relu")
+        for size in itertools.pairwise(widths)
+    ]
+    stack = fa.Sequential([*layers, "softmax"])
+    x = rng.normal(size=(5000, 20)).astype("f")
+    assert_same(stack(x), alone(stack, x))
+
+
+# How many.
+
+
+def test_work_is_shared(shared):
+    # The tests above would pass if it never were.
+    x = np.ones(100_000)
+    for function in (fa.relu, fa.softmax, lambda x: fa.heaviside(x, x)):
+        del shared[:]
+        function(x.reshape(100, 1000))
+        assert len(shared) == 1
+        assert shared[0] > 1
+    layer = fa.Dense(np.ones((30, 500)))
+    for rows in (1, 5000):  # columns are divided, and rows
+        del shared[:]
+        layer(np.ones((rows, 30)))
+        assert len(shared) == 1
+        assert shared[0] > 1
+
+
+def test_little_work_is_not_shared(shared, monkeypatch):
+    monkeypatch.setattr(_pool._table, "share", 1 << 60)
+    fa.relu(np.ones(1_000_000))
+    fa.Dense(np.ones((100, 100)))(np.ones((1000, 100)))
+    assert shared == []
+
+
+def test_more_costly_work_is_shared_sooner(shared, monkeypatch):
+    def least(function):
+        """How many elements are shared, to a factor of 1.1."""
+        n = 64
+        while True:
+            x = np.ones(n)
+            del shared[:]
+            function(x, out=x)
+            if shared:
+                return n
+            n = math.ceil(1.1 * n)
+
+    monkeypatch.setattr(_pool._table, "share", 2_000_000)
+    assert 3 * least(fa.softplus) < least(fa.relu)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 1000])
+def test_set_and_get(n):
+    before = fa.get_num_threads()
+    with fa.num_threads(5):
+        fa.set_num_threads(n)
+        assert fa.get_num_threads() == n
+    assert fa.get_num_threads() == before
+
+
+def test_one_thread_uses_no_other(shared):
+    with fa.num_threads(1):
+        fa.sigmoid(np.ones(1_000_000))
+        fa.softmax(np.ones((1000, 1000)))
+        fa.dense(np.ones((100, 100)), np.ones((100, 100)))
+    assert shared == []
+
+
+def test_threads_of_python_have_numbers_of_their_own(shared):
+    found = []
+
+    def other():
+        found.append(fa.get_num_threads())
+        fa.set_num_threads(1)
+        ready.set()
+        go.wait(10)
+        fa.relu(np.ones(100_000))
+        found.append(fa.get_num_threads())
+
+    ready, go = threading.Event(), threading.Event()
+    thread = threading.Thread(target=other)
+    with fa.num_threads(7):
+        thread.start()
+        ready.wait(10)
+        assert fa.get_num_threads() == 7
+        del shared[:]
+        go.set()
+        thread.join()
+    assert found == [_threads.default(), 1]
+    assert shared == []
+
+
+def test_an_error_in_the_block_puts_the_number_back():
+    before = fa.get_num_threads()
+    with pytest.raises(KeyError), fa.num_threads(before + 1):
+        raise KeyError
+    assert fa.get_num_threads() == before
+
+
+@pytest.mark.parametrize("function", [fa.set_num_threads, lambda n: fa.num_threads(n).__enter__()])
+@pytest.mark.parametrize(
+    ("bad", "error", "what"),
+    [
+        (0, ValueError, "n must be from 1 to 32768, got 0"),
+        (-2, ValueError, "got -2"),
+        (1 << 40, ValueError, "got 1099511627776"),
+        (1.0, TypeError, "n must be an integer, got float"),
+        ("2", TypeError, "got str"),
+        (None, TypeError, "got NoneType"),
+    ],
+)
+def test_bad_numbers(function, bad, error, what):
+    before = fa.get_num_threads()
+    with pytest.raises(error, match=what):
+        function(bad)
+    assert fa.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("environment", "affinity", "granted", "count"),
+    [
+        ({}, 8, None, 8),
+        ({}, 8, 3.0, 3),
+        ({}, 8, 0.4, 1),
+        ({}, 2, 16.0, 2),
+        ({"OMP_NUM_THREADS": "3"}, 8, None, 3),
+        ({"OMP_NUM_THREADS": "3,2"}, 8, None, 3),
+        ({"OMP_NUM_THREADS": "many"}, 8, None, 8),
+        ({"OMP_NUM_THREADS": "64"}, 8, None, 8),
+        ({"NUMBA_NUM_THREADS": "2"}, 8, None, 2),
+        ({"OMP_NUM_THREADS": "4", "NUMBA_NUM_THREADS": "2"}, 8, None, 2),
+        ({"FASTACT_NUM_THREADS": "6", "OMP_NUM_THREADS": "1"}, 2, 1.0, 6),
+        ({"FASTACT_NUM_THREADS": " "}, 4, None, 4),
+    ],
+)
+def test_default(monkeypatch, environment, affinity, granted, count):
+    monkeypatch.setattr(_system, "affinity", lambda: affinity)
+    monkeypatch.setattr(_system, "cgroup_limit", lambda: granted)
+    assert _threads.count_threads(environment) == count
+
+
+def test_default_of_this_process():
+    code = "import fastact as fa; print(fa.get_num_threads())"
+    assert run_python(code, OMP_NUM_THREADS="1") == "1\n"
+    assert run_python(code, FASTACT_NUM_THREADS="3", OMP_NUM_THREADS="1") == "3\n"
+    pinned = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); " + code
+    if hasattr(os, "sched_setaffinity"):
+        assert run_python(pinned) == "1\n"
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "99999", "²"])
+def test_bad_environment(value):
+    code = """
+try:
+    import fastact
+except ValueError as error:
+    print(error)
+"""
+    expected = f"FASTACT_NUM_THREADS must be a number of threads from 1 to 32768, got {value!r}\n"
+    assert run_python(code, FASTACT_NUM_THREADS=value, PYTHONIOENCODING="utf-8") == expected
+
+
+# Layers.
+
+
+def test_tbb_is_found_without_help():
+    code = """
+import sys, numpy as np, fastact as fa
+fa.sigmoid(np.ones(1 << 22))
+from fastact import _pool
+print(*_pool.state, "numba" in sys.modules)
+"""
+    environment = {"LD_LIBRARY_PATH": "", "FASTACT_NUM_THREADS": "2"}
+    run_python(code, **environment)  # compiles, with Numba
+    assert run_python(code, **environment) == "tbb  False\n"
+
+
+def test_without_tbb(monkeypatch):
+    monkeypatch.setattr(_tbb, "_places", lambda name: iter(["/nowhere/" + name]))
+    monkeypatch.setattr(_tbb, "_LIBRARIES", dict.fromkeys(["linux", "win32", "darwin"], "no-tbb"))
+    monkeypatch.setattr(_pool, "_table", _pool._Table())
+    monkeypatch.setattr(_pool, "state", _pool.State("not started"))
+    state = _pool.start()
+    assert state.layer == "python"
+    assert "TBB is not found" in state.reason
+
+
+def test_old_tbb(monkeypatch):
+    monkeypatch.setattr(_tbb, "_INTERFACE", 10**6)
+    with pytest.raises(ImportError, match=r"older than 2021\.6"):
+        _tbb.numba_layer()
+
+
+def test_numba_without_the_layer(monkeypatch):
+    monkeypatch.setattr(_tbb, "_MODULE", "elsewhere")
+    monkeypatch.setattr(_tbb.importlib.machinery, "EXTENSION_SUFFIXES", [".none"])
+    with pytest.raises(ImportError, match="no layer for TBB"):
+        _tbb.numba_layer()
+
+
+def test_threads_do_not_become_more():
+    code = """
+import os, threading, time, numpy as np, fastact as fa
+x = np.ones(300_000, np.float32)
+def count(): return len(os.listdir("/proc/self/task"))
+fa.sigmoid(x)
+before = count()
+for _ in range(50):
+    callers = [threading.Thread(target=fa.sigmoid, args=(x,)) for _ in range(8)]
+    [t.start() for t in callers]
+    [t.join() for t in callers]
+end = time.time() + 10
+while count() > before and time.time() < end:
+    time.sleep(0.01)
+print(before, count())
+"""
+    if not Path("/proc/self/task").exists():
+        pytest.skip("threads are counted in /proc")
+    for layer in _pool.LAYERS:
+        output = run_python(code, FASTACT_THREADING_LAYER=layer, FASTACT_NUM_THREADS="2")
+        assert output in ("2 2\n", "1 1\n", "1 2\n")  # TBB's helper may start late
+
+
+# Memory.
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "fa.sigmoid(x, out=y)",
+        "fa.sigmoid(x, out=x)",
+        "fa.relu(x[::2], out=y[::2])",
+        "fa.softplus(x[::-1], out=y)",
+        "fa.sigmoid(h, out=k)",
+        "fa.heaviside(x, y, out=y)",
+        "fa.softmax(x.reshape(-1, 100), out=y.reshape(-1, 100))",
+    ],
+)
+def test_no_temporary_grows_with_the_operands(call):
+    code = f"""
+import resource, numpy as np, fastact as fa
+n = 8_000_000
+x, y = np.ones(n, np.float32), np.ones(n, np.float32)
+h, k = np.ones(n, np.float16), np.ones(n, np.float16)
+def run(x, y, h, k): {call}
+run(x[:900_000], y[:900_000], h[:900_000], k[:900_000])  # compiles, and starts threads
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run(x, y, h, k)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    run_python(code)  # Numba's memory is not of interest
+    assert int(run_python(code)) < 4000  # kilobytes; the operands take 16,000 and more
+
+
+def test_another_thread_does_part_of_the_work():
+    if (_system.affinity() or 1) < 2:
+        pytest.skip("one core only")
+    x = np.ones(1 << 22)
+    with fa.num_threads(2):
+        fa.softplus(x, out=x)
+        for _ in range(50):
+            start = time.process_time(), time.thread_time()
+            fa.softplus(x, out=x)
+            others = time.process_time() - start[0] - (time.thread_time() - start[1])
+            if others > 0.1 * (time.thread_time() - start[1]):
+                return
+    raise AssertionError("the calling thread did all the work")

@@ -28,6 +28,14 @@ os.environ.pop("FASTACT_CACHE", None)
 atexit.register(shutil.rmtree, os.environ["FASTACT_CACHE_DIR"], ignore_errors=True)
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Tests of other libraries, which need not be installed, are imported only if asked for."""
+    others = Path(__file__).parent / "integration"
+    if collection_path == others and "integration" not in config.option.markexpr:
+        return True
+    return None
+
+
 def _of_each(activations):
     # Of session scope, as all fixtures here without state: hypothesis asks for that.
     return pytest.fixture(

@@ -6,6 +6,7 @@ thread. With and without take turns, so that a slow moment of the machine meets 
 
 import argparse
 import contextlib
+import functools
 import statistics
 import time
 import warnings
@@ -20,6 +21,8 @@ from tqdm import tqdm
 from . import timing
 
 HEADERS = ["estimator", "dtype", "", "before, ms", "after, ms", "before / after"]
+
+PREDICTIONS = 10  # in one sample, which would be short else
 
 Case = tuple[str, str, Callable[[], Any], Callable[[Any], Any]]
 
@@ -52,38 +55,41 @@ def cases(passes: int) -> Iterator[Case]:
         )
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    """How long one call takes."""
+def seconds(call: Callable[[], Any], times: int) -> float:
+    """How long a call takes, one of as many."""
     start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times
 
 
 def measure(passes: int, repetitions: int) -> list[list[Any]]:
     """Rows for the table; each time is the median of `repetitions`."""
-    import fastact.sklearn
-
     rows = []
     for name, dtype, train, predict in tqdm(list(cases(passes)), unit="case", disable=None):
-        fitted = train()
-        times: dict[tuple[str, bool], list[float]] = {}
-        for turn in range(repetitions + 1):
-            for patched in (False, True):
-                with fastact.sklearn.patched() if patched else contextlib.nullcontext():
-                    for kind, call in (
-                        ("training", train),
-                        ("prediction", lambda: predict(fitted)),
-                    ):
-                        taken = seconds(call)
-                        if turn:  # after one to warm up
-                            times.setdefault((kind, patched), []).append(taken)
-        for kind in ("training", "prediction"):
-            before, after = (times[kind, patched] for patched in (False, True))
+        predicting = functools.partial(predict, train())
+        for kind, call, times in (("training", train, 1), ("prediction", predicting, PREDICTIONS)):
+            before, after = in_turns(call, times, repetitions)
             ratio = statistics.median(b / a for b, a in zip(before, after, strict=True))
-            rows.append(
-                [name, dtype, kind, *(1e3 * statistics.median(t) for t in (before, after)), ratio]
-            )
+            medians = (1e3 * statistics.median(samples) for samples in (before, after))
+            rows.append([name, dtype, kind, *medians, ratio])
     return rows
+
+
+def in_turns(
+    call: Callable[[], Any], times: int, repetitions: int
+) -> tuple[list[float], list[float]]:
+    """Samples without and with our functions."""
+    import fastact.sklearn
+
+    samples: tuple[list[float], list[float]] = [], []
+    for turn in range(repetitions + 1):
+        for patched, kept in enumerate(samples):
+            with fastact.sklearn.patched() if patched else contextlib.nullcontext():
+                taken = seconds(call, times)
+            if turn:  # after one to warm up
+                kept.append(taken)
+    return samples
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 import fastact
 from fastact import _cache, _engine, _frontend, _host
 from fastact.__main__ import main
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS, element_wise
 from fastact._formats import FLOATS
 from fastact._plan import lanes_for
 from fastact._targets import KNOWN
@@ -120,10 +120,10 @@ def test_others_may_read_but_not_write(kept):
 USE_ALL = """
 import json, sys
 import ml_dtypes, numpy as np, fastact
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declare import ROW_ACTIVATIONS, element_wise
 
 results = {}
-for name, declared in {**ACTIVATIONS, **ROW_ACTIVATIONS}.items():
+for name, declared in {**element_wise(), **ROW_ACTIVATIONS}.items():
     codes = "efd" + "bBhHiIlLqQ" * getattr(declared, "keeps_integers", False)
     function = getattr(fastact, name)
     for dtype in [*map(np.dtype, codes), np.dtype(ml_dtypes.bfloat16)]:
@@ -142,8 +142,8 @@ def test_warm_process_imports_no_numba():
     run_python(USE_ALL)
     imported, results = json.loads(run_python(USE_ALL))
     assert imported == ["llvmlite"]
-    assert len(results) >= 4 * len(ACTIVATIONS)
-    for name, declared in ACTIVATIONS.items():
+    assert len(results) >= 4 * len(element_wise())
+    for name, declared in element_wise().items():
         x = [np.arange(100, dtype="f")[::-1]] * declared.nin
         assert getattr(fastact, name)(*x).tobytes().hex() == results[f"{name} f"]
 
@@ -302,7 +302,7 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         raise StopIteration
 
     monkeypatch.setattr(_cache, "object_code", record)
-    for declared in ACTIVATIONS.values():
+    for declared in element_wise().values():
         with pytest.raises(StopIteration):
             _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
         kernels = declared.kernel.__code__.co_filename
@@ -328,13 +328,13 @@ def test_kernels_have_keys_of_their_own(monkeypatch):
         raise StopIteration
 
     monkeypatch.setattr(_cache, "object_code", record)
-    for declared in ACTIVATIONS.values():
+    for declared in element_wise().values():
         for code in "efdbBhHiIqQ":
             for target in (None, *KNOWN.values()):
                 with pytest.raises(StopIteration):
                     dtype = type(np.dtype(code))
                     _engine.loop_address(declared.kernel, declared.nin, dtype, target)
-    assert len(seen) == len(ACTIVATIONS) * 11 * (1 + len(KNOWN))
+    assert len(seen) == len(element_wise()) * 11 * (1 + len(KNOWN))
 
 
 def test_closures_are_not_kept(kept):
@@ -964,7 +964,7 @@ def test_warmup(kept):
 
 def test_warmup_knows_everything():
     run_python(USE_ALL)
-    count = sum(4 + 8 * declared.keeps_integers for declared in ACTIVATIONS.values())
+    count = sum(4 + 8 * declared.keeps_integers for declared in element_wise().values())
     count += 4 * len(ROW_ACTIVATIONS)
     host = _host.host()
     for form in (FLOATS["float32"], FLOATS["float64"]):
@@ -975,7 +975,7 @@ def test_warmup_knows_everything():
 def test_warmup_refuses(kept, capsys, monkeypatch):
     error = refused(capsys, "warmup", "relu", "swish", "gelu2")
     assert "'swish', 'gelu2'" in error
-    for name in ACTIVATIONS:
+    for name in element_wise():
         assert name in error
     error = refused(capsys, "warmup", "--dtypes", "complex64")
     assert "'complex64'" in error and "bfloat16" in error and "int8" in error

@@ -11,6 +11,7 @@ from .backward import dense_backward as dense_backward
 from .backward import softmax_backward as softmax_backward
 from .layers import Dense as Dense
 from .layers import dense as dense
+from .objectives import *  # noqa: F403 - every objective is a ufunc, too
 from .sequential import Sequential as Sequential
 
 __version__ = "0.1.0"

@@ -10,7 +10,7 @@ import numpy as np
 from . import _engine, _ufunc
 
 if TYPE_CHECKING:
-    from ._typing import BinaryDeclarator, Declarator, RowUfunc
+    from ._typing import BinaryDeclarator, Declarator, ObjectiveDeclarator, RowUfunc
 
 
 # Each method that dataclasses generate adds to the import of the package.
@@ -63,6 +63,11 @@ class Activation:
     @property
     def nin(self) -> int:
         return len(self.parameters)
+
+    @property
+    def results(self) -> list[str]:
+        """The names of the outputs."""
+        return ["y"]
 
 
 ACTIVATIONS: dict[str, Activation] = {}
@@ -158,8 +163,44 @@ def _ufunc_of(declared: Activation) -> np.ufunc:
         doc=docstring(declared),
         types="bBhHiIlLqQ" * declared.keeps_integers + "efd",
         choose=functools.partial(_engine.choose_dtype, keeps_integers=declared.keeps_integers),
-        make_loop=functools.partial(_engine.loop_address, declared.kernel, declared.nin),
+        make_loop=functools.partial(
+            _engine.loop_address, declared.kernel, declared.nin, nout=len(declared.results)
+        ),
+        nout=len(declared.results),
     )
+
+
+class Objective(Activation):
+    """What is known of a loss that gradient boosting minimises.
+
+    Its kernel ``NAME(score, label)`` gives the first and the second derivative of the loss by the
+    score, and its reference and specials both of them.
+    """
+
+    @property
+    def results(self) -> list[str]:
+        return ["grad", "hess"]
+
+
+OBJECTIVES: dict[str, Objective] = {}
+"""Every declared objective by name."""
+
+
+def objective(**fields: Any) -> "ObjectiveDeclarator":
+    """Declare the decorated kernel an objective; it becomes the ufunc of that name.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`Activation` but `kernel`.
+    """
+
+    def declare(kernel: Callable[..., Any]) -> np.ufunc:
+        declared = Objective(kernel, **fields)
+        OBJECTIVES[declared.name] = declared
+        return _ufunc_of(declared)
+
+    return declare  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -222,14 +263,17 @@ def docstring(declared: Activation) -> str:
     inputs = ", ".join(declared.parameters)
     integers = "keep their type" if declared.keeps_integers else "give float64"
     specials = "\n".join(
-        f"    {declared.name}({', '.join(map(str, row[:-1]))}) = {row[-1]}"
+        f"    {declared.name}({', '.join(map(str, row[: declared.nin]))}) = "
+        f"{', '.join(map(str, row[declared.nin :]))}"
         for row in declared.specials
     )
-    measured = """measured over every input of the 16- and 32-bit formats; for float64 a bound
-that millions of samples stay below"""
     operands = ""
-    if isinstance(declared, Derivative):
+    if not isinstance(declared, Derivative | Objective):
+        measured = """measured over every input of the 16- and 32-bit formats; for float64 a bound
+that millions of samples stay below"""
+    else:
         measured = "as a bound that samples stay below"
+    if isinstance(declared, Derivative):
         operands = f"""
     `grad_output` is the gradient with regard to the output of {declared.activation}, and
     `{declared.saved}` the {declared.saved} of {declared.activation}."""
@@ -252,7 +296,7 @@ where : array_like, optional
 
 Returns
 -------
-y : ndarray or scalar
+{", ".join(declared.results)} : ndarray or scalar
     Of the shape of the broadcast inputs.
 
 Raises

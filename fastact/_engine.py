@@ -57,6 +57,7 @@ def loop_address(
     dtype: DType,
     target: "Target | None" = None,
     alone: bool = False,
+    nout: int = 1,
 ) -> int:
     """Compile `kernel` for `dtype`, or load its code; the address of its strided loop.
 
@@ -73,14 +74,15 @@ def loop_address(
     def build(target: "Target") -> bytes:
         from . import _codegen, _frontend, _loops
 
-        scalar = _frontend.scalar_ir(kernel, form, nin)
-        return _codegen.object_code(_loops.loop_ir(scalar, form, nin, target), [scalar], target)
+        scalar = _frontend.scalar_ir(kernel, form, nin, nout)
+        loop = _loops.loop_ir(scalar, form, nin, target, nout)
+        return _codegen.object_code(loop, [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}"
-    found = _kernel_addresses("loop", name, [kernel], target, repr((form, nin)), build)
+    found = _kernel_addresses("loop", name, [kernel], target, repr((form, nin, nout)), build)
     if alone:
         return found[ALONE]
-    _pool.attach(found[SETTING], _cost.of_loop(found[ALONE], nin + 1, form.itemsize))
+    _pool.attach(found[SETTING], _cost.of_loop(found[ALONE], nin + nout, form.itemsize))
     return found[ENTRY]
 
 

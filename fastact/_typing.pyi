@@ -54,5 +54,24 @@ class Declarator(Protocol):
     @overload
     def __call__(self, kernel: Callable[[Any, Any], Any], /) -> BinaryUfunc: ...
 
+class ObjectiveUfunc(np.ufunc):  # type: ignore[misc]
+    @overload
+    def __call__(
+        self, score: ArrayLike, label: ArrayLike, /, *, out: tuple[_Array, _Array], **kwargs: Any
+    ) -> tuple[_Array, _Array]: ...
+    @overload
+    def __call__(
+        self, score: NDArray[_Float], label: NDArray[_Float] | float, /, out: None = None
+    ) -> tuple[NDArray[_Float], NDArray[_Float]]: ...
+    @overload
+    def __call__(self, score: float, label: float, /) -> tuple[np.float64, np.float64]: ...
+    @overload
+    def __call__(
+        self, score: ArrayLike, label: ArrayLike, /, *args: Any, **kwargs: Any
+    ) -> tuple[Any, Any]: ...
+
+class ObjectiveDeclarator(Protocol):
+    def __call__(self, kernel: Callable[[Any, Any], Any], /) -> ObjectiveUfunc: ...
+
 class BinaryDeclarator(Protocol):
     def __call__(self, kernel: Callable[[Any, Any], Any], /) -> BinaryUfunc: ...

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 import fastact
 from fastact import _cache, _engine, _frontend, _host
 from fastact.__main__ import main
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS, element_wise
+from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._formats import FLOATS
 from fastact._plan import lanes_for
 from fastact._targets import KNOWN
@@ -120,15 +120,15 @@ def test_others_may_read_but_not_write(kept):
 USE_ALL = """
 import json, sys
 import ml_dtypes, numpy as np, fastact
-from fastact._declare import ROW_ACTIVATIONS, element_wise
+from fastact._declare import OBJECTIVES, ROW_ACTIVATIONS, element_wise
 
 results = {}
-for name, declared in {**element_wise(), **ROW_ACTIVATIONS}.items():
+for name, declared in {**element_wise(), **ROW_ACTIVATIONS, **OBJECTIVES}.items():
     codes = "efd" + "bBhHiIlLqQ" * getattr(declared, "keeps_integers", False)
     function = getattr(fastact, name)
     for dtype in [*map(np.dtype, codes), np.dtype(ml_dtypes.bfloat16)]:
         x = [np.arange(100).astype(dtype)[::-1]] * function.nin
-        results[f"{name} {dtype.char}"] = function(*x).tobytes().hex()
+        results[f"{name} {dtype.char}"] = np.stack([function(*x)]).tobytes().hex()
 for dtype in "fd":
     for columns in range(1, 17):
         layer = fastact.Dense(np.ones((3, columns), dtype), activation="tanh")
@@ -965,7 +965,7 @@ def test_warmup(kept):
 def test_warmup_knows_everything():
     run_python(USE_ALL)
     count = sum(4 + 8 * declared.keeps_integers for declared in element_wise().values())
-    count += 4 * len(ROW_ACTIVATIONS)
+    count += 4 * len([*ROW_ACTIVATIONS, *OBJECTIVES])
     host = _host.host()
     for form in (FLOATS["float32"], FLOATS["float64"]):
         count += len({lanes_for(columns, form, host) for columns in range(1, 17)})

@@ -14,7 +14,7 @@ from conftest import FLOATS, assert_same, is_nan, nans, run_python, sample
 
 import fastact
 from fastact import _engine, _ufunc
-from fastact._declare import ROW_ACTIVATIONS, element_wise
+from fastact._declare import OBJECTIVES, ROW_ACTIVATIONS, element_wise
 
 INTEGERS = np.typecodes["AllInteger"]
 
@@ -31,7 +31,7 @@ def quietly(function, *args, **kwargs):
 
 def test_public_names():
     ufuncs = {name for name in dir(fastact) if isinstance(getattr(fastact, name), np.ufunc)}
-    assert ufuncs == {*element_wise(), *ROW_ACTIVATIONS}
+    assert ufuncs == {*element_wise(), *ROW_ACTIVATIONS, *OBJECTIVES}
 
 
 def test_attributes(activation, ufunc, peer):

@@ -59,6 +59,12 @@ def derivatives(single: Single, double: Double) -> None:
     fa.relu_backward.outer(double, double)
 
 
+def objectives(single: Single, double: Double) -> None:
+    assert_type(fa.logistic_grad_hess(single, single), tuple[Single, Single])
+    assert_type(fa.logistic_grad_hess(double, 1), tuple[Double, Double])
+    assert_type(fa.logistic_grad_hess(single, single, out=(double, double)), tuple[Double, Double])
+
+
 def dense_layers(single: Single, double: Double) -> None:
     assert_type(fa.dense(single, single), NDArray[Any])
     assert_type(fa.dense([1.0, 2.0], [[1.0], [2.0]], [0.5], "relu", out=double), NDArray[Any])

@@ -98,6 +98,15 @@ def test_infinite_gradients(declared, dtype):
         np.testing.assert_array_equal(found, sign * np.array(expected))
 
 
+@each
+def test_nan_is_handed_on(declared, dtype):
+    """Also where the derivative is 0, whatever it is multiplied by."""
+    kept = np.array([0.0, -0.0, 1.0, -1.0, 0.5, np.inf, -np.inf], dtype)
+    nan = np.full_like(kept, np.nan)
+    assert is_nan(ufunc(declared)(nan, kept)).all()
+    assert is_nan(ufunc(declared)(kept, nan)).all()
+
+
 def test_nan_is_always_the_same_one():
     """So that the vectors and what is left over agree to the bit."""
     for name in ("sigmoid", "tanh", "softplus"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._fan_out import SETTING
-from ._formats import Format, format_of
+from ._formats import FLOAT32, FLOAT64, Format, format_of
 from ._lock import MAKING
 from ._scalar import SCALAR_FUNCTIONS
 
@@ -28,6 +28,10 @@ _SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar")
 GENERATORS = {
     "loop": _SCALARS,
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
+    "scalar": (
+        *("_codegen", "_conversions", "_fan_out", "_formats", "_frontend", "_machine_code"),
+        *("_scalar", "_scalar_function", "_targets"),
+    ),
     "gemm": (
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
         *("_plan", "_structured", "_tiles", "_transpose"),
@@ -84,6 +88,26 @@ def loop_address(
         return found[ALONE]
     _pool.attach(found[SETTING], _cost.of_loop(found[ALONE], nin + nout, form.itemsize))
     return found[ENTRY]
+
+
+def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
+    """As :func:`loop_address`: that of ``double function(double, ...)``, or of float alike."""
+    from ._machine_code import ENTRY
+
+    form = format_of(dtype.type)
+    if form not in (FLOAT32, FLOAT64):
+        raise TypeError(f"no scalar function computes in {dtype.type.__name__}")
+
+    def build(target: "Target") -> bytes:
+        from . import _codegen, _frontend, _scalar_function
+
+        scalar = _frontend.scalar_ir(kernel, form, nin)
+        function = _scalar_function.function_ir(scalar, form, nin)
+        return _codegen.object_code(function, [scalar], target)
+
+    name = f"{kernel.__name__}-{form.name}-scalar"
+    options = repr((form, nin))
+    return _kernel_addresses("scalar", name, [kernel], None, options, build, [ENTRY])[ENTRY]
 
 
 def rows_address(
@@ -149,14 +173,18 @@ def _kernel_addresses(
     target: "Target | None",
     options: str,
     build: Callable[["Target"], bytes],
+    symbols: Iterable[str] | None = None,
 ) -> dict[str, int]:
-    """The addresses in the loop that ``build(target)`` makes around `kernels`, by name."""
+    """The addresses of `symbols` in what ``build(target)`` makes around `kernels`, by name.
+
+    By default they are those of a loop.
+    """
     from ._machine_code import ALONE, ENTRY
 
     places = [(k.__module__, k.__code__.co_firstlineno) for k in kernels]
     sources = [f.__code__.co_filename for f in (*kernels, *SCALAR_FUNCTIONS)]
     keeps = not any(kernel.__closure__ for kernel in kernels)  # its values are in no source
-    symbols = [ENTRY, ALONE, SETTING]
+    symbols = symbols or [ENTRY, ALONE, SETTING]
     return _load(generator, name, sources, target, f"{options} {places}", build, symbols, keeps)
 
 

@@ -308,6 +308,10 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         kernels = declared.kernel.__code__.co_filename
         made_by = makers("_codegen", "_frontend", "_loops", "_elementary")
         assert set(passed["sources"]) == made_by | {kernels}
+        with pytest.raises(StopIteration):
+            _engine.scalar_address(declared.kernel, declared.nin, type(np.dtype("f")))
+        made_by = makers("_codegen", "_frontend", "_scalar_function", "_elementary")
+        assert set(passed["sources"]) == made_by | {kernels}
     for declared in ROW_ACTIVATIONS.values():
         with pytest.raises(StopIteration):
             _engine.rows_address(declared.steps, type(np.dtype("f")))

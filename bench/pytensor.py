@@ -29,7 +29,8 @@ def functions(dtype: str) -> dict:
         "softplus": pt.softplus(x),
         "tanh": pt.tanh(x),
         "gradient of sum(softplus)": pytensor.grad(pt.softplus(x).sum(), x),
-        "sigmoid(x) * (1 - sigmoid(x))": pt.sigmoid(x) * (1 - pt.sigmoid(x)),
+        "softplus(x) * x": pt.softplus(x) * x,
+        "mean(softplus(x) - x sigmoid(x))": pt.mean(pt.softplus(x) - x * pt.sigmoid(x)),
     }
     return {
         name: pytensor.function([x], y, mode="NUMBA", trust_input=True)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import types
 
+import numba
 import numpy as np
 import pytest
 from conftest import assert_same, run_python
@@ -22,6 +23,7 @@ os.environ["PYTENSOR_FLAGS"] = f"base_compiledir={FOLDER}"
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 pytensor = pytest.importorskip("pytensor")
 pt = pytest.importorskip("pytensor.tensor")
+dispatch = pytest.importorskip("pytensor.link.numba.dispatch.basic")
 
 DTYPES = ["float32", "float64"]
 
@@ -58,7 +60,33 @@ def test_gradients(dtype):
     assert np.abs(function(v.astype(dtype)) - expected).max() < 8 * np.finfo(dtype).eps
 
 
-def test_integers_stay_what_they_were():
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fused_operations(dtype):
+    x = pt.vector("x", dtype=dtype)
+    function = pytensor.function([x], [pt.softplus(x) * x, -pt.softplus(x)], mode="NUMBA")
+    v = np.linspace(-20, 20, 2001).astype(dtype)
+    product, minus = function(v)
+    assert_same(product, fastact.softplus(v) * v)
+    assert_same(minus, -fastact.softplus(v))
+
+
+def test_what_calls_ours_is_inlined():
+    inner = fastact.pytensor._inlined(fastact.softplus)
+
+    @numba.njit
+    def wrapper(x):
+        return inner(x)
+
+    assert wrapper(1.5) == fastact.softplus(1.5)
+    (code,) = wrapper.inspect_llvm().values()
+    assert "alwaysinline" in code
+
+
+def test_integers_are_left_to_pytensor():
+    for dtype, ours in [("uint8", False), ("int64", False), ("float32", True), ("float64", True)]:
+        node = pytensor.scalar.math.sigmoid.make_node(pytensor.scalar.get_scalar_type(dtype)())
+        _, key = dispatch.numba_funcify_and_cache_key(node.op, node=node)
+        assert key.startswith("sigmoid-") == ours
     x = pt.vector("x", dtype="uint8")
     function = pytensor.function([x], pt.sigmoid(x), mode="NUMBA")
     result = function(np.arange(5, dtype=np.uint8))
@@ -104,4 +132,4 @@ pytensor.main(["--size", "100", "--repetitions", "1"])
 """
     printed = run_python(code, PYTENSOR_FLAGS=f"base_compiledir={tmp_path}")
     rows = [line.split("|")[1:-1] for line in printed.splitlines() if "float32" in line]
-    assert len(rows) == 5 and all(float(cell) > 0 for row in rows for cell in row[2:])
+    assert len(rows) == 6 and all(float(cell) > 0 for row in rows for cell in row[2:])

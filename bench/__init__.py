@@ -12,6 +12,7 @@ __main__            the command; conftest, test_workloads: the same for pytest-b
 asv_benchmarks      this package over its history
 accuracy            errors over every input of 16 and 32 bits
 variants, tiles     races of other code for the same, for the lab book NOTES.md
+njit, pytensor      loops that users compile with Numba; PyTensor before and after
 startup             the time to the first result
 ==================  ==========================================================================
 """

@@ -1,5 +1,8 @@
 """Errors in ulp, measured: exhaustively for 16- and 32-bit formats, by samples for float64.
 
+Derivatives, which have two operands, are sampled in 32 bits too; in 16 bits, every significand of
+the gradient meets every value that the activation may have saved.
+
 The reference is never this package and never the same precision. For the narrow formats it is
 the declared formula in NumPy's float64; for float64 the same formula in MPFR through gmpy2.
 """
@@ -7,9 +10,10 @@ the declared formula in NumPy's float64; for float64 the same formula in MPFR th
 import argparse
 import concurrent.futures
 import functools
+import itertools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import gmpy2
@@ -19,7 +23,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 import fastact
-from fastact._declare import ACTIVATIONS
+from fastact._declare import ACTIVATIONS, DERIVATIVES, Derivative
 
 PRECISION = {
     "float16": (11, -14),
@@ -32,10 +36,10 @@ PRECISION = {
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a sweep: `ulp` is the largest error, `worst` the input where it is."""
+    """The outcome of a sweep: `ulp` is the largest error, `worst` the inputs where it is."""
 
     ulp: float = 0.0
-    worst: float = 0.0
+    worst: tuple[float, ...] = ()
     count: int = 0
     decreases: int = 0  # neighbouring inputs whose results are in the wrong order
     wrong: int = 0  # NaN where there should be a number, or the reverse
@@ -75,14 +79,23 @@ def _largest_error(x, y, reference, bits, lowest):
     return ulp, index, decreases, wrong
 
 
-def narrow_report(function: Callable, reference: Callable, x: np.ndarray, name: str) -> Report:
-    """Errors of `function` on `x`, of the 16- or 32-bit format `name`."""
+def narrow_report(
+    function: Callable, reference: Callable, x: np.ndarray | Sequence[np.ndarray], name: str
+) -> Report:
+    """Errors of `function` on `x`, of the 16- or 32-bit format `name`; one array per operand."""
+    operands = _operands(x)
     with np.errstate(all="ignore"):  # the formula overflows; casts warn of signalling NaN
-        wide = x.astype(np.float64)
-        want = np.asarray(reference(np, wide), np.float64)
-        got = function(x).astype(np.float64)
-    ulp, index, decreases, wrong = _largest_error(wide, got, want, *PRECISION[name])
-    return Report(float(ulp), float(wide[index]), len(x), int(decreases), int(wrong))
+        wide = [operand.astype(np.float64) for operand in operands]
+        want = np.asarray(reference(np, *wide), np.float64)
+        got = function(*operands).astype(np.float64)
+    places = wide[0] if len(wide) == 1 else np.where(np.isinf(wide).any(axis=0), np.inf, 0.0)
+    ulp, index, decreases, wrong = _largest_error(places, got, want, *PRECISION[name])
+    worst = tuple(float(operand[index]) for operand in wide)
+    return Report(float(ulp), worst, len(got), int(decreases), int(wrong))
+
+
+def _operands(x: np.ndarray | Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    return [x] if isinstance(x, np.ndarray) else x
 
 
 def every_pattern(dtype: np.dtype, chunk: int = 1 << 22) -> Iterator[np.ndarray]:
@@ -101,19 +114,27 @@ def exhaustive(
     function: Callable, reference: Callable, name: str, progress: Callable = iter
 ) -> Report:
     """The report over every value of the format `name`, on all cores."""
-    if name == "bfloat16":
-        import ml_dtypes
+    return _on_all_cores(function, reference, name, every_pattern(dtype_of(name)), progress)
 
-        dtype = np.dtype(ml_dtypes.bfloat16)
-    else:
-        dtype = np.dtype(name)
+
+def _on_all_cores(
+    function: Callable, reference: Callable, name: str, chunks: Iterator, progress: Callable
+) -> Report:
     total = Report()
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         measure = functools.partial(narrow_report, function, reference, name=name)
-        for report in progress(_bounded_map(pool, measure, every_pattern(dtype), 2 * workers)):
+        for report in progress(_bounded_map(pool, measure, chunks, 2 * workers)):
             total |= report
     return total
+
+
+def dtype_of(name: str) -> np.dtype:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
 
 
 def _bounded_map(pool, function, items, ahead):
@@ -127,20 +148,24 @@ def _bounded_map(pool, function, items, ahead):
         yield future.result()
 
 
-def float64_report(function: Callable, reference: Callable, x: np.ndarray) -> Report:
-    """Errors of `function` on the float64 array `x`, against MPFR with 120 bits."""
-    y = function(x)
+def float64_report(
+    function: Callable, reference: Callable, x: np.ndarray | Sequence[np.ndarray]
+) -> Report:
+    """Errors of `function` on float64 arrays, one per operand, against MPFR with 120 bits."""
+    operands = _operands(x)
+    y = function(*operands)
     bits, lowest = PRECISION["float64"]
-    total = Report(count=len(x))
-    order = np.argsort(x, kind="stable")
-    total = replace(total, decreases=int((np.diff(y[order]) < 0).sum()))
+    total = Report(count=len(y))
+    if len(operands) == 1:
+        order = np.argsort(operands[0], kind="stable")
+        total = replace(total, decreases=int((np.diff(y[order]) < 0).sum()))
     with gmpy2.context(precision=120):
-        for value, got in zip(x.tolist(), y.tolist(), strict=True):
-            want = gmpy2.mpfr(reference(gmpy2, gmpy2.mpfr(value)))
+        for *values, got in zip(*(v.tolist() for v in (*operands, y)), strict=True):
+            want = gmpy2.mpfr(reference(gmpy2, *map(gmpy2.mpfr, values)))
             exponent = max(gmpy2.get_exp(want) - 1, lowest) if want != 0 else lowest
             error = abs(float((gmpy2.mpfr(got) - want) * gmpy2.exp2(bits - 1 - exponent)))
-            if error > total.ulp:
-                total = replace(total, ulp=error, worst=value)
+            if not error <= total.ulp:
+                total = replace(total, ulp=error, worst=tuple(values))
     return total
 
 
@@ -158,33 +183,102 @@ def samples64(count: int, seed: int) -> np.ndarray:
     return x[np.isfinite(x)]
 
 
+def pairs(declared: Derivative, dtype: np.dtype, count: int, seed: int) -> list[np.ndarray]:
+    """Finite gradients, and values that the activation may have saved for them."""
+    rng = np.random.default_rng(seed)
+
+    def patterns(size):
+        return rng.integers(0, 1 << 8 * dtype.itemsize, size, np.uint64)
+
+    with np.errstate(all="ignore"):
+        some = patterns(count // 4).astype(f"u{dtype.itemsize}").view(dtype)
+        usual = [rng.standard_normal(count // 4), rng.uniform(1, 2, count // 4)]
+        tiny = rng.standard_normal(count // 4) * 2.0 ** rng.uniform(-1074, 0, count // 4)
+        gradient = np.concatenate([*usual, tiny.clip(-1e300, 1e300)]).astype(dtype)
+        gradient = np.concatenate([gradient, some])
+        x = samples64(count // 2, seed + 1)
+        # Where only large gradients give results other than 0.
+        x = np.concatenate([x, rng.uniform(-1410, -40, count // 8), x[: count // 8] / 2])
+        x = np.resize(x, count).astype(dtype)
+        rng.shuffle(gradient)
+        rng.shuffle(x)
+        if declared.saved == "output":
+            x = getattr(fastact, declared.activation)(x)
+            x[: count // 4] = rng.uniform(*declared.interval, count // 4).astype(dtype)
+        size = min(len(gradient), len(x))
+        finite = np.isfinite(gradient[:size]) & np.isfinite(x[:size])
+    return [gradient[:size][finite], x[:size][finite]]
+
+
+def every_pair(declared: Derivative, dtype: np.dtype, step: int = 1) -> Iterator[list[np.ndarray]]:
+    """Each `step`-th significand in [1, 2) with every value that may be saved, of 16 bits."""
+    values = np.arange(1 << 16, dtype=np.uint16).view(dtype)
+    with np.errstate(all="ignore"):
+        values = values[np.isfinite(values)]
+        if declared.saved == "output":
+            values = np.unique(getattr(fastact, declared.activation)(values))
+    one, two = np.array([1, 2], dtype).view(np.uint16)
+    for significand in np.arange(one, two, step, np.uint16).view(dtype):
+        yield [np.full(len(values), significand), values]
+
+
+def derivative_report(
+    declared: Derivative,
+    name: str,
+    function: Callable,
+    samples: int,
+    step: int = 1,
+    seed: int = 0,
+    progress: Callable = iter,
+) -> Report:
+    """The report of `samples` pairs and, in 16 bits, of every pair that differs in more than
+    the exponent of the gradient, for each `step`-th significand.
+    """
+    dtype, chunk = dtype_of(name), 50_000
+    chunks = (
+        pairs(declared, dtype, min(chunk, samples - start), seed + start)
+        for start in range(0, samples, chunk)
+    )
+    if name == "float64":
+        measure = functools.partial(float64_report, function, declared.reference)
+        return functools.reduce(Report.__or__, map(measure, progress(chunks)))
+    if dtype.itemsize == 2:
+        chunks = itertools.chain(every_pair(declared, dtype, step), chunks)
+    return _on_all_cores(function, declared.reference, name, chunks, progress)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the table of errors; ``python -m bench.accuracy --help`` says more."""
-    unary = {name: a for name, a in ACTIVATIONS.items() if a.nin == 1}
+    known = {name: a for name, a in ACTIVATIONS.items() if a.nin == 1}
+    known |= {declared.name: declared for declared in DERIVATIVES.values()}
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
-    parser.add_argument("functions", nargs="*", choices=[*unary, []], metavar="function",
-                        help=f"any of {', '.join(unary)}; all by default")  # fmt: skip
+    parser.add_argument("functions", nargs="*", choices=[*known, []], metavar="function",
+                        help=f"any of {', '.join(known)}; all by default")  # fmt: skip
     parser.add_argument("--formats", nargs="+", choices=PRECISION, default=list(PRECISION))
     parser.add_argument("--samples", type=int, default=1_000_000,
-                        help="inputs for float64 (default: %(default)s)")  # fmt: skip
+                        help="inputs where not all are taken (default: %(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)
     rows = []
-    for name in options.functions or unary:
-        function, reference = getattr(fastact, name), unary[name].reference
+    for name in options.functions or known:
+        function, declared = getattr(fastact, name), known[name]
         for form in options.formats:
             bar = functools.partial(tqdm, desc=f"{name} {form}", unit="chunk", leave=False)
-            if form == "float64":
+            if isinstance(declared, Derivative):
+                report = derivative_report(declared, form, function, options.samples, progress=bar)
+            elif form == "float64":
                 chunks = bar(range(0, options.samples, 50_000))
                 reports = (
-                    float64_report(function, reference, samples64(50_000, seed)) for seed in chunks
+                    float64_report(function, declared.reference, samples64(50_000, seed))
+                    for seed in chunks
                 )
                 report = functools.reduce(Report.__or__, reports)
             else:
-                report = exhaustive(function, reference, form, bar)
-            worst = f"{report.worst:.9g}" if report.ulp else ""
-            rows.append((name, form, report.count, report.ulp, worst, report.decreases))
+                report = exhaustive(function, declared.reference, form, bar)
+            worst = ", ".join(f"{value:.9g}" for value in report.worst) if report.ulp else ""
+            order = report.decreases if function.nin == 1 else ""
+            rows.append((name, form, report.count, report.ulp, worst, order))
     headers = ("function", "format", "inputs", "max ulp", "at", "order violations")
-    print(tabulate(rows, headers, tablefmt="github", floatfmt=".4f", disable_numparse=[2, 4]))
+    print(tabulate(rows, headers, tablefmt="github", floatfmt=".4f", disable_numparse=[2, 4, 5]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from . import _engine, _ufunc
 
 if TYPE_CHECKING:
-    from ._typing import Declarator, RowUfunc
+    from ._typing import BinaryDeclarator, Declarator, ObjectiveDeclarator, RowUfunc
 
 
 # Each method that dataclasses generate adds to the import of the package.
@@ -64,6 +64,11 @@ class Activation:
     def nin(self) -> int:
         return len(self.parameters)
 
+    @property
+    def results(self) -> list[str]:
+        """The names of the outputs."""
+        return ["y"]
+
 
 ACTIVATIONS: dict[str, Activation] = {}
 """Every declared activation by name: the only list of them."""
@@ -81,14 +86,119 @@ def activation(**fields: Any) -> "Declarator":
     def declare(kernel: Callable[..., Any]) -> np.ufunc:
         declared = Activation(kernel, **fields)
         ACTIVATIONS[declared.name] = declared
-        return _ufunc.create(
-            name=declared.name,
-            nin=declared.nin,
-            doc=docstring(declared),
-            types="bBhHiIlLqQ" * declared.keeps_integers + "efd",
-            choose=functools.partial(_engine.choose_dtype, keeps_integers=declared.keeps_integers),
-            make_loop=functools.partial(_engine.loop_address, kernel, declared.nin),
-        )
+        return _ufunc_of(declared)
+
+    return declare  # type: ignore[return-value]
+
+
+_SUFFIX = "_backward"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Derivative(Activation):
+    """What is known of the function that takes a gradient back through an activation.
+
+    Its kernel ``NAME_backward(grad_output, saved)`` gives the gradient with regard to the input
+    of the activation ``NAME`` from that with regard to its output. The name of the second
+    parameter, "output" or "input", tells what of the activation is to be saved for it.
+
+    Attributes
+    ----------
+    interval : tuple of float
+        As of :class:`Activation`, of `saved`.
+    ulp : dict
+        A bound in ulp that samples stay below, by format name, with regard to the exact result
+        for operands as they are, rounded before or not.
+    slope : callable
+        ``slope(m, saved)``: by how much the derivative of the activation changes with `saved`.
+    of_output : callable, optional
+        ``of_output(m, output)``: the derivative in terms of the output, if that is not `saved`.
+    """
+
+    slope: Callable[..., Any] = None  # type: ignore[assignment] # those before have defaults
+    of_output: Callable[..., Any] | None = None
+
+    @property
+    def activation(self) -> str:
+        """The name of the activation."""
+        return self.name.removesuffix(_SUFFIX)
+
+    @property
+    def saved(self) -> str:
+        return self.parameters[1]
+
+
+DERIVATIVES: dict[str, Derivative] = {}
+"""Every declared derivative by the name of its activation."""
+
+
+def element_wise() -> dict[str, Activation]:
+    """Activations and derivatives by the names of their ufuncs."""
+    return ACTIVATIONS | {declared.name: declared for declared in DERIVATIVES.values()}
+
+
+def derivative(**fields: Any) -> "BinaryDeclarator":
+    """Declare the decorated kernel the derivative of the activation that it is named after.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`Derivative` but `kernel` and `summary`.
+    """
+
+    def declare(kernel: Callable[..., Any]) -> np.ufunc:
+        name = kernel.__name__.removesuffix(_SUFFIX)
+        summary = f"Gradient with regard to the input of {name}, element-wise."
+        declared = Derivative(kernel, summary, **fields)
+        DERIVATIVES[name] = declared
+        return _ufunc_of(declared)
+
+    return declare  # type: ignore[return-value]
+
+
+def _ufunc_of(declared: Activation) -> np.ufunc:
+    return _ufunc.create(
+        name=declared.name,
+        nin=declared.nin,
+        doc=docstring(declared),
+        types="bBhHiIlLqQ" * declared.keeps_integers + "efd",
+        choose=functools.partial(_engine.choose_dtype, keeps_integers=declared.keeps_integers),
+        make_loop=functools.partial(
+            _engine.loop_address, declared.kernel, declared.nin, nout=len(declared.results)
+        ),
+        nout=len(declared.results),
+    )
+
+
+class Objective(Activation):
+    """What is known of a loss that gradient boosting minimises.
+
+    Its kernel ``NAME(score, label)`` gives the first and the second derivative of the loss by the
+    score, and its reference and specials both of them.
+    """
+
+    @property
+    def results(self) -> list[str]:
+        return ["grad", "hess"]
+
+
+OBJECTIVES: dict[str, Objective] = {}
+"""Every declared objective by name."""
+
+
+def objective(**fields: Any) -> "ObjectiveDeclarator":
+    """Declare the decorated kernel an objective; it becomes the ufunc of that name.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`Activation` but `kernel`.
+    """
+
+    def declare(kernel: Callable[..., Any]) -> np.ufunc:
+        declared = Objective(kernel, **fields)
+        OBJECTIVES[declared.name] = declared
+        return _ufunc_of(declared)
 
     return declare  # type: ignore[return-value]
 
@@ -153,9 +263,20 @@ def docstring(declared: Activation) -> str:
     inputs = ", ".join(declared.parameters)
     integers = "keep their type" if declared.keeps_integers else "give float64"
     specials = "\n".join(
-        f"    {declared.name}({', '.join(map(str, row[:-1]))}) = {row[-1]}"
+        f"    {declared.name}({', '.join(map(str, row[: declared.nin]))}) = "
+        f"{', '.join(map(str, row[declared.nin :]))}"
         for row in declared.specials
     )
+    operands = ""
+    if not isinstance(declared, Derivative | Objective):
+        measured = """measured over every input of the 16- and 32-bit formats; for float64 a bound
+that millions of samples stay below"""
+    else:
+        measured = "as a bound that samples stay below"
+    if isinstance(declared, Derivative):
+        operands = f"""
+    `grad_output` is the gradient with regard to the output of {declared.activation}, and
+    `{declared.saved}` the {declared.saved} of {declared.activation}."""
     return f"""{declared.summary}
 
 {declared.formula}
@@ -164,7 +285,7 @@ Parameters
 ----------
 {inputs} : array_like
     float16, float32, float64 or (with ml_dtypes) bfloat16 keep their type; integers
-    {integers}; bool gives float64. Inputs of several types are promoted as NumPy does.
+    {integers}; bool gives float64. Inputs of several types are promoted as NumPy does.{operands}
 out : ndarray, None, or tuple of ndarray and None, optional
     Where to put the result; its shape must be that of the broadcast inputs. It may be an
     input.
@@ -175,7 +296,7 @@ where : array_like, optional
 
 Returns
 -------
-y : ndarray or scalar
+{", ".join(declared.results)} : ndarray or scalar
     Of the shape of the broadcast inputs.
 
 Raises
@@ -192,8 +313,7 @@ Special values::
 {specials}
     NaN in gives NaN out.
 
-Largest error, measured over every input of the 16- and 32-bit formats; for float64 a bound
-that millions of samples stay below::
+Largest error, {measured}::
 
 {_accuracy(declared.ulp)}
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._scalar import PerFormat, fma, horner, muladd, pick, scalar
+from ._scalar import PerFormat, copysign, fma, horner, like, magnitude, muladd, pick, scalar
 
 
 class Exp(NamedTuple):
@@ -146,6 +146,27 @@ RANGE = PerFormat(
 )
 
 
+# softplus_backward's input may be lower than that of exp, as a large factor may lift the result.
+# Lower than here, that takes a float64 above 2**970, and only subnormals come of it.
+LOWEST_SLOPE = PerFormat(np.float32(-192.5), -1418.5)
+
+
+class Scales(NamedTuple):
+    """How factors are scaled for products whose rounding errors are wanted."""
+
+    large: Any
+    up: Any  # for those that are large, and back
+    down: Any
+    small_up: Any  # for the others
+    small_down: Any
+
+
+SCALES = PerFormat(
+    single=Scales(*_single(2.0**50, 2.0**-25, 2.0**25, 2.0**60, 2.0**-60)),
+    double=Scales(2.0**450, 2.0**-225, 2.0**225, 2.0**500, 2.0**-500),
+)
+
+
 class Shares(NamedTuple):
     """How softmax keeps what it sums up away from the subnormals."""
 
@@ -246,6 +267,22 @@ def exp_short_tail(r):
 
 
 @scalar
+def logistic(n, r, smaller):
+    """(q, c) with q (1 + c) 2^-max(n, 0) = 1 / (1 + e^-x), for n and r of exp_reduced(-x).
+
+    `smaller` is 2^-|n|, or anything below an ulp of 1 where that is.
+    """
+    one = like(r, 1)
+    w = exp_short_tail(r)
+    b = one if n > like(n, 0) else smaller
+    # The denominator d + d_low, from 1, 2^-|n|, b r and b w.
+    d = muladd(b, r, one + smaller)
+    d_low = muladd(b, w, muladd(b, r, (one - d) + smaller))
+    q = one / (d + d_low)
+    return q, muladd(-q, d_low, fma(-q, d, one))
+
+
+@scalar
 def log1p_rest(f, low):
     """log(1 + f + low) - f for f in [-1/4, 1/2], `low` below an ulp of it."""
     return muladd(-(f * f), horner(f, pick(LOG, f).tail), muladd(-f, low, low))
@@ -267,3 +304,35 @@ def add_product(a, b, c):
     """
     high = muladd(b, c, a)
     return high, muladd(b, c, a - high)
+
+
+@scalar
+def scales(a):
+    """(up, down), powers of 2 whose product is 1, for products of `a` with numbers up to 1.
+
+    Those of a * up do not overflow where an fma is emulated, and are not subnormal unless
+    `down` makes them 0.
+    """
+    limits = pick(SCALES, a)
+    small = magnitude(a) < limits.large
+    return limits.small_up if small else limits.up, limits.small_down if small else limits.down
+
+
+@scalar
+def product(a, high, low):
+    """a * (high + low) as (high, low), for `low` far below an ulp of `high` or 0."""
+    p = a * high
+    return p, muladd(a, low, fma(a, high, -p))
+
+
+@scalar
+def rounded(y, p):
+    """The product whose parts are `p` and a rest, from `y` = |p + rest|.
+
+    It has the sign of `p`, and is `p` where that is 0 or infinite, which the rest cannot mend. If
+    `p` is NaN, it is one NaN, whatever the operands were.
+    """
+    y = copysign(y, p)
+    y = y if y == y else p
+    y = y if magnitude(p) > like(p, 0) else p
+    return y if y == y else like(y, np.nan)

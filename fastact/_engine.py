@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._fan_out import SETTING
-from ._formats import Format, format_of
+from ._formats import FLOAT32, FLOAT64, Format, format_of
 from ._lock import MAKING
 from ._scalar import SCALAR_FUNCTIONS
 
@@ -28,6 +28,10 @@ _SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar")
 GENERATORS = {
     "loop": _SCALARS,
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
+    "scalar": (
+        *("_codegen", "_conversions", "_fan_out", "_formats", "_frontend", "_machine_code"),
+        *("_scalar", "_scalar_function", "_targets"),
+    ),
     "gemm": (
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
         *("_plan", "_structured", "_tiles", "_transpose"),
@@ -57,6 +61,7 @@ def loop_address(
     dtype: DType,
     target: "Target | None" = None,
     alone: bool = False,
+    nout: int = 1,
 ) -> int:
     """Compile `kernel` for `dtype`, or load its code; the address of its strided loop.
 
@@ -73,15 +78,36 @@ def loop_address(
     def build(target: "Target") -> bytes:
         from . import _codegen, _frontend, _loops
 
-        scalar = _frontend.scalar_ir(kernel, form, nin)
-        return _codegen.object_code(_loops.loop_ir(scalar, form, nin, target), [scalar], target)
+        scalar = _frontend.scalar_ir(kernel, form, nin, nout)
+        loop = _loops.loop_ir(scalar, form, nin, target, nout)
+        return _codegen.object_code(loop, [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}"
-    found = _kernel_addresses("loop", name, [kernel], target, repr((form, nin)), build)
+    found = _kernel_addresses("loop", name, [kernel], target, repr((form, nin, nout)), build)
     if alone:
         return found[ALONE]
-    _pool.attach(found[SETTING], _cost.of_loop(found[ALONE], nin + 1, form.itemsize))
+    _pool.attach(found[SETTING], _cost.of_loop(found[ALONE], nin + nout, form.itemsize))
     return found[ENTRY]
+
+
+def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
+    """As :func:`loop_address`: that of ``double function(double, ...)``, or of float alike."""
+    from ._machine_code import ENTRY
+
+    form = format_of(dtype.type)
+    if form not in (FLOAT32, FLOAT64):
+        raise TypeError(f"no scalar function computes in {dtype.type.__name__}")
+
+    def build(target: "Target") -> bytes:
+        from . import _codegen, _frontend, _scalar_function
+
+        scalar = _frontend.scalar_ir(kernel, form, nin)
+        function = _scalar_function.function_ir(scalar, form, nin)
+        return _codegen.object_code(function, [scalar], target)
+
+    name = f"{kernel.__name__}-{form.name}-scalar"
+    options = repr((form, nin))
+    return _kernel_addresses("scalar", name, [kernel], None, options, build, [ENTRY])[ENTRY]
 
 
 def rows_address(
@@ -148,14 +174,18 @@ def _kernel_addresses(
     target: "Target | None",
     options: str,
     build: Callable[["Target"], bytes],
+    symbols: Iterable[str] | None = None,
 ) -> dict[str, int]:
-    """The addresses in the loop that ``build(target)`` makes around `kernels`, by name."""
+    """The addresses of `symbols` in what ``build(target)`` makes around `kernels`, by name.
+
+    By default they are those of a loop.
+    """
     from ._machine_code import ALONE, ENTRY
 
     places = [(k.__module__, k.__code__.co_firstlineno) for k in kernels]
     sources = [f.__code__.co_filename for f in (*kernels, *SCALAR_FUNCTIONS)]
     keeps = not any(kernel.__closure__ for kernel in kernels)  # its values are in no source
-    symbols = [ENTRY, ALONE, SETTING]
+    symbols = symbols or [ENTRY, ALONE, SETTING]
     return _load(generator, name, sources, target, f"{options} {places}", build, symbols, keeps)
 
 

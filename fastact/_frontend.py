@@ -30,7 +30,7 @@ def scalar_ir(kernel: Callable, form: Format, arity: int, results: int = 1) -> S
 
     Where it returns several `results`, the result is an array of them.
     """
-    _teach()
+    teach()
     number = getattr(types, form.compute)
     result = number if results == 1 else types.UniTuple(number, results)
     token = _rounds_to_odd.set(form.compute != form.name)
@@ -44,7 +44,8 @@ def scalar_ir(kernel: Callable, form: Format, arity: int, results: int = 1) -> S
 
 
 @functools.cache
-def _teach() -> None:
+def teach() -> None:
+    """Make the functions that kernels may call known to Numba."""
     for function in _scalar.SCALAR_FUNCTIONS:
         register_jitable(**_OPTIONS)(function)
 

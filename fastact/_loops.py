@@ -32,22 +32,24 @@ from ._targets import Target
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
 
 
-def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target) -> str:
+def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results: int = 1) -> str:
     """LLVM IR of the module described above, to be linked with `scalar`."""
     compute = compute_type(form)
     lanes = target.vector_bits // FORMATS[form.compute].bits
-    operands = [*(f"x{i}" for i in range(arity)), "y"]
+    outputs = [f"y{i}" for i in range(results)] if results > 1 else ["y"]
+    operands = [*(f"x{i}" for i in range(arity)), *outputs]
     values = ", ".join(f"{compute} %v{i}" for i in range(arity))
+    kind = f"[{results} x {compute}]"
     scalar_call = f"""
 declare void @llvm.assume(i1)
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
 declare i32 @{scalar.symbol}(ptr, ptr, {", ".join([compute] * arity)})
-define internal {compute} @scalar({values}) alwaysinline {{
-  %r = alloca {compute}
+define internal {kind} @scalar({values}) alwaysinline {{
+  %r = alloca {kind}
   %status = call i32 @{scalar.symbol}(ptr %r, ptr null, {values})
-  %v = load {compute}, ptr %r
-  ret {compute} %v
+  %v = load {kind}, ptr %r
+  ret {kind} %v
 }}"""
     storage = storage_type(form, target)
     block = lanes * target.interleave
@@ -73,7 +75,8 @@ def _kernel(
     name: str, operands: list[str], storage: str, compute: str, block: int, metadata: str
 ) -> str:
     """A loop over `%blocks` > 0 times `block` contiguous elements."""
-    *inputs, _ = operands
+    inputs, outputs = _inputs_and_outputs(operands)
+    kind = f"[{len(outputs)} x {compute}]"
     loads = "".join(
         f"""
   %p.{x} = getelementptr inbounds {storage}, ptr %{x}, i64 %i
@@ -82,6 +85,14 @@ def _kernel(
         for x in inputs
     )
     values = ", ".join(f"{compute} %v.{x}" for x in inputs)
+    stores = "".join(
+        f"""
+  %v.{y} = extractvalue {kind} %v, {k}
+  %s.{y} = call {storage} @encode({compute} %v.{y})
+  %p.{y} = getelementptr inbounds {storage}, ptr %{y}, i64 %i
+  store {storage} %s.{y}, ptr %p.{y}, align 1, !llvm.access.group !9"""
+        for k, y in enumerate(outputs)
+    )
     return f"""
 define internal void @{name}({_pointers(operands)}, i64 %blocks) noinline #0 {{
 entry:
@@ -91,16 +102,18 @@ entry:
   br label %body
 body:
   %i = phi i64 [ 0, %entry ], [ %next, %body ]{loads}
-  %v = call {compute} @scalar({values})
-  %s = call {storage} @encode({compute} %v)
-  %p = getelementptr inbounds {storage}, ptr %y, i64 %i
-  store {storage} %s, ptr %p, align 1, !llvm.access.group !9
+  %v = call {kind} @scalar({values}){stores}
   %next = add nuw nsw i64 %i, 1
   %more = icmp ult i64 %next, %n
   br i1 %more, label %body, label %done, !llvm.loop {metadata}
 done:
   ret void
 }}"""
+
+
+def _inputs_and_outputs(operands: list[str]) -> tuple[list[str], list[str]]:
+    inputs = [p for p in operands if p.startswith("x")]
+    return inputs, operands[len(inputs) :]
 
 
 def _pointers(operands: list[str], suffix: str = "") -> str:
@@ -191,7 +204,7 @@ done:
 
 def _buffered(operands: list[str], storage: str, form: Format, lanes: int, block: int) -> str:
     """@buffered: operands of any strides, by way of buffers."""
-    *inputs, _ = operands
+    inputs, outputs = _inputs_and_outputs(operands)
     allocate = "".join(
         f"\n  %{p}.buffer = alloca [{CHUNK} x {storage}], align 64" for p in operands
     )
@@ -205,6 +218,13 @@ def _buffered(operands: list[str], storage: str, form: Format, lanes: int, block
   %{p}.at = getelementptr i8, ptr %{p}, i64 %{p}.offset
   call void @gather(ptr %{p}.at, ptr %{p}.buffer, i64 %{p}.stride, i64 %m)"""
         for p in inputs
+    )
+    scatter = "".join(
+        f"""
+  %{p}.offset = mul i64 %i, %{p}.stride
+  %{p}.at = getelementptr i8, ptr %{p}, i64 %{p}.offset
+  call void @scatter(ptr %{p}.buffer, ptr %{p}.at, i64 %{p}.stride, i64 %m)"""
+        for p in outputs
     )
     rest = "".join(
         f"\n  %{p}.rest = getelementptr {storage}, ptr %{p}.buffer, i64 %handled" for p in operands
@@ -237,10 +257,7 @@ between:{rest}
 tail:
   call void @kernel_short({_pointers(operands, ".rest")}, i64 %short)
   br label %finish
-finish:
-  %y.offset = mul i64 %i, %y.stride
-  %y.at = getelementptr i8, ptr %y, i64 %y.offset
-  call void @scatter(ptr %y.buffer, ptr %y.at, i64 %y.stride, i64 %m)
+finish:{scatter}
   %next = add i64 %i, {CHUNK}
   %more = icmp ult i64 %next, %n
   br i1 %more, label %chunk, label %done
@@ -320,7 +337,8 @@ def _entry(name: str, operands: list[str], form: Format) -> str:
   %{p}.stride = load i64, ptr %{p}.step"""
         for k, p in enumerate(operands)
     )
-    binary = len(operands) > 2
+    # Those that NumPy reduces with.
+    binary = tuple(map(len, _inputs_and_outputs(operands))) == (2, 1)
     # Whole pages, so that no two threads write to one line of the cache.
     shared = sharing_ir(_words(operands), "n", "%n", "4096")
     return f"""

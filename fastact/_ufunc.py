@@ -96,8 +96,9 @@ def create(
     choose: ChooseDType,
     make_loop: MakeLoop,
     signature: str | None = None,
+    nout: int = 1,
 ) -> np.ufunc:
-    """A ufunc of `nin` inputs and one output, all of one DType.
+    """A ufunc of `nin` inputs and `nout` outputs, all of one DType.
 
     Parameters
     ----------
@@ -113,9 +114,10 @@ def create(
     """
     names = [name.encode(), doc.encode()]
     core = None if signature is None else signature.encode()
-    ufunc = _from_func_and_data(None, None, None, 0, nin, 1, _NO_IDENTITY, *names, 0, core)
-    listed = (c_char * (len(types) * (nin + 1)))(
-        *(bytes([np.dtype(t).num]) for t in types for _ in range(nin + 1))
+    nargs = nin + nout
+    ufunc = _from_func_and_data(None, None, None, 0, nin, nout, _NO_IDENTITY, *names, 0, core)
+    listed = (c_char * (len(types) * nargs))(
+        *(bytes([np.dtype(t).num]) for t in types for _ in range(nargs))
     )
     struct = _UFuncStruct.from_address(id(ufunc) + object.__basicsize__)
     struct.types = ctypes.addressof(listed)
@@ -128,30 +130,29 @@ def create(
         # return 0, and what it left in `result` decides. As long as that is what came in,
         # and no types are listed to fall back on, NumPy finds no loop and raises its own
         # TypeError, which names the ufunc and the dtypes.
-        for i in range(nin + 1):
+        for i in range(nargs):
             result[i] = _new_reference(operands[i])
         with MAKING:
             struct.ntypes = 0
             dtype = wanted([operands[i] for i in range(nin)], signature)
             if dtype is not None and dtype not in made:
-                _add_loop(ufunc, name, nin, dtype, make_loop(dtype))
+                _add_loop(ufunc, name, dtype, make_loop(dtype))
                 made.add(dtype)
             struct.ntypes = len(types)
         if dtype is None:
-            for i in range(nin + 1):
+            for i in range(nargs):
                 _drop_reference(result[i])
             return -1
         # NumPy looks again with these, if they differ from what it had: an unspecified
         # output becomes known, or a known one unspecified.
-        for i in range(nin + 1):
+        for i in range(nargs):
             _drop_reference(result[i])
-        for i in range(nin):
-            result[i] = _new_reference(id(dtype))
-        result[nin] = None if operands[nin] else _new_reference(id(dtype))
+            known_output = i >= nin and operands[i]
+            result[i] = None if known_output else _new_reference(id(dtype))
         return 0
 
     def wanted(operands: list[int], signature) -> DType | None:
-        fixed = {signature[i] for i in range(nin + 1) if signature[i]}
+        fixed = {signature[i] for i in range(nargs) if signature[i]}
         if len(fixed) > 1:
             return None
         if fixed:
@@ -166,7 +167,7 @@ def create(
     capsule.restype, capsule.argtypes = py_object, (c_void_p, c_char_p, c_void_p)
     capsule_name = b"numpy._ufunc_promoter"
     wrapped = capsule(ctypes.cast(callback, c_void_p), capsule_name, None)
-    _add_promoter(ufunc, (np.dtype,) * (nin + 1), wrapped)
+    _add_promoter(ufunc, (np.dtype,) * nargs, wrapped)
     _immortal.append((ufunc, names, listed, callback, capsule_name))
     return ufunc
 
@@ -191,16 +192,16 @@ def _common(dtypes: Sequence[DType]) -> DType:
     return _promote_dtypes(len(dtypes), (py_object * len(dtypes))(*dtypes))
 
 
-def _add_loop(ufunc: np.ufunc, name: str, nin: int, dtype: DType, address: int) -> None:
+def _add_loop(ufunc: np.ufunc, name: str, dtype: DType, address: int) -> None:
     slots = (_Slot * 3)(
         _Slot(_SLOT_STRIDED_LOOP, address),
         _Slot(_SLOT_UNALIGNED_STRIDED_LOOP, address),
         _Slot(0, None),
     )
-    dtypes = (py_object * (nin + 1))(*(dtype,) * (nin + 1))
+    dtypes = (py_object * ufunc.nargs)(*(dtype,) * ufunc.nargs)
     # The loops clear nothing and leave the status flags as they were, so NumPy need not
     # look at them: that saves two accesses to the control register a call, and the caller's
     # own flags survive.
     flags = _NO_FLOATING_POINT_ERRORS | _SUPPORTS_UNALIGNED
-    spec = _Spec(name.encode(), nin, 1, 0, flags, dtypes, slots)
+    spec = _Spec(name.encode(), ufunc.nin, ufunc.nout, 0, flags, dtypes, slots)
     _add_loop_from_spec(ufunc, byref(spec))

@@ -1,8 +1,9 @@
 """The activation functions: for each its declaration, and below it the formula as code.
 
 To add one, write its kernel here and declare it; ufunc, docstring, tests, benchmarks, tables
-and types follow. A kernel is written in the vocabulary of ``_scalar.py`` with the functions
-of ``_elementary.py``, without branches, since LLVM vectorises it only then.
+and types follow. Its derivative is declared below it, by a kernel ``NAME_backward``. A kernel is
+written in the vocabulary of ``_scalar.py`` with the functions of ``_elementary.py``, without
+branches, since LLVM vectorises it only then.
 """
 
 import math as _math
@@ -10,6 +11,7 @@ import math as _math
 from . import _elementary as _e
 from . import _scalar as _s
 from ._declare import activation as _activation
+from ._declare import derivative as _derivative
 from ._declare import row_activation as _row_activation
 
 _inf = _math.inf
@@ -36,21 +38,34 @@ error, one division, and one Newton step of the quotient by the residual."""
 )
 def sigmoid(x):
     limits = _s.pick(_e.RANGE, x)
-    one = _s.like(x, 1)
-    zero = _s.like(x, 0)
     n, r, _ = _e.exp_reduced(-_s.at_least(_s.at_most(x, limits.enough), limits.lowest))
-    w = _e.exp_short_tail(r)
-    # a, 2^split too large, and b: one of them is 1, the other 2^-|n|.
+    # a, 2^split too large; 1 or 2^-|n|.
     scaled = _s.pow2(-_s.magnitude(n), limits.split)
-    smaller = scaled * limits.unsplit
-    a = scaled if n > zero else limits.upsplit
-    b = one if n > zero else smaller
-    # The denominator d + d_low, from 1, 2^-|n|, b r and b w.
-    d = _s.muladd(b, r, one + smaller)
-    d_low = _s.muladd(b, w, _s.muladd(b, r, (one - d) + smaller))
-    q = one / (d + d_low)
-    q = _s.last_muladd(q, _s.muladd(-q, d_low, _s.fma(-q, d, one)), q)
+    a = scaled if n > _s.like(x, 0) else limits.upsplit
+    q, c = _e.logistic(n, r, scaled * limits.unsplit)
+    q = _s.last_muladd(q, c, q)
     return q * a * limits.unsplit
+
+
+@_derivative(
+    formula="sigmoid_backward(grad_output, output) = grad_output * output * (1 - output)",
+    notes="""Products and the difference carry their rounding errors, so that the result is rounded
+once, and once more where it is subnormal. An infinite `grad_output` gives infinity, and NaN where
+`output` is 0 or 1.""",
+    reference=lambda m, g, y: g * y * (1 - y),
+    slope=lambda m, y: 1 - 2 * y,
+    specials=[(2.0, 0.5, 0.5), (2.0, 0.0, 0.0), (2.0, 1.0, 0.0), (_inf, 0.5, _inf)],
+    interval=(0.0, 1.0),
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.76, "float64": 0.76},
+)
+def sigmoid_backward(grad_output, output):
+    one = _s.like(output, 1)
+    rest = one - output
+    t, t_low = _e.product(output, rest, (one - rest) - output)
+    up, down = _e.scales(grad_output)
+    p, p_low = _e.product(grad_output * up, t, t_low)
+    y = _s.last_muladd(p_low, _s.copysign(one, p), _s.magnitude(p))
+    return _e.rounded(y, p) * down
 
 
 @_activation(
@@ -83,6 +98,28 @@ def tanh(x):
     return _s.copysign(_s.last_muladd(residual, reciprocal, q), x)
 
 
+@_derivative(
+    formula="tanh_backward(grad_output, output) = grad_output * (1 - output**2)",
+    notes="""Products and the difference carry their rounding errors, so that the result is rounded
+once, also where the square is nearly 1, and once more where it is subnormal. An infinite
+`grad_output` gives infinity, and NaN where `output` is 1 or -1.""",
+    reference=lambda m, g, y: g * (1 - y * y),
+    slope=lambda m, y: -2 * y,
+    specials=[(2.0, 0.0, 2.0), (2.0, 0.5, 1.5), (2.0, 1.0, 0.0), (2.0, -1.0, 0.0)],
+    interval=(-1.0, 1.0),
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.76, "float64": 0.76},
+)
+def tanh_backward(grad_output, output):
+    one = _s.like(output, 1)
+    square = output * output
+    d = one - square
+    d_low = ((one - d) - square) - _s.fma(output, output, -square)
+    up, down = _e.scales(grad_output)
+    p, p_low = _e.product(grad_output * up, d, d_low)
+    y = _s.last_muladd(p_low, _s.copysign(one, p), _s.magnitude(p))
+    return _e.rounded(y, p) * down
+
+
 @_activation(
     summary="Rectified linear unit, element-wise.",
     formula="relu(x) = x if not x < 0 else 0",
@@ -95,6 +132,23 @@ def tanh(x):
 )
 def relu(x):
     return _s.at_least(x, _s.like(x, 0))
+
+
+@_derivative(
+    formula="relu_backward(grad_output, output) = grad_output if output > 0 else 0",
+    notes="""At 0 the derivative is taken to be 0. The input of relu gives the same as its output.
+An infinite `grad_output` gives infinity or, where `output` is 0, 0.""",
+    reference=lambda m, g, y: g * (y > 0),
+    slope=lambda m, y: 0 * y,
+    specials=[(2.0, 1.0, 2.0), (2.0, 0.0, 0.0), (-2.0, -0.0, 0.0), (_inf, 0.0, 0.0)],
+    interval=(0.0, 3.0),
+    ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},
+)
+def relu_backward(grad_output, output):
+    zero = _s.like(output, 0)
+    passed = grad_output if output > zero else zero
+    passed = passed if grad_output == grad_output else grad_output
+    return passed if output == output else output
 
 
 @_activation(
@@ -110,6 +164,23 @@ def step(x):
     zero = _s.like(x, 0)
     jump = _s.like(x, 1) if x >= zero else zero
     return jump if x == x else x
+
+
+@_derivative(
+    formula="step_backward(grad_output, input) = 0",
+    notes="""The derivative is taken to be 0 at 0 too, so only NaN gives anything else. The output
+of step gives the same as its input, and infinities what other numbers give.""",
+    reference=lambda m, g, x: 0 * g * x,
+    slope=lambda m, x: 0 * x,
+    of_output=lambda m, y: 0 * y,
+    specials=[(2.0, 1.0, 0.0), (-2.0, 0.0, 0.0), (-2.0, -1.0, 0.0), (_inf, _inf, 0.0)],
+    interval=(-3.0, 3.0),
+    ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},
+)
+def step_backward(grad_output, input):
+    zero = _s.like(input, 0)
+    kept = zero if grad_output == grad_output else grad_output
+    return kept if input == input else input
 
 
 @_activation(
@@ -152,10 +223,48 @@ def softplus(x):
     return x if x > -limits.lowest else y
 
 
+@_derivative(
+    formula="softplus_backward(grad_output, input) = grad_output / (1 + exp(-input))",
+    notes="""The sigmoid of `input`, with its rounding error, times `grad_output`; powers of 2 come
+last, so that the result is right also where the sigmoid alone would be 0. (In float64 it is 0
+where `input` is below -1418.5.) An infinite `grad_output` gives infinity, and NaN where `input`
+is below that, or in the other formats below -192.5."""
+    + _SOURCES,
+    reference=lambda m, g, x: g / (1 + m.exp(-x)),
+    slope=lambda m, x: (1 - m.tanh(x / 2) ** 2) / 4,
+    of_output=lambda m, y: -m.expm1(-y),
+    specials=[(2.0, 0.0, 1.0), (2.0, _inf, 2.0), (2.0, -_inf, 0.0), (_inf, 0.0, _inf)],
+    interval=(-10.0, 10.0),
+    ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 0.9, "float64": 0.9},
+)
+def softplus_backward(grad_output, input):
+    limits = _s.pick(_e.RANGE, input)
+    lowest = _s.pick(_e.LOWEST_SLOPE, input)
+    shift = _s.pick(_e.EXP, input).shift
+    one = _s.like(input, 1)
+    zero = _s.like(input, 0)
+    n, r, _ = _e.exp_reduced(-_s.at_least(_s.at_most(input, limits.enough), lowest))
+    q, c = _e.logistic(n, r, _s.pow2(-_s.at_most(_s.magnitude(n), limits.split), 0))
+    # Half of the product, as q may be above 1, and scaled: nothing is subnormal before the end.
+    q = _s.like(q, 0.5) * q
+    up, down = _e.scales(grad_output)
+    p, p_low = _e.product(grad_output * up, q, q * c)
+    y = _s.last_muladd(p_low, _s.copysign(one, p), _s.magnitude(p))
+    # Twice 2^-n, by three factors that are normal numbers.
+    n = _s.at_least(n, zero) - one
+    third = _s.muladd(n, _s.like(n, 1 / 3), shift) - shift
+    a = _s.pow2(-third, 0)
+    b = _s.pow2(third + third - n, 0)
+    b = b if input >= lowest else zero
+    y = _e.rounded(y, p) * _s.at_least(down, one) * a * a * b * _s.at_most(down, one)
+    return y if y == y else _s.like(y, _nan)  # one NaN, for infinity times 0
+
+
 @_activation(
     summary="Heaviside step function with a given value at zero, element-wise.",
     formula="heaviside(x1, x2) = 0 if x1 < 0, x2 if x1 == 0, 1 if x1 > 0",
-    notes="The same as ``numpy.heaviside``: x2 counts only where x1 is 0.",
+    notes="""The same as ``numpy.heaviside``: x2 counts only where x1 is 0. It has no `backward`
+function, as there are two inputs to differentiate by; that of step is its derivative by x1.""",
     reference=lambda m, x1, x2: (x1 > 0) + (x1 == 0) * x2 + 0 * x1,
     specials=[(-1.0, 0.5, 0.0), (0.0, 0.5, 0.5), (-0.0, 0.5, 0.5), (1.0, 0.5, 1.0)],
     interval=(-3.0, 3.0),

@@ -172,13 +172,13 @@ class Dense:
         W, b = np.asarray(W), None if b is None else np.asarray(b)
         name = activation_name("Dense", activation)
         self.activation = name or _IDENTITY
-        _check_weights("Dense", W, b)
+        check_weights("Dense", W, b)
         self.dtype = common_type("Dense", W=W, b=b)
         self.in_features: int = W.shape[0]
         self.out_features: int = W.shape[1]
         self._tail = W.shape[1:]
         self._has_bias = b is not None
-        own = _compute_dtype(self.dtype)
+        own = compute_dtype(self.dtype)
         self._packed = {own.char: _pack(W, b, name, own)}
         self._call = self._packed[own.char].call
         self._fast = own == self.dtype
@@ -186,14 +186,14 @@ class Dense:
     @property
     def W(self) -> np.ndarray:
         """The weights, as a new array."""
-        return self._packed[_compute_dtype(self.dtype).char].unpacked().astype(self.dtype)
+        return self._packed[compute_dtype(self.dtype).char].unpacked().astype(self.dtype)
 
     @property
     def b(self) -> np.ndarray | None:
         """The bias, as a new array, or None."""
         if not self._has_bias:
             return None
-        return self._packed[_compute_dtype(self.dtype).char].bias.astype(self.dtype)
+        return self._packed[compute_dtype(self.dtype).char].bias.astype(self.dtype)
 
     def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """``activation(x @ W + b)`` for x of shape (..., K); see :func:`dense`."""
@@ -206,7 +206,7 @@ class Dense:
         result = common_type("Dense", x=x, W=self)
         y = output("Dense", out, x, self.out_features, result)
         check_overlap("Dense", y, x=x)
-        _blockwise(self.weights(_compute_dtype(result)), x, y)
+        _blockwise(self.weights(compute_dtype(result)), x, y)
         return y
 
     def weights(self, dtype: np.dtype) -> _weights.Weights:
@@ -226,13 +226,13 @@ def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
     """The result for operands of any type and layout, or an error that says what is wrong."""
     x = np.asarray(x)
     name = activation_name(caller, activation)
-    _check_weights(caller, W, b)
+    check_weights(caller, W, b)
     check_input(caller, x, W.shape)
     result = common_type(caller, x=x, W=W, b=b)
     y = output(caller, out, x, W.shape[1], result)
     check_overlap(caller, y, x=x, W=W, b=b)
     if y.size:
-        _blockwise(_pack(W, b, name, _compute_dtype(result), temporary=True), x, y)
+        _blockwise(_pack(W, b, name, compute_dtype(result), temporary=True), x, y)
     return y
 
 
@@ -287,7 +287,7 @@ def _known() -> dict[str, np.ufunc]:
     return {name: getattr(activations, name) for name in [*names, *ROW_ACTIVATIONS]}
 
 
-def _check_weights(caller: str, W: np.ndarray, b: np.ndarray | None) -> None:
+def check_weights(caller: str, W: np.ndarray, b: np.ndarray | None = None) -> None:
     if W.ndim != 2:
         raise ValueError(f"{caller}: W must have shape (K, N), got shape {W.shape}")
     if b is not None and b.shape != W.shape[1:]:
@@ -330,7 +330,7 @@ def common_type(caller: str, **operands: "np.ndarray | Dense | None") -> np.dtyp
     return common if form and not form.is_integer else np.dtype(np.float64)
 
 
-def _compute_dtype(dtype: np.dtype) -> np.dtype:
+def compute_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(FORMATS[format_of(dtype.type).compute].name)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 import fastact
 from fastact import _declare, _engine
-from fastact._declare import ACTIVATIONS
+from fastact._declare import element_wise
 
 FLOATS = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 PEERS = {1: np.tanh, 2: np.heaviside}  # NumPy's own, to compare conduct with, not values
@@ -28,6 +28,14 @@ os.environ.pop("FASTACT_CACHE", None)
 atexit.register(shutil.rmtree, os.environ["FASTACT_CACHE_DIR"], ignore_errors=True)
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Tests of other libraries, which need not be installed, are imported only if asked for."""
+    others = Path(__file__).parent / "integration"
+    if collection_path == others and "integration" not in config.option.markexpr:
+        return True
+    return None
+
+
 def _of_each(activations):
     # Of session scope, as all fixtures here without state: hypothesis asks for that.
     return pytest.fixture(
@@ -35,20 +43,20 @@ def _of_each(activations):
     )
 
 
-@_of_each(ACTIVATIONS.values())
+@_of_each(element_wise().values())
 def activation(request):
-    """Each activation's declaration."""
+    """The declaration of each activation and derivative."""
     return request.param
 
 
-@_of_each(declared for declared in ACTIVATIONS.values() if declared.nin == 2)
+@_of_each(declared for declared in element_wise().values() if declared.nin == 2)
 def binary_activation(request):
     return request.param
 
 
 @pytest.fixture(scope="session")
 def ufunc(activation):
-    """Each activation as users see it."""
+    """Each of these as users see it."""
     return getattr(fastact, activation.name)
 
 
@@ -142,11 +150,15 @@ _loop_address = functools.cache(_engine.loop_address)
 def fresh(monkeypatch):
     """``fresh(declared)`` is a ufunc like the public one, that has not been called yet."""
     monkeypatch.setattr(_declare, "ACTIVATIONS", {})
+    monkeypatch.setattr(_declare, "DERIVATIVES", {})
     monkeypatch.setattr(_engine, "loop_address", _loop_address)  # compiles once, not each time
 
     def declare(declared):
-        names = (field.name for field in fields(declared) if field.name != "kernel")
-        record = {name: getattr(declared, name) for name in names}
-        return _declare.activation(**record)(declared.kernel)
+        record = {field.name: getattr(declared, field.name) for field in fields(declared)}
+        kernel = record.pop("kernel")
+        if isinstance(declared, _declare.Derivative):
+            del record["summary"]
+            return _declare.derivative(**record)(kernel)
+        return _declare.activation(**record)(kernel)
 
     return declare

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 import fastact
-from fastact._declare import ACTIVATIONS
+from fastact._declare import element_wise
 
 # No example database, and the same examples for everyone; examples that compile take long.
 repeatable = settings(deadline=None, derandomize=True, max_examples=60)
@@ -65,7 +65,7 @@ def call_at_the_edges_of_memory():
     """In a process of its own, which the first access outside of an operand ends."""
     page = mmap.PAGESIZE
     calls = 0
-    for declared in ACTIVATIONS.values():
+    for declared in element_wise().values():
         # Per operand a page between two that cannot be accessed.
         pages = [mmap.mmap(-1, 3 * page) for _ in range(declared.nin + 1)]
         for memory in pages:

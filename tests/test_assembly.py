@@ -9,7 +9,7 @@ import re
 import pytest
 
 from fastact import _codegen, _formats, _frontend, _host, _loops
-from fastact._declare import ACTIVATIONS
+from fastact._declare import element_wise
 from fastact._targets import KNOWN
 
 TARGETS = {"host": _host.host(), **KNOWN}
@@ -34,7 +34,7 @@ CALL = re.compile(r"(?m)^\t(callq?|bl)\t(\S+)")
 
 @functools.cache
 def assembly(name: str, form: str, target: str) -> str:
-    declared, number = ACTIVATIONS[name], _formats.FORMATS[form]
+    declared, number = element_wise()[name], _formats.FORMATS[form]
     scalar = _frontend.scalar_ir(declared.kernel, number, declared.nin)
     loop = _loops.loop_ir(scalar, number, declared.nin, TARGETS[target])
     return _codegen.assembly(loop, [scalar], TARGETS[target])
@@ -52,10 +52,10 @@ def hot_loop(text: str, function: str) -> str:
 
 every_kernel = pytest.mark.parametrize(
     ("name", "form"),
-    [(a.name, form) for a in ACTIVATIONS.values() for form in a.ulp]
+    [(a.name, form) for a in element_wise().values() for form in a.ulp]
     + [
         (a.name, form)
-        for a in ACTIVATIONS.values()
+        for a in element_wise().values()
         if a.keeps_integers
         for form in _formats.INTEGERS
     ],

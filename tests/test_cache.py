@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 import fastact
 from fastact import _cache, _engine, _frontend, _host
 from fastact.__main__ import main
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._formats import FLOATS
 from fastact._plan import lanes_for
 from fastact._targets import KNOWN
@@ -120,15 +120,15 @@ def test_others_may_read_but_not_write(kept):
 USE_ALL = """
 import json, sys
 import ml_dtypes, numpy as np, fastact
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declare import OBJECTIVES, ROW_ACTIVATIONS, element_wise
 
 results = {}
-for name, declared in {**ACTIVATIONS, **ROW_ACTIVATIONS}.items():
+for name, declared in {**element_wise(), **ROW_ACTIVATIONS, **OBJECTIVES}.items():
     codes = "efd" + "bBhHiIlLqQ" * getattr(declared, "keeps_integers", False)
     function = getattr(fastact, name)
     for dtype in [*map(np.dtype, codes), np.dtype(ml_dtypes.bfloat16)]:
         x = [np.arange(100).astype(dtype)[::-1]] * function.nin
-        results[f"{name} {dtype.char}"] = function(*x).tobytes().hex()
+        results[f"{name} {dtype.char}"] = np.stack([function(*x)]).tobytes().hex()
 for dtype in "fd":
     for columns in range(1, 17):
         layer = fastact.Dense(np.ones((3, columns), dtype), activation="tanh")
@@ -142,8 +142,8 @@ def test_warm_process_imports_no_numba():
     run_python(USE_ALL)
     imported, results = json.loads(run_python(USE_ALL))
     assert imported == ["llvmlite"]
-    assert len(results) >= 4 * len(ACTIVATIONS)
-    for name, declared in ACTIVATIONS.items():
+    assert len(results) >= 4 * len(element_wise())
+    for name, declared in element_wise().items():
         x = [np.arange(100, dtype="f")[::-1]] * declared.nin
         assert getattr(fastact, name)(*x).tobytes().hex() == results[f"{name} f"]
 
@@ -302,11 +302,15 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         raise StopIteration
 
     monkeypatch.setattr(_cache, "object_code", record)
-    for declared in ACTIVATIONS.values():
+    for declared in element_wise().values():
         with pytest.raises(StopIteration):
             _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
         kernels = declared.kernel.__code__.co_filename
         made_by = makers("_codegen", "_frontend", "_loops", "_elementary")
+        assert set(passed["sources"]) == made_by | {kernels}
+        with pytest.raises(StopIteration):
+            _engine.scalar_address(declared.kernel, declared.nin, type(np.dtype("f")))
+        made_by = makers("_codegen", "_frontend", "_scalar_function", "_elementary")
         assert set(passed["sources"]) == made_by | {kernels}
     for declared in ROW_ACTIVATIONS.values():
         with pytest.raises(StopIteration):
@@ -328,13 +332,13 @@ def test_kernels_have_keys_of_their_own(monkeypatch):
         raise StopIteration
 
     monkeypatch.setattr(_cache, "object_code", record)
-    for declared in ACTIVATIONS.values():
+    for declared in element_wise().values():
         for code in "efdbBhHiIqQ":
             for target in (None, *KNOWN.values()):
                 with pytest.raises(StopIteration):
                     dtype = type(np.dtype(code))
                     _engine.loop_address(declared.kernel, declared.nin, dtype, target)
-    assert len(seen) == len(ACTIVATIONS) * 11 * (1 + len(KNOWN))
+    assert len(seen) == len(element_wise()) * 11 * (1 + len(KNOWN))
 
 
 def test_closures_are_not_kept(kept):
@@ -964,8 +968,8 @@ def test_warmup(kept):
 
 def test_warmup_knows_everything():
     run_python(USE_ALL)
-    count = sum(4 + 8 * declared.keeps_integers for declared in ACTIVATIONS.values())
-    count += 4 * len(ROW_ACTIVATIONS)
+    count = sum(4 + 8 * declared.keeps_integers for declared in element_wise().values())
+    count += 4 * len([*ROW_ACTIVATIONS, *OBJECTIVES])
     host = _host.host()
     for form in (FLOATS["float32"], FLOATS["float64"]):
         count += len({lanes_for(columns, form, host) for columns in range(1, 17)})
@@ -975,7 +979,7 @@ def test_warmup_knows_everything():
 def test_warmup_refuses(kept, capsys, monkeypatch):
     error = refused(capsys, "warmup", "relu", "swish", "gelu2")
     assert "'swish', 'gelu2'" in error
-    for name in ACTIVATIONS:
+    for name in element_wise():
         assert name in error
     error = refused(capsys, "warmup", "--dtypes", "complex64")
     assert "'complex64'" in error and "bfloat16" in error and "int8" in error

@@ -17,7 +17,7 @@ from conftest import assert_same, is_nan, nans, run_python, sample
 
 import fastact
 from fastact import _engine
-from fastact._declare import ACTIVATIONS
+from fastact._declare import element_wise
 
 LENGTHS = [1, 7, 67, 600]
 
@@ -240,7 +240,7 @@ def call_with_traps():
     """In a process of its own, which the first exception ends."""
     registers = REGISTERS[platform.machine()]
     unmasked = registers.value("as usual") & ~registers.masks
-    for declared in ACTIVATIONS.values():
+    for declared in element_wise().values():
         for dtype in map(np.dtype, (np.float16, np.float32, np.float64)):
             x = hard(declared, dtype, 600)
             out = np.empty(600, dtype)
@@ -276,7 +276,7 @@ import json, sys, threading
 import numpy as np
 from conftest import sample
 import fastact
-from fastact._declare import ACTIVATIONS
+from fastact._declare import element_wise
 
 sys.setswitchinterval(1e-6)
 THREADS = 8
@@ -284,7 +284,7 @@ results = [{} for _ in range(THREADS)]
 start = threading.Barrier(THREADS)
 
 def work(k):
-    jobs = [(declared, code) for code in "fdih" for declared in ACTIVATIONS.values()]
+    jobs = [(declared, code) for code in "fdih" for declared in element_wise().values()]
     jobs = jobs[5 * k :] + jobs[: 5 * k] if k % 2 else jobs
     start.wait()
     for declared, code in jobs:
@@ -311,10 +311,10 @@ def test_threads_at_first_use():
     threads = json.loads(run_python(RACE, FASTACT_CACHE="0"))
     assert len(threads) == 8
     for results in threads:
-        assert len(results) == 4 * len(ACTIVATIONS)
+        assert len(results) == 4 * len(element_wise())
         for job, (char, digits, refused) in results.items():
             name, code = job.split()
-            declared, function = ACTIVATIONS[name], getattr(fastact, name)
+            declared, function = element_wise()[name], getattr(fastact, name)
             x = [np.nan_to_num(v).clip(-100, 100) for v in sample(declared, "f", 70)]
             expected = function(*(v.astype(code) for v in x))
             assert (char, digits) == (expected.dtype.char, expected.tobytes().hex())

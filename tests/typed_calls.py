@@ -49,6 +49,22 @@ def whole_rows(half: Half, single: Single, double: Double) -> None:
     fa.softmax([0.0, 1.0], dtype=np.float32)
 
 
+def derivatives(single: Single, double: Double) -> None:
+    assert_type(fa.sigmoid_backward(single, single), Single)
+    assert_type(fa.softplus_backward(double, double, out=double), Double)
+    assert_type(fa.tanh_backward(1.0, 0.5), np.float64)
+    assert_type(fa.softmax_backward(single, single, axis=0), NDArray[Any])
+    gradients = fa.dense_backward(single, single, single, single, fa.relu)
+    assert_type(gradients, tuple[NDArray[Any], NDArray[Any], NDArray[Any]])
+    fa.relu_backward.outer(double, double)
+
+
+def objectives(single: Single, double: Double) -> None:
+    assert_type(fa.logistic_grad_hess(single, single), tuple[Single, Single])
+    assert_type(fa.logistic_grad_hess(double, 1), tuple[Double, Double])
+    assert_type(fa.logistic_grad_hess(single, single, out=(double, double)), tuple[Double, Double])
+
+
 def dense_layers(single: Single, double: Double) -> None:
     assert_type(fa.dense(single, single), NDArray[Any])
     assert_type(fa.dense([1.0, 2.0], [[1.0], [2.0]], [0.5], "relu", out=double), NDArray[Any])
@@ -92,6 +108,7 @@ def what_is_refused() -> None:
     """Each ignored error must occur: an unused ignore is an error itself."""
     fa.heaviside(1.0)  # type: ignore[call-overload]
     fa.sigmoid()  # type: ignore[call-overload]
+    fa.step_backward(1.0)  # type: ignore[call-overload]
     fa.absent(1.0)  # type: ignore[attr-defined]
     fa.Dense(1.0, activation=2)  # type: ignore[arg-type]
     fa.Sequential(["relu", 3])  # type: ignore[list-item]

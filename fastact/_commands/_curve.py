@@ -1,4 +1,4 @@
-"""What there is to draw of a function of one variable, found from its values alone.
+"""What there is to draw of a function of one variable, found from its values.
 
 Smooth pieces with their derivatives, the points where it jumps or bends, and the lines that it
 approaches. All of it is for a picture: places are found to some 1e-7 of the interval, far
@@ -61,7 +61,7 @@ class Curve:
     asymptotes: list[Asymptote]
 
 
-def trace(function: Function, low: float, high: float) -> Curve:
+def trace(function: Function, low: float, high: float, derivative: Function | None = None) -> Curve:
     """Find out what there is to draw of `function` between `low` and `high`.
 
     Parameters
@@ -70,6 +70,9 @@ def trace(function: Function, low: float, high: float) -> Curve:
         Takes and returns float64 arrays; tells its limits when given infinities.
     low, high : float
         The interval.
+    derivative : callable, optional
+        Of the same form; by default, differences of values take its place. Either way, places
+        where `function` jumps or bends are found from its values.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def trace(function: Function, low: float, high: float) -> Curve:
     breaks = [Break(x, float(function(np.array([x]))[0]), x in jumps) for x in jumps + bends]
     breaks.sort(key=lambda found: found.x)
     edges = [low, *(found.x for found in breaks), high]
-    pieces = [_piece(function, *ends, 4 * near) for ends in itertools.pairwise(edges)]
+    pieces = [_piece(function, derivative, *ends, 4 * near) for ends in itertools.pairwise(edges)]
     outermost = {-1: pieces[0], 1: pieces[-1]}
     limits = tuple(function(np.array([-np.inf, np.inf])).tolist())
     approached = [_asymptote(function, side) for side in outermost]
@@ -119,12 +122,14 @@ def _jumps(function: Function, low: float, high: float, least: float = 0.0) -> l
     return [place for place in (places.round(digits) + 0.0).tolist() if low < place < high]
 
 
-def _piece(function: Function, start: float, stop: float, margin: float) -> Piece:
+def _piece(
+    function: Function, derivative: Function | None, start: float, stop: float, margin: float
+) -> Piece:
     """Samples from `start` to `stop`; at these, the function continued from the inside."""
     x = np.linspace(start, stop, _CELLS + 1)
     inside = x.clip(start + margin, stop - margin)
     y = function(inside)
-    slope = np.gradient(y, inside, edge_order=2)
+    slope = derivative(inside) if derivative else np.gradient(y, inside, edge_order=2)
     return Piece(x, y + slope * (x - inside), slope)
 
 

@@ -1,8 +1,8 @@
 """Draw graphs of activations, with derivatives and asymptotes, into a file.
 
-What is to be drawn is found by ``_curve.py`` from the values of the ufunc itself; of the
-declaration, only formula and interval are used. ``_figure.py`` draws it with matplotlib, which
-is imported there alone.
+What is to be drawn is found by ``_curve.py`` from the values of the ufuncs themselves; of the
+declarations, only formula, interval and what a derivative is a function of are used. ``_figure.py``
+draws it with matplotlib, which is imported there alone.
 """
 
 import argparse
@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 
 from .. import activations
-from .._declare import ACTIVATIONS
+from .._declare import ACTIVATIONS, DERIVATIVES
 from . import Refused
-from ._curve import trace
+from ._curve import Curve, trace
 
 SUFFIXES = (".pdf", ".png", ".svg")
 
@@ -65,12 +65,22 @@ def run(options: argparse.Namespace) -> int:
         raise Refused(
             f"drawing needs matplotlib, which the extra 'plot' installs ({reason})"
         ) from None
-    panels = {
-        ACTIVATIONS[name].formula: trace(getattr(activations, name), *ACTIVATIONS[name].interval)
-        for name in names
-    }
+    panels = {ACTIVATIONS[name].formula: curve(name) for name in names}
     write(options.output, _figure.rendered(panels, suffix[1:]))
     return 0
+
+
+def curve(name: str) -> Curve:
+    """What there is to draw of an activation."""
+    function = getattr(activations, name)
+
+    def derivative(x):
+        declared = DERIVATIVES[name]
+        saved = x if declared.saved == "input" else function(x)
+        return getattr(activations, declared.name)(1.0, saved)
+
+    known = derivative if name in DERIVATIVES else None
+    return trace(function, *ACTIVATIONS[name].interval, known)
 
 
 def write(path: Path, content: bytes) -> None:

@@ -10,11 +10,15 @@ from functools import partial
 
 import numpy as np
 
-from .. import activations
+from .. import activations, objectives
 from .._formats import FORMATS, format_of
 from . import Refused
 
-FUNCTIONS = {name: f for name, f in vars(activations).items() if isinstance(f, np.ufunc)}
+FUNCTIONS = {
+    name: function
+    for name, function in (vars(activations) | vars(objectives)).items()
+    if isinstance(function, np.ufunc)
+}
 DENSE = "dense"
 NAMES = [*FUNCTIONS, DENSE]
 
@@ -97,8 +101,9 @@ def _dtypes() -> dict[str, np.dtype]:
 def _has(function: np.ufunc, dtype: np.dtype) -> bool:
     """Whether `function` computes in `dtype`, rather than in what it is promoted to."""
     if dtype.name == "bfloat16":  # which has no letter to be listed under
-        return "f" * function.nin + "->f" in function.types
-    return dtype.char * function.nin + "->" + dtype.char in function.types
+        return _has(function, np.dtype("f"))
+    types = f"{dtype.char * function.nin}->{dtype.char * function.nout}"
+    return types in function.types
 
 
 def _known(argument: str, wanted: Iterable[str] | None, known: dict) -> dict:

@@ -1,0 +1,27 @@
+"""Numba's entry point ``numba_extensions``: called at the first compilation of every program.
+
+It is a module outside the package, since most of those programs do not use fastact, and to
+import that takes 8 ms, which they would notice. This takes 0.1.
+"""
+
+import sys
+
+
+def init() -> None:
+    """Have Numba ask :mod:`fastact._njit` about ufuncs, as soon as fastact is imported."""
+    import numpy as np
+    from numba.extending import typeof_impl
+
+    before = typeof_impl.dispatch(np.ufunc)
+    if before.__module__ == __name__:
+        return
+
+    @typeof_impl.register(np.ufunc)
+    def typeof_ufunc(ufunc, context):
+        if "fastact" in sys.modules:  # else it is none of ours
+            from fastact import _njit
+
+            found = _njit.numba_type(ufunc)
+            if found is not None:
+                return found
+        return before(ufunc, context)

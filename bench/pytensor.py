@@ -1,0 +1,69 @@
+"""PyTensor's compiled functions before and after ``fastact.pytensor.register()``.
+
+    python -m bench.pytensor
+
+Both are functions of Numba's linker on the same array, interleaved, in one process.
+"""
+
+import argparse
+import statistics
+
+import numba
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from tabulate import tabulate
+
+import fastact.pytensor
+
+from . import timing
+
+DTYPES = ("float32", "float64")
+
+
+def functions(dtype: str) -> dict:
+    """Compiled functions of one vector, by what they compute."""
+    x = pt.vector("x", dtype=dtype)
+    outputs = {
+        "sigmoid": pt.sigmoid(x),
+        "softplus": pt.softplus(x),
+        "tanh": pt.tanh(x),
+        "gradient of sum(softplus)": pytensor.grad(pt.softplus(x).sum(), x),
+        "softplus(x) * x": pt.softplus(x) * x,
+        "mean(softplus(x) - x sigmoid(x))": pt.mean(pt.softplus(x) - x * pt.sigmoid(x)),
+    }
+    return {
+        name: pytensor.function([x], y, mode="NUMBA", trust_input=True)
+        for name, y in outputs.items()
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser("python -m bench.pytensor", description=__doc__)
+    parser.add_argument("--size", type=int, default=65_536, help="elements")
+    parser.add_argument("--repetitions", type=int, default=25, help="samples of each")
+    options = parser.parse_args(arguments)
+    if options.size < 1 or options.repetitions < 1:
+        parser.error("--size and --repetitions must be positive")
+    rows = []
+    with timing.one_thread():
+        before = {dtype: functions(dtype) for dtype in DTYPES}
+        fastact.pytensor.register()
+        after = {dtype: functions(dtype) for dtype in DTYPES}
+        for dtype in DTYPES:
+            x = np.random.default_rng(0).normal(0, 4, options.size).astype(dtype)
+            for name, theirs in before[dtype].items():
+                ours = after[dtype][name]
+                calls = {"before": lambda: theirs(x), "after": lambda: ours(x)}  # noqa: B023
+                counts = {which: timing.calls_per_sample(call) for which, call in calls.items()}
+                samples = timing.interleaved(calls, counts, options.repetitions)
+                times = [statistics.median(s) / options.size for s in samples.values()]
+                rows.append([name, dtype, *times, times[0] / times[1]])
+    print(f"PyTensor {pytensor.__version__}, Numba {numba.__version__}")
+    headers = ["function", "dtype", "before, ns", "after, ns", "before / after"]
+    print(tabulate(rows, headers, "github", floatfmt=".3g"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The activations inside Numba's compiled functions.
+
+Numba has no type for a ufunc that it does not know. `numba_type`, which it calls then (see
+``_fastact_numba.py``), registers ours: their types follow NumPy's rules as
+``_engine.choose_dtype`` has them, and their code is Numba's own broadcasting loop for ufuncs
+around the kernel. The kernel is always inlined, since LLVM vectorises a loop only then, and does
+not inherit `fastmath` or `error_model` of the function that it becomes a part of: its roundings
+are what makes it accurate.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+
+import numba
+import numpy as np
+from numba import types
+from numba.core.errors import NumbaError
+from numba.core.registry import cpu_target
+from numba.core.typing.npydecl import Numpy_rules_ufunc
+from numba.extending import lower_builtin, type_callable
+from numba.np import npyimpl, numpy_support
+
+from . import _engine, _frontend, activations
+from ._declare import element_wise
+
+_OPTIONS = {"error_model": "numpy", "fastmath": False, "forceinline": True}
+
+STAND_INS: dict[np.ufunc, np.ufunc] = {}
+"""Ufuncs of others, and those that stand for them in compiled functions."""
+
+
+def numba_type(ufunc: np.ufunc) -> types.Type | None:
+    """The type of a ufunc that another stands for; None for all others.
+
+    Of ours, Numba knows the type itself after this.
+    """
+    _register_activations()
+    if ufunc in STAND_INS:
+        return cpu_target.typing_context.resolve_value_type(STAND_INS[ufunc])
+    return None
+
+
+@functools.cache
+def _register_activations() -> None:
+    _frontend.teach()
+    for name, declared in element_wise().items():
+        register(getattr(activations, name), declared.kernel, declared.keeps_integers)
+
+
+def register(
+    ufunc: np.ufunc, kernel: Callable, keeps_integers: bool = False, weak_integers: bool = False
+) -> None:
+    """Make `ufunc` known to Numba as `kernel` for each element.
+
+    Parameters
+    ----------
+    ufunc : ufunc
+        Of one output.
+    kernel : callable
+        A function of scalars of one type, float32 or float64, or integers if it
+        `keeps_integers`.
+    weak_integers : bool
+        Whether integers take the type of a float operand, as in ufuncs that Numba itself has.
+    """
+    compiled = numba.njit(**_OPTIONS)(kernel)
+    optional = inspect.Parameter("out", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+    parameters = [*inspect.signature(kernel).parameters.values(), optional]
+    number_of = functools.partial(_number, kernel.__name__, keeps_integers, weak_integers)
+
+    @type_callable(ufunc)
+    def typing(context):
+        def result(*operands, **named):  # `out` is the only one that may be missing
+            return _result(context, ufunc, number_of, [*operands, *named.values()])
+
+        result.__signature__ = inspect.Signature(parameters)
+        return result
+
+    class Kernel(npyimpl._Kernel):
+        def generate(self, *values):
+            kinds, result = self.outer_sig.args, self.outer_sig.return_type
+            number = number_of(kinds)
+            values = [self.cast(v, kind, number) for v, kind in zip(values, kinds, strict=True)]
+            function = numba.typeof(compiled)
+            context = self.context
+            signature = context.typing_context.resolve_function_type(
+                function, (number,) * len(values), {}
+            )
+            code = context.get_function(function, signature)
+            context.add_linking_libs(getattr(code, "libs", ()))
+            return self.cast(code(self.builder, values), number, result)
+
+    @lower_builtin(ufunc, types.VarArg(types.Any))
+    def lowering(context, builder, signature, values):
+        kinds = signature.args
+        for i, kind in enumerate(kinds[: ufunc.nin] if len(kinds) > ufunc.nin else ()):
+            if isinstance(kind, types.Array):  # Numba would read on beyond its end
+                fits = types.none(kind, kinds[-1])
+                context.compile_internal(builder, _check_shape, fits, [values[i], values[-1]])
+        return npyimpl.numpy_ufunc_kernel(context, builder, signature, values, ufunc, Kernel)
+
+    # This happens amid a compilation, after Numba looked for what is new.
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
+
+
+def _check_shape(x, out):
+    for i in range(1, x.ndim + 1):
+        length = x.shape[x.ndim - i]
+        if length != 1 and length != out.shape[out.ndim - i]:
+            raise ValueError("out must have the shape that the inputs are broadcast to")
+
+
+def _result(
+    context,
+    ufunc: np.ufunc,
+    number_of: Callable[[Sequence[types.Type]], types.Type],
+    operands: Sequence[types.Type],
+) -> types.Type:
+    """The type of ``ufunc(*operands)``; the last may be `out`."""
+    name = ufunc.__name__
+    inputs = operands[: ufunc.nin]
+    kinds, outputs, ndim, layout = Numpy_rules_ufunc._handle_inputs(ufunc, operands, {})
+    number = number_of(kinds[: ufunc.nin])
+    if outputs:
+        (out,) = outputs
+        if out.ndim < ndim:
+            raise numba.TypingError(
+                f"{name}: out must have at least {ndim} dimensions, as the inputs have, "
+                f"got {out.ndim}"
+            )
+        source, sink = numpy_support.as_dtype(number), numpy_support.as_dtype(out.dtype)
+        if not np.can_cast(source, sink, "same_kind"):
+            raise numba.TypingError(
+                f"{name}: out has to hold {source} or a type of the same kind, "
+                f"got an array of {sink}"
+            )
+        return out
+    if ndim == 0:
+        return number
+    return numpy_support.resolve_output_type(context, inputs, types.Array(number, ndim, layout))
+
+
+def _number(
+    name: str, keeps_integers: bool, weak_integers: bool, kinds: Sequence[types.Type]
+) -> types.Type:
+    """The type that the function `name` computes in for operands or elements of `kinds`."""
+    if weak_integers and any(isinstance(kind, types.Float) for kind in kinds):
+        kinds = [kind for kind in kinds if not isinstance(kind, types.Integer)]
+    try:
+        common = np.result_type(*(numpy_support.as_dtype(types.unliteral(k)) for k in kinds))
+        dtype = _engine.choose_dtype(type(common), False, keeps_integers)
+    except (NumbaError, TypeError):  # no dtype of NumPy, or none in common
+        dtype = None
+    if dtype is None or issubclass(dtype.type, np.float16):
+        raise numba.TypingError(
+            f"{name} inside Numba: expected float32, float64, integers or bool, "
+            f"got {', '.join(map(str, kinds))}"
+        )
+    return numba.from_dtype(dtype())

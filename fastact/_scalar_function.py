@@ -1,0 +1,24 @@
+"""LLVM IR of a C function of one number (or two) around a scalar function.
+
+It neither saves the floating-point environment nor resets it, which would take longer than many
+kernels: the caller's rounding mode counts, and flags may be raised.
+"""
+
+from ._codegen import ScalarIR
+from ._conversions import compute_type
+from ._formats import Format
+from ._machine_code import ENTRY
+
+
+def function_ir(scalar: ScalarIR, form: Format, arity: int) -> str:
+    """LLVM IR of ``number ENTRY(number, ...)``, to be linked with `scalar`."""
+    number = compute_type(form)
+    values = ", ".join(f"{number} %v{i}" for i in range(arity))
+    return f"""
+declare i32 @{scalar.symbol}(ptr, ptr, {", ".join([number] * arity)})
+define {number} @{ENTRY}({values}) {{
+  %r = alloca {number}
+  %status = call i32 @{scalar.symbol}(ptr %r, ptr null, {values})
+  %v = load {number}, ptr %r
+  ret {number} %v
+}}"""

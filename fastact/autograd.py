@@ -1,0 +1,68 @@
+"""HIPS autograd: activations that its ``grad`` differentiates, as often as is asked for.
+
+Every function here has the name of its ufunc: ``fastact.autograd.sigmoid(x)``.
+"""
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+from . import activations
+from ._declare import DERIVATIVES, Derivative
+from ._extras import require
+from ._versions import warn_unless_tested
+
+require("autograd", "autograd")  # an error names it rather than a part of it
+_extend = require("autograd.extend", "autograd")
+_np = require("autograd.numpy", "autograd")
+
+TESTED = ((1, 7), (1, 10))
+"""The versions of autograd that this was tested with: from the first, below the second."""
+
+warn_unless_tested("autograd", importlib.metadata.version("autograd"), *TESTED)
+
+__all__ = ["softmax", *DERIVATIVES]
+
+
+def _element_wise(declared: Derivative) -> Callable[..., Any]:
+    function = _extend.primitive(getattr(activations, declared.activation))
+    through = _extend.primitive(getattr(activations, declared.name))
+
+    def saved(y, x):
+        return x if declared.saved == "input" else y
+
+    _extend.defvjp(function, lambda y, x: lambda g: through(g, saved(y, x)))
+    _extend.defjvp(function, lambda g, y, x: through(g, saved(y, x)))
+
+    # The gradient is linear in the one that comes in; further derivatives are by declared
+    # expressions in autograd's own functions.
+    def by_saved(g, gradient, kept):
+        return g * gradient * declared.slope(_np, kept)
+
+    _extend.defvjp(
+        through,
+        lambda _, gradient, kept: lambda g: through(g, kept),
+        lambda _, gradient, kept: lambda g: by_saved(g, gradient, kept),
+    )
+    _extend.defjvp(
+        through,
+        lambda g, _, gradient, kept: through(g, kept),
+        lambda g, _, gradient, kept: by_saved(g, gradient, kept),
+    )
+    return function
+
+
+def _softmax() -> Callable[..., Any]:
+    function = _extend.primitive(activations.softmax)
+
+    # In autograd's functions, which it can differentiate again.
+    def through(g, y, axis=-1):
+        return y * (g - _np.sum(g * y, axis=axis, keepdims=True))
+
+    _extend.defvjp(function, lambda y, x, **kwargs: lambda g: through(g, y, **kwargs))
+    _extend.defjvp(function, lambda g, y, x, **kwargs: through(g, y, **kwargs))
+    return function
+
+
+globals().update({name: _element_wise(declared) for name, declared in DERIVATIVES.items()})
+softmax = _softmax()

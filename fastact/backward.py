@@ -1,0 +1,162 @@
+"""Gradients taken back through dense layers and softmax."""
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import activations
+from ._declare import DERIVATIVES
+from .layers import activation_name, check_input, check_weights, common_type, compute_dtype
+
+__all__ = ["dense_backward", "softmax_backward"]
+
+
+def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) -> NDArray[Any]:
+    """Gradient with regard to the input of softmax.
+
+    ``softmax_backward(g, y) = y * (g - sum(g * y))``
+
+    Parameters
+    ----------
+    grad_output : array_like
+        The gradient with regard to the output of softmax.
+    output : array_like
+        The output of softmax; of the shape of `grad_output`.
+    axis : int, optional
+        The axis that softmax was taken along; the last by default.
+
+    Returns
+    -------
+    ndarray
+        Of the common type of the operands: float16 (or bfloat16), float32 or float64. The 16-bit
+        formats are computed in float32 and rounded once; integers and bool give float64.
+
+    Raises
+    ------
+    ValueError
+        For operands without an axis or of different shapes.
+    TypeError
+        For complex, longdouble, string, datetime and object operands.
+    AxisError
+        For an `axis` that they do not have.
+
+    Notes
+    -----
+    In NumPy's arithmetic, by several passes. The error is some eps times
+    ``output * (abs(grad_output) + sum(abs(grad_output * output)))``, growing with the logarithm of
+    the length of a row: where the difference cancels, few digits are left of it.
+    """
+    g, y = np.asarray(grad_output), np.asarray(output)
+    caller = "softmax_backward"
+    result = common_type(caller, grad_output=g, output=y)
+    if g.ndim == 0:
+        raise ValueError(f"{caller}: grad_output must have an axis at least, got shape ()")
+    _check_same_shape(caller, g, y)
+    # The compiled functions raise no warnings either.
+    with np.errstate(all="ignore"):
+        g, y = (operand.astype(compute_dtype(result), copy=False) for operand in (g, y))
+        total = (g * y).sum(axis, keepdims=True)
+        return ((g - total) * y).astype(result, copy=False)
+
+
+def dense_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    W: ArrayLike,
+    output: ArrayLike,
+    activation: str | np.ufunc | None = "identity",
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Gradients with regard to the operands of a dense layer.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (..., N)
+        The gradient with regard to the output of the layer.
+    x : array_like, shape (..., K)
+        The input of the layer.
+    W : array_like, shape (K, N)
+        Its weights.
+    output : array_like, shape (..., N)
+        What ``dense(x, W, b, activation)`` gave, whatever the activation: also for softplus and
+        step, whose own derivatives are functions of their input.
+    activation : str, ufunc or None, optional
+        As for :func:`fastact.dense`.
+
+    Returns
+    -------
+    grad_x : ndarray, shape (..., K)
+    grad_W : ndarray, shape (K, N)
+    grad_b : ndarray, shape (N,)
+        All of the common type of the operands: float16 (or bfloat16), float32 or float64. The
+        16-bit formats are computed in float32 and rounded once; integers and bool alone give
+        float64.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit each other, and an unknown activation.
+    TypeError
+        For complex, longdouble, string, datetime and object operands.
+
+    Notes
+    -----
+    The products are NumPy's, so their bits depend on its BLAS. At 0, relu and step have the
+    derivative 0. The derivative of softplus is 1 - exp(-output).
+
+    Examples
+    --------
+    >>> import numpy as np, fastact as fa
+    >>> x, W = np.array([[1.0, 2.0]]), np.array([[1.0, -1.0], [2.0, -2.0]])
+    >>> y = fa.dense(x, W, activation="relu")
+    >>> grad_x, grad_W, grad_b = fa.dense_backward(np.ones_like(y), x, W, y, "relu")
+    >>> grad_b
+    array([1., 0.])
+    """
+    caller = "dense_backward"
+    g, x, W, y = (np.asarray(operand) for operand in (grad_output, x, W, output))
+    name = activation_name(caller, activation)
+    check_weights(caller, W)
+    check_input(caller, x, W.shape)
+    shape = (*x.shape[:-1], W.shape[1])
+    if g.shape != shape:
+        raise ValueError(
+            f"{caller}: grad_output must have shape {shape} to match x of shape {x.shape} and W of "
+            f"shape {W.shape}, got shape {g.shape}"
+        )
+    _check_same_shape(caller, g, y)
+    result = common_type(caller, grad_output=g, x=x, W=W, output=y)
+    # The compiled functions raise no warnings either.
+    with np.errstate(all="ignore"):
+        dtype = compute_dtype(result)
+        g, x, W, y = (operand.astype(dtype, copy=False) for operand in (g, x, W, y))
+        before = _through(name)(g, y)
+        count = math.prod(x.shape[:-1])
+        rows, inputs = before.reshape(count, W.shape[1]), x.reshape(count, W.shape[0])
+        found = before @ W.T, inputs.T @ rows, rows.sum(0)
+        return tuple(gradient.astype(result, copy=False) for gradient in found)
+
+
+_OF_ROWS = {"softmax": softmax_backward}
+
+
+@functools.cache
+def _through(activation: str | None):
+    """The function from gradient and output of an activation to the gradient of its input."""
+    if activation is None:
+        return lambda g, y: g
+    if activation in _OF_ROWS:
+        return _OF_ROWS[activation]
+    declared = DERIVATIVES[activation]
+    if declared.of_output is not None:
+        return lambda g, y: g * declared.of_output(np, y)
+    return getattr(activations, declared.name)
+
+
+def _check_same_shape(caller: str, g: np.ndarray, y: np.ndarray) -> None:
+    if y.shape != g.shape:
+        raise ValueError(
+            f"{caller}: output must have the shape of grad_output, {g.shape}, got shape {y.shape}"
+        )

@@ -1,0 +1,222 @@
+"""PyTorch: activations and dense layers that its autograd differentiates, for tensors on the CPU.
+
+Every function here has the name of its ufunc: ``fastact.torch.sigmoid(t)``. Tensors are neither
+copied nor converted on the way: NumPy arrays over the same memory go to the ufunc, and bfloat16 by
+way of ml_dtypes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import activations, backward, layers
+from ._declare import DERIVATIVES, ROW_ACTIVATIONS
+from ._extras import require
+from ._versions import warn_unless_tested
+
+torch = require("torch", "torch")
+
+TESTED = ((2, 13), (2, 14))
+"""The versions of PyTorch that this was tested with: from the first, below the second."""
+
+warn_unless_tested("PyTorch", torch.__version__, *TESTED)
+
+__all__ = ["dense", *DERIVATIVES, *ROW_ACTIVATIONS]
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class _Once(torch.autograd.Function):
+    """A step of a backward pass, `function`, that has no derivative itself."""
+
+    @staticmethod
+    def forward(ctx, name, function, *tensors):
+        ctx.name = name
+        found = function(*map(_array, tensors))
+        return tuple(map(_tensor, found)) if isinstance(found, tuple) else _tensor(found)
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise NotImplementedError(
+            f"fastact.torch.{ctx.name} can be differentiated once, not twice: the gradient of its "
+            "gradient was asked for"
+        )
+
+
+class _Unary(torch.autograd.Function):
+    """An activation: `function(array, out)`, whose gradient is ``derivative(gradient, saved)``."""
+
+    @staticmethod
+    def forward(ctx, name, function, saves, derivative, x):
+        y = torch.empty_like(x)
+        function(_array(x), out=_array(y))
+        ctx.name, ctx.derivative = name, derivative
+        ctx.save_for_backward(x if saves == "input" else y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        gradient = _Once.apply(ctx.name, ctx.derivative, grad_output, *ctx.saved_tensors)
+        return None, None, None, None, gradient
+
+
+class _Dense(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, activation, x, W, b):
+        y = _tensor(
+            layers.dense(_array(x), _array(W), None if b is None else _array(b), activation)
+        )
+        ctx.activation = activation
+        ctx.has_bias = b is not None
+        ctx.save_for_backward(x, W, y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        def function(g, x, W, y):
+            return backward.dense_backward(g, x, W, y, ctx.activation)
+
+        grad_x, grad_W, grad_b = _Once.apply("dense", function, grad_output, *ctx.saved_tensors)
+        return None, grad_x, grad_W, grad_b if ctx.has_bias else None
+
+
+def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "identity") -> Any:
+    """``activation(x @ W + b)`` in one pass, differentiable by `x`, `W` and `b`.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., K)
+        On the CPU, as all others.
+    W : Tensor, shape (K, N)
+        Of the type of `x`. For an ``nn.Linear``, ``linear.weight.T``.
+    b : Tensor, shape (N,), optional
+        The bias; none by default.
+    activation : str, ufunc or None, optional
+        As for :func:`fastact.dense`.
+
+    Returns
+    -------
+    Tensor, shape (..., N)
+
+    Raises
+    ------
+    TypeError
+        For anything but tensors of one type: float16, bfloat16, float32 or float64.
+    ValueError
+        For tensors elsewhere than on the CPU, shapes that do not fit each other, and an unknown
+        activation.
+    NotImplementedError
+        When it is differentiated twice.
+    """
+    for name, operand in {"x": x, "W": W, "b": b}.items():
+        if name != "b" or operand is not None:
+            _check("dense", name, operand)
+            if operand.dtype != x.dtype:
+                raise TypeError(
+                    f"dense: {name} must have the dtype of x, {x.dtype}, got {operand.dtype}"
+                )
+    return _Dense.apply(layers.activation_name("dense", activation), x, W, b)
+
+
+_DOCSTRING = """{summary}
+
+Parameters
+----------
+x : Tensor
+    float16, bfloat16, float32 or float64, on the CPU, of any strides.{more}
+
+Returns
+-------
+Tensor
+    Of the type and shape of `x`.
+
+Raises
+------
+TypeError
+    For anything but such tensors.
+ValueError
+    For tensors elsewhere than on the CPU.
+NotImplementedError
+    When it is differentiated twice.
+
+Notes
+-----
+Values are those of :obj:`fastact.{name}`, gradients those of :obj:`fastact.{name}_backward`."""
+
+_DIM = """
+dim : int, optional
+    The axis along which results add up to 1; the last by default."""
+
+
+def _element_wise(name: str) -> Callable[..., Any]:
+    function, declared = getattr(activations, name), DERIVATIVES[name]
+    derivative = getattr(activations, declared.name)
+
+    def differentiable(x):
+        _check(name, "x", x)
+        return _Unary.apply(name, function, declared.saved, derivative, x)
+
+    return _named(differentiable, name, "Element-wise, as the ufunc of this name.", "")
+
+
+def _row_wise(name: str) -> Callable[..., Any]:
+    function, derivative = getattr(activations, name), getattr(backward, f"{name}_backward")
+
+    def differentiable(x, dim=-1):
+        _check(name, "x", x)
+
+        def along(x, out):
+            return function(x, out=out, axis=dim)
+
+        def back(g, y):
+            return derivative(g, y, axis=dim)
+
+        return _Unary.apply(name, along, "output", back, x)
+
+    return _named(differentiable, name, "Along an axis, as the ufunc of this name.", _DIM)
+
+
+def _named(function: Callable, name: str, summary: str, more: str) -> Callable[..., Any]:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = _DOCSTRING.format(name=name, summary=summary, more=more)
+    return function
+
+
+def _check(caller: str, name: str, x: Any) -> None:
+    expected = f"{caller}: {name} must be a tensor of float16, bfloat16, float32 or float64"
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{expected}, got {type(x).__name__}")
+    if x.dtype not in _DTYPES:
+        raise TypeError(f"{expected}, got {x.dtype}")
+    if x.device.type != "cpu":
+        raise ValueError(
+            f"{caller}: {name} must be on the CPU, got a tensor on {x.device}; "
+            f"{name}.cpu() moves it"
+        )
+    if x.layout != torch.strided:
+        raise ValueError(f"{caller}: {name} must be dense, got a tensor of layout {x.layout}")
+
+
+def _array(x: Any) -> np.ndarray:
+    """An array over the memory of the tensor `x`."""
+    x = x.detach().resolve_neg()
+    if x.dtype != torch.bfloat16:
+        return x.numpy()
+    return x.view(torch.int16).numpy().view(_bfloat16())
+
+
+def _tensor(x: Any) -> Any:
+    """A tensor over the memory of the array `x`, or of the value of a NumPy scalar."""
+    x = np.asarray(x)
+    if x.dtype.name != "bfloat16":
+        return torch.from_numpy(x)
+    return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+
+
+def _bfloat16() -> np.dtype:
+    return np.dtype(require("ml_dtypes", "torch").bfloat16)
+
+
+globals().update({name: _element_wise(name) for name in DERIVATIVES})
+globals().update({name: _row_wise(name) for name in ROW_ACTIVATIONS})

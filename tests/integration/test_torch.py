@@ -1,0 +1,271 @@
+"""fastact.torch, and gradients of layers, against PyTorch's own autograd."""
+
+import copy
+import sys
+
+import numpy as np
+import pytest
+from conftest import run_python
+
+import fastact
+from fastact._declare import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
+
+torch = pytest.importorskip("torch", reason="the extra integration installs torch")
+fat = pytest.importorskip("fastact.torch")
+
+pytestmark = pytest.mark.integration
+
+NAMES = [*DERIVATIVES, *ROW_ACTIVATIONS]
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+THEIRS = {
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "step": lambda x: torch.heaviside(x.detach(), torch.ones((), dtype=x.dtype)) + 0 * x,
+    "softplus": lambda x: torch.nn.functional.softplus(x, threshold=1e9),
+    "softmax": lambda x: torch.softmax(x, -1),
+    "identity": lambda x: x,
+}
+
+each = pytest.mark.parametrize("name", NAMES)
+
+
+def values(*shape, dtype=torch.float64, seed=0):
+    """Away from 0, where relu and step have no derivative that differences would give."""
+    torch.manual_seed(seed)
+    x = torch.randn(shape, dtype=torch.float64)
+    return (x + x.sign() * 0.01).to(dtype)
+
+
+def leaf(*shape, **kwargs):
+    return values(*shape, **kwargs).requires_grad_()
+
+
+def test_every_activation_is_there():
+    unary = [name for name, activation in ACTIVATIONS.items() if activation.nin == 1]
+    assert set(fat.__all__) == {"dense", *unary, *ROW_ACTIVATIONS}
+    assert THEIRS.keys() == {"identity", *NAMES}
+    for name in NAMES:
+        function = getattr(fat, name)
+        assert function.__name__ == name
+        assert "Parameters\n----------\nx : Tensor" in function.__doc__
+
+
+@each
+def test_gradcheck(name):
+    function = getattr(fat, name)
+    assert torch.autograd.gradcheck(function, (leaf(3, 5),))
+    assert torch.autograd.gradcheck(function, (leaf(4, 6)[:, ::2].T,))
+    if name in ROW_ACTIVATIONS:
+        assert torch.autograd.gradcheck(lambda x: function(x, dim=0), (leaf(3, 5),))
+        assert torch.autograd.gradcheck(lambda x: function(x, 1), (leaf(3, 2, 2),))
+    else:
+        assert torch.autograd.gradcheck(function, (leaf(),))
+
+
+@each
+def test_values_and_gradients_are_those_of_torch(name):
+    x = leaf(50, 4)
+    other = x.detach().clone().requires_grad_()
+    y, expected = getattr(fat, name)(x), THEIRS[name](other)
+    weight = values(50, 4, seed=1)
+    y.backward(weight)
+    expected.backward(weight)
+    torch.testing.assert_close(y, expected, rtol=1e-14, atol=1e-15)
+    torch.testing.assert_close(x.grad, other.grad, rtol=1e-13, atol=1e-15)
+
+
+@each
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_type_gives_the_bits_of_the_ufunc(name, dtype):
+    x = leaf(40, 3, dtype=dtype)
+    y = getattr(fat, name)(x)
+    assert y.dtype == dtype and y.shape == x.shape
+    weight = values(40, 3, dtype=dtype, seed=1)
+    y.backward(weight)
+    assert x.grad.dtype == dtype
+    given, expected = fat._array(x), getattr(fastact, name)(fat._array(x))
+    assert fat._array(y).tobytes() == expected.tobytes()
+    kept = given if name in DERIVATIVES and DERIVATIVES[name].saved == "input" else expected
+    gradient = getattr(fastact, f"{name}_backward")(fat._array(weight), kept)
+    assert fat._array(x.grad).tobytes() == gradient.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_nothing_is_copied(dtype):
+    x = values(6, 4, dtype=dtype)
+    for view in (x, x.T, x[::2, 1:], x[0, 0]):
+        array = fat._array(view)
+        assert array.__array_interface__["data"][0] == view.data_ptr()
+        assert [s * x.element_size() for s in view.stride()] == list(array.strides)
+        assert fat._tensor(array).data_ptr() == view.data_ptr()
+
+
+def test_views_that_negate_are_resolved():
+    x = torch.randn(5, dtype=torch.complex128).conj().imag
+    assert x.is_neg()
+    np.testing.assert_array_equal(fat.tanh(x).numpy(), np.tanh(x.resolve_neg().numpy()))
+
+
+@each
+def test_without_gradients(name):
+    x = leaf(3, 4)
+    expected = getattr(fat, name)(x).detach()
+    with torch.no_grad():
+        y = getattr(fat, name)(x)
+    assert not y.requires_grad and torch.equal(y, expected)
+    with torch.inference_mode():
+        y = getattr(fat, name)(x)
+    assert not y.requires_grad and torch.equal(y, expected)
+    assert not getattr(fat, name)(x.detach()).requires_grad
+
+
+@each
+def test_differentiating_twice_is_refused(name):
+    x = leaf(3, 4)
+    (gradient,) = torch.autograd.grad(getattr(fat, name)(x).pow(2).sum(), x, create_graph=True)
+    # The gradient itself is right, and other terms are not cut off silently.
+    other = x.detach().clone().requires_grad_()
+    (expected,) = torch.autograd.grad(THEIRS[name](other).pow(2).sum(), other)
+    torch.testing.assert_close(gradient.detach(), expected)
+    with pytest.raises(NotImplementedError, match=f"fastact.torch.{name} .*once, not twice"):
+        (gradient.sum() + (x**3).sum()).backward()
+
+
+def test_saved_values_are_watched():
+    x = leaf(5)
+    y = fat.sigmoid(x)
+    y.detach().zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+REFUSED = {
+    "array": (np.zeros(3), TypeError, "got ndarray"),
+    "integers": (torch.zeros(3, dtype=torch.int64), TypeError, "torch.int64"),
+    "complex": (torch.zeros(3, dtype=torch.complex64), TypeError, "torch.complex64"),
+    "another device": (torch.zeros(3, device="meta"), ValueError, r"on meta; x\.cpu\(\)"),
+    "sparse": (torch.zeros(3).to_sparse(), ValueError, "sparse"),
+}
+
+
+@each
+@pytest.mark.parametrize(("bad", "error", "words"), REFUSED.values(), ids=REFUSED)
+def test_others_are_refused(name, bad, error, words):
+    with pytest.raises(error, match=f"{name}: x must be .*{words}"):
+        getattr(fat, name)(bad)
+
+
+# Layers.
+
+
+def layer(dtype=torch.float64, bias=True):
+    x, W = leaf(7, 5, dtype=dtype), leaf(5, 3, dtype=dtype, seed=1)
+    return x, W, leaf(3, dtype=dtype, seed=2) if bias else None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", THEIRS)
+def test_dense(name, bias):
+    operands = [v for v in layer(bias=bias) if v is not None]
+    assert torch.autograd.gradcheck(lambda *v: fat.dense(*v, activation=name), operands)
+    others = [v.detach().clone().requires_grad_() for v in operands]
+    weight = values(7, 3, seed=3)
+    y = fat.dense(*operands, activation=name)
+    expected = THEIRS[name](others[0] @ others[1] + (others[2] if bias else 0))
+    y.backward(weight)
+    expected.backward(weight)
+    torch.testing.assert_close(y, expected, rtol=1e-13, atol=1e-14)
+    for ours, theirs in zip(operands, others, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", THEIRS)
+@pytest.mark.parametrize("shape", [(7, 5), (5,), (2, 3, 5)], ids=str)
+def test_dense_backward(name, shape):
+    """NumPy arrays alone, against torch's own layer."""
+    x, W, b = leaf(*shape), leaf(5, 3, seed=1), leaf(3, seed=2)
+    weight = values(*shape[:-1], 3, seed=3)
+    THEIRS[name](x @ W + b).backward(weight)
+    arrays = [v.detach().numpy() for v in (x, W, b)]
+    y = fastact.dense(*arrays, name)
+    found = fastact.dense_backward(weight.numpy(), *arrays[:2], y, name)
+    for ours, theirs in zip(found, (x, W, b), strict=True):
+        np.testing.assert_allclose(ours, theirs.grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_dense_of_every_type(dtype):
+    x, W, b = layer(dtype)
+    fat.dense(x, W, b, fastact.tanh).sum().backward()
+    assert {v.grad.dtype for v in (x, W, b)} == {dtype}
+
+
+def test_dense_differentiated_twice_is_refused():
+    x, W, b = layer()
+    (gradient,) = torch.autograd.grad(fat.dense(x, W, b, "tanh").sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match=r"fastact\.torch\.dense .*once, not twice"):
+        gradient.sum().backward()
+
+
+def test_dense_refuses():
+    x, W, b = layer()
+    for arguments, error, words in (
+        ((x.detach().numpy(), W, b), TypeError, "x must be a tensor.*ndarray"),
+        ((x, W.float(), b), TypeError, "W must have the dtype of x, torch.float64, got torch.fl"),
+        ((x, W, b.to("meta")), ValueError, "b must be on the CPU, got a tensor on meta"),
+        ((x, W, b, "swish"), ValueError, "activation must be one of"),
+        ((x, W[:3], b), ValueError, "x must have shape"),
+        ((x, W, b[:2]), ValueError, "b must have shape"),
+    ):
+        with pytest.raises(error, match=f"dense: {words}"):
+            fat.dense(*arguments)
+
+
+def test_a_network_learns_the_same():
+    """Steps of gradient descent from the same start, with our functions and with torch's."""
+    x, target = values(64, 6), (values(64, 1, seed=5) > 0).double()
+    first = [leaf(6, 8, seed=1), leaf(8, seed=2), leaf(8, 1, seed=3), leaf(1, seed=4)]
+    second = copy.deepcopy(first)
+    for _ in range(20):
+        W, b, V, c = first
+        ours = fat.dense(fat.dense(x, W, b, "tanh"), V, c, "sigmoid")
+        W, b, V, c = second
+        theirs = torch.sigmoid(torch.tanh(x @ W + b) @ V + c)
+        for output, parameters in ((ours, first), (theirs, second)):
+            gradients = torch.autograd.grad((output - target).pow(2).mean(), parameters)
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter -= gradient
+    for ours, theirs in zip(first, second, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+# The library itself.
+
+HIDDEN = """
+import sys
+sys.modules["torch"] = None
+try:
+    import fastact.torch
+except ImportError as error:
+    print(error)
+import fastact
+"""
+
+
+def test_missing_library():
+    assert (
+        run_python(HIDDEN) == 'torch is not installed; pip install "fastact[torch]" installs it\n'
+    )
+
+
+def test_is_imported_only_when_asked_for():
+    assert run_python("import fastact, sys; print('torch' in sys.modules)") == "False\n"
+
+
+def test_other_versions(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "9.1.0")
+    monkeypatch.delitem(sys.modules, "fastact.torch")
+    with pytest.warns(UserWarning, match=r"PyTorch 9\.1\.0 is outside the range .* 2\.13 to below"):
+        __import__("fastact.torch")

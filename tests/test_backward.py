@@ -1,0 +1,177 @@
+"""Gradients through dense layers and softmax, against the same in longdouble."""
+
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import fastact
+from fastact import backward
+from fastact._declare import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
+
+WIDE = np.longdouble
+NAMES = [*DERIVATIVES, *ROW_ACTIVATIONS, "identity"]
+EPS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
+
+
+def exact(name, g, x, W, b):
+    """The gradients by the declared formulas, in longdouble."""
+    g, x, W, b = (operand.astype(WIDE) for operand in (g, x, W, b))
+    before = x @ W + b
+    if name == "softmax":
+        shares = np.exp(before - before.max(-1, keepdims=True))
+        shares /= shares.sum(-1, keepdims=True)
+        g = shares * (g - (g * shares).sum(-1, keepdims=True))
+    elif name != "identity":
+        declared = DERIVATIVES[name]
+        kept = before
+        if declared.saved == "output":
+            kept = ACTIVATIONS[name].reference(np, before)
+        g = declared.reference(np, g, kept)
+    count = math.prod(x.shape[:-1])
+    rows, inputs = g.reshape(count, W.shape[1]), x.reshape(count, W.shape[0])
+    return g @ W.T, inputs.T @ rows, rows.sum(0)
+
+
+def operands(dtype, shape=(6, 5), columns=4, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = [(*shape[:-1], columns), shape, (shape[-1], columns), (columns,)]
+    return [rng.standard_normal(s).astype(dtype) for s in shapes]
+
+
+def test_every_activation_is_known():
+    assert backward._OF_ROWS.keys() == ROW_ACTIVATIONS.keys()
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (5,), (2, 3, 5), (0, 5), (3, 0)], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_dense_backward(name, shape):
+    g, x, W, b = operands(np.float64, shape)
+    y = fastact.dense(x, W, b, name)
+    found = fastact.dense_backward(g, x, W, y, name)
+    for gradient, expected, shaped in zip(found, exact(name, g, x, W, b), (x, W, b), strict=True):
+        assert gradient.dtype == np.float64
+        assert gradient.shape == shaped.shape
+        np.testing.assert_allclose(gradient, expected.astype(float), rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dense_backward_in_other_types(name, dtype):
+    g, x, W, b = operands(dtype, (40, 5))
+    y = fastact.dense(x, W, b, name)
+    found = fastact.dense_backward(g, x, W, y, name)
+    # What rounding `y` does to the derivative is part of the allowance.
+    allowance = 40 * EPS[dtype.name]
+    for gradient, expected in zip(found, exact(name, g, x, W, b), strict=True):
+        assert gradient.dtype == dtype
+        difference = abs(gradient.astype(WIDE) - expected)
+        assert difference.max() <= allowance * max(1, abs(expected).max())
+
+
+def test_types_and_functions_as_arguments():
+    g, x, W, b = operands(np.float32)
+    y = fastact.dense(x, W, b, "tanh")
+    expected = fastact.dense_backward(g, x, W, y, "tanh")
+    for arguments in ((g, x, W, y, fastact.tanh), (g.tolist(), x, W, y, "tanh")):
+        for found, wanted in zip(fastact.dense_backward(*arguments), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    mixed = fastact.dense_backward(g.astype(float), x, W, y, "tanh")
+    assert {gradient.dtype for gradient in mixed} == {np.dtype(np.float64)}
+    whole = fastact.dense_backward([[1, 2]], [[1, 2, 3]], np.eye(3, 2, dtype=int), [[1, 0]], "relu")
+    assert [gradient.tolist() for gradient in whole] == [
+        [[1.0, 0.0, 0.0]],
+        [[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]],
+        [1.0, 0.0],
+    ]
+
+
+def replaced(**changes):
+    g, x, W, b = operands(np.float32)
+    y = fastact.dense(x, W, b, "relu")
+    return {"grad_output": g, "x": x, "W": W, "output": y, "activation": "relu"} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"grad_output": np.zeros((6, 3))}, ValueError, ["grad_output", "(6, 4)", "(6, 3)"]),
+        ({"x": np.zeros((6, 3))}, ValueError, ["x must", "(..., 5)", "(6, 3)"]),
+        ({"W": np.zeros(5)}, ValueError, ["W must", "(K, N)", "(5,)"]),
+        ({"output": np.zeros((5, 4))}, ValueError, ["output must", "(6, 4)", "(5, 4)"]),
+        ({"activation": "swish"}, ValueError, ["activation", "softplus", "'swish'"]),
+        ({"activation": "heaviside"}, ValueError, ["activation", "'heaviside'"]),
+        ({"activation": "relu_backward"}, ValueError, ["activation", "'relu_backward'"]),
+        ({"W": np.zeros((5, 4), complex)}, TypeError, ["W must", "complex128"]),
+        ({"output": np.zeros((6, 4), "U1")}, TypeError, ["output must", "<U1"]),
+        (
+            {"x": np.zeros((6, 5), np.float16), "W": np.zeros((5, 4), ml_dtypes.bfloat16)},
+            TypeError,
+            ["common type", "bfloat16"],
+        ),
+    ],
+)
+def test_dense_backward_refuses(changes, error, words):
+    with pytest.raises(error) as raised:
+        fastact.dense_backward(**replaced(**changes))
+    assert str(raised.value).startswith("dense_backward: ")
+    for word in words:
+        assert word in str(raised.value)
+
+
+# Softmax.
+
+numbers = st.floats(-3, 3)
+
+
+@settings(max_examples=50)
+@given(st.data(), st.integers(1, 4), st.integers(1, 30))
+def test_softmax_backward(data, rows, length):
+    g, x = (data.draw(arrays(np.float64, (rows, length), elements=numbers)) for _ in range(2))
+    y = fastact.softmax(x)
+    wide, gradient = y.astype(WIDE), g.astype(WIDE)
+    expected = wide * (gradient - (gradient * wide).sum(1, keepdims=True))
+    size = wide * (abs(gradient) + abs(gradient * wide).sum(1, keepdims=True))
+    found = fastact.softmax_backward(g, y)
+    assert (abs(found - expected) <= 8 * 2.0**-53 * size + 1e-300).all()
+    other = fastact.softmax_backward(g.T, y.T, axis=0)
+    assert (abs(other.T - expected) <= 8 * 2.0**-53 * size + 1e-300).all()
+
+
+def test_softmax_backward_in_other_types(dtype):
+    g, x = operands(dtype, (7, 9), 9)[:2]
+    y = fastact.softmax(x)
+    found = fastact.softmax_backward(g, y)
+    wide, gradient = y.astype(WIDE), g.astype(WIDE)
+    expected = wide * (gradient - (gradient * wide).sum(1, keepdims=True))
+    assert found.dtype == dtype
+    assert (abs(found.astype(WIDE) - expected) <= 4 * EPS[dtype.name]).all()
+    assert fastact.softmax_backward([1, 2], [1, 0]).tolist() == [0.0, 0.0]
+
+
+def test_no_warning():
+    huge = np.array([[np.inf, 1e308, -1e308]])
+    y = np.array([[1.0, 0.0, 0.0]])
+    assert np.isnan(fastact.softmax_backward(huge, y)).all()
+    fastact.dense_backward(huge, [[1e308]], [[1e308, -1e308, 1.0]], y, "sigmoid")
+    fastact.dense_backward(huge, [[1e308]], [[1e308, -1e308, 1.0]], y, "softplus")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((1.0, 1.0), ValueError, ["grad_output", "axis", "()"]),
+        (([1.0, 2.0], [1.0]), ValueError, ["output must", "(2,)", "(1,)"]),
+        (([1j], [1.0]), TypeError, ["grad_output", "complex128"]),
+        (([1.0], ["1"]), TypeError, ["output", "<U1"]),
+        (([1.0], [1.0], 1), np.exceptions.AxisError, ["axis 1"]),
+    ],
+)
+def test_softmax_backward_refuses(arguments, error, words):
+    with pytest.raises(error) as raised:
+        fastact.softmax_backward(*arguments)
+    for word in words:
+        assert word in str(raised.value)

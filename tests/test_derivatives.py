@@ -1,0 +1,225 @@
+"""Derivatives: errors within what is declared, and the declaration consistent with itself."""
+
+import functools
+import platform
+
+import mpmath
+import numpy as np
+import pytest
+from conftest import FLOATS, assert_same, is_nan
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastact
+from bench import accuracy
+from fastact import _engine, _ufunc
+from fastact._declare import ACTIVATIONS, DERIVATIVES, Derivative
+from fastact._targets import KNOWN
+
+NARROW = ["float16", "bfloat16"]
+# Places inside the pieces of every activation, where it has a derivative.
+PLACES = [-30.0, -2.5, -0.7, -1e-3, 1e-3, 0.4, 1.0, 3.75, 17.0]
+
+each = pytest.mark.parametrize("declared", DERIVATIVES.values(), ids=lambda d: d.name)
+
+
+def ufunc(declared):
+    return getattr(fastact, declared.name)
+
+
+def saved(declared, x):
+    """What mpmath's activation saves of its input `x`."""
+    if declared.saved == "input":
+        return x
+    return ACTIVATIONS[declared.activation].reference(mpmath.mp, x)
+
+
+def test_every_activation_of_one_input_has_one():
+    unary = [name for name, activation in ACTIVATIONS.items() if activation.nin == 1]
+    assert list(DERIVATIVES) == unary
+    for name, declared in DERIVATIVES.items():
+        assert declared.name == f"{name}_backward"
+        assert declared.activation == name
+        assert declared.parameters == ["grad_output", declared.saved]
+        assert declared.saved in ("input", "output")
+        assert ACTIVATIONS.keys().isdisjoint([declared.name])
+
+
+# The declared formulas, by mpmath's numerical differentiation of the activation.
+
+
+@each
+def test_reference_is_the_derivative(declared):
+    activation = ACTIVATIONS[declared.activation].reference
+    with mpmath.workdps(60):
+        for place in map(mpmath.mpf, PLACES):
+            exact = mpmath.diff(functools.partial(activation, mpmath.mp), place)
+            found = declared.reference(mpmath.mp, 3, saved(declared, place))
+            assert abs(found - 3 * exact) <= mpmath.mpf(10) ** -20 * (1 + abs(exact))
+            if declared.of_output is not None:
+                found = declared.of_output(mpmath.mp, activation(mpmath.mp, place))
+                assert abs(found - exact) <= mpmath.mpf(10) ** -20 * (1 + abs(exact))
+
+
+@each
+def test_slope_is_the_derivative_of_the_derivative(declared):
+    with mpmath.workdps(60):
+        for place in map(mpmath.mpf, PLACES):
+            kept = saved(declared, place)
+            if declared.activation == "relu" and kept == 0:
+                continue  # it jumps there
+            exact = mpmath.diff(functools.partial(declared.reference, mpmath.mp, 1), kept)
+            found = declared.slope(mpmath.mp, kept)
+            assert abs(found - exact) <= mpmath.mpf(10) ** -20
+
+
+def test_no_derivative_at_the_jump_and_the_bend(dtype):
+    zeros, ones = np.array([0.0, -0.0], dtype), np.ones(2, dtype)
+    for function in (fastact.relu_backward, fastact.step_backward):
+        assert_same(function(ones, zeros), np.zeros(2, dtype))
+        assert_same(function(-ones, zeros), np.zeros(2, dtype))
+
+
+@each
+def test_infinite_gradients(declared, dtype):
+    """Infinity where the derivative is not 0; where it is, 0 or NaN as documented."""
+    x = np.array([-np.inf, -1.0, 0.5, np.inf], dtype)
+    kept = x if declared.saved == "input" else getattr(fastact, declared.activation)(x)
+    expected = {
+        "sigmoid": [np.nan, np.inf, np.inf, np.nan],
+        "tanh": [np.nan, np.inf, np.inf, np.nan],
+        "relu": [0.0, 0.0, np.inf, np.inf],
+        "step": [0.0, 0.0, 0.0, 0.0],
+        "softplus": [np.nan, np.inf, np.inf, np.inf],
+    }[declared.activation]
+    infinite = np.full(4, np.inf, dtype)
+    for sign in (1, -1):
+        found = ufunc(declared)(sign * infinite, kept).astype(np.float64)
+        np.testing.assert_array_equal(found, sign * np.array(expected))
+
+
+@each
+def test_nan_is_handed_on(declared, dtype):
+    """Also where the derivative is 0, whatever it is multiplied by."""
+    kept = np.array([0.0, -0.0, 1.0, -1.0, 0.5, np.inf, -np.inf], dtype)
+    nan = np.full_like(kept, np.nan)
+    assert is_nan(ufunc(declared)(nan, kept)).all()
+    assert is_nan(ufunc(declared)(kept, nan)).all()
+
+
+def test_nan_is_always_the_same_one():
+    """So that the vectors and what is left over agree to the bit."""
+    for name in ("sigmoid", "tanh", "softplus"):
+        function = ufunc(DERIVATIVES[name])
+        for length in (1, 7, 100):
+            for first, second in ((np.nan, 1.0), (1.0, -np.nan), (np.nan, -np.nan)):
+                y = function(np.full(length, first), np.full(length, second))
+                assert_same(y, np.full(length, np.nan))
+
+
+# Errors.
+
+
+@each
+@pytest.mark.parametrize("name", NARROW)
+def test_16_bits(declared, name):
+    """A few significands of the gradient with all that may be saved, and any pairs."""
+    step = {"float16": 93, "bfloat16": 11}[name]
+    report = accuracy.derivative_report(declared, name, ufunc(declared), 200_000, step, seed=1)
+    assert report.count > 200_000
+    assert report.ulp <= declared.ulp[name] <= 0.51
+    assert report.wrong == 0
+
+
+@each
+def test_float32(declared):
+    report = accuracy.derivative_report(declared, "float32", ufunc(declared), 1_000_000, seed=2)
+    assert report.count > 900_000
+    assert report.ulp <= declared.ulp["float32"] <= 1
+    assert report.wrong == 0
+
+
+@each
+def test_float64(declared):
+    report = accuracy.derivative_report(declared, "float64", ufunc(declared), 20_000, seed=3)
+    assert report.count > 18_000
+    assert report.ulp <= declared.ulp["float64"] <= 1
+
+
+gradients = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@each
+@given(data=st.data())
+def test_any_float64_pair(declared, data):
+    """Near 0 and the ends of the interval, where hypothesis looks for trouble."""
+    gradient = data.draw(gradients)
+    low, high = declared.interval
+    if declared.saved == "input":
+        kept = data.draw(st.floats(-1418.5, 1e308) | st.floats(low, high))
+    else:
+        kept = data.draw(st.floats(low, high) | st.floats(0, 1e-6).map(lambda gap: high - gap))
+    x = [np.array([gradient]), np.array([kept])]
+    report = accuracy.float64_report(ufunc(declared), declared.reference, x)
+    assert report.ulp <= declared.ulp["float64"]
+
+
+@each
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", NARROW)
+def test_every_pair_of_16_bits(declared, name):
+    report = accuracy.derivative_report(declared, name, ufunc(declared), 5_000_000, seed=4)
+    print(f"{declared.name} {name}: {report}")
+    assert report.ulp <= declared.ulp[name]
+    assert report.wrong == 0
+
+
+@each
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("name", "samples"), [("float32", 100_000_000), ("float64", 1_000_000)])
+def test_many_pairs(declared, name, samples):
+    report = accuracy.derivative_report(declared, name, ufunc(declared), samples, seed=5)
+    print(f"{declared.name} {name}: {report}")
+    assert report.ulp <= declared.ulp[name]
+    assert report.wrong == 0
+
+
+@each
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
+def test_code_for_lesser_machines_is_as_accurate(declared, target):
+    function = _ufunc.create(
+        name=declared.name,
+        nin=2,
+        doc="",
+        types="efd",
+        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
+        make_loop=functools.partial(_engine.loop_address, declared.kernel, 2, target=KNOWN[target]),
+    )
+    for name in NARROW:
+        report = accuracy.derivative_report(declared, name, function, 50_000, 311, seed=6)
+        assert report.ulp <= declared.ulp[name]
+        assert report.wrong == 0
+    for name, samples in (("float32", 200_000), ("float64", 5_000)):
+        report = accuracy.derivative_report(declared, name, function, samples, seed=7)
+        assert report.ulp <= 1
+        assert report.wrong == 0
+
+
+# The samples themselves.
+
+
+@each
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_samples_are_pairs_that_occur(declared, dtype):
+    assert isinstance(declared, Derivative)
+    gradient, kept = accuracy.pairs(declared, dtype, 40_000, seed=8)
+    assert gradient.dtype == kept.dtype == dtype
+    assert gradient.shape == kept.shape and len(kept) > 35_000
+    assert not is_nan(gradient).any() and not is_nan(kept).any()
+    low, high = (float(kept.min()), float(kept.max()))
+    if declared.activation in ("sigmoid", "tanh"):
+        assert (low, high) == declared.interval
+    else:
+        assert high > 20
+        assert low == 0 if declared.activation == "relu" else low < -700

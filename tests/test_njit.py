@@ -1,0 +1,402 @@
+"""The activations inside Numba's compiled functions: types, values, bits, and machine code."""
+
+import functools
+import platform
+import re
+import textwrap
+import tomllib
+
+import numba
+import numpy as np
+import pytest
+from conftest import ROOT, assert_same, bits, nans, run_python, sample
+from numba import prange
+
+import fastact
+import fastact.numba  # for a tree that is not installed; else Numba's entry point does it
+from fastact import sigmoid
+from fastact._declare import ACTIVATIONS
+
+NUMBERS = [np.dtype(t) for t in (np.float32, np.float64)]
+INTEGERS = [np.dtype(t) for t in "?bBhHiIlL"]
+UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
+
+
+@pytest.fixture(scope="session", params=NUMBERS, ids=str)
+def number(request):
+    return request.param
+
+
+@functools.cache
+def compiled(ufunc, fast=False):
+    """A compiled loop that calls `ufunc` for each element of one-dimensional arrays."""
+    options = {"fastmath": True, "error_model": "numpy"} if fast else {}
+    if ufunc.nin == 1:
+
+        @numba.njit(**options)
+        def loop(x, y):
+            for i in range(y.size):
+                y[i] = ufunc(x[i])
+    else:
+
+        @numba.njit(**options)
+        def loop(x1, x2, y):
+            for i in range(y.size):
+                y[i] = ufunc(x1[i], x2[i])
+
+    return loop
+
+
+def called(ufunc):
+    """A compiled function that calls `ufunc` with what it is given."""
+
+    @numba.njit
+    def call(*operands):
+        return ufunc(*operands)
+
+    return call
+
+
+def patterns(declared, number, count=20_000):
+    """Random bit patterns, with subnormals, zeros, infinities and extremes; no NaN."""
+    rng = np.random.default_rng(3)
+    kind, largest = f"u{number.itemsize}", np.finfo(number).max
+    tiny = np.finfo(number).smallest_subnormal
+    rare = np.array([0.0, -0.0, np.inf, -np.inf, tiny, -tiny, largest, -largest], number)
+    result = []
+    for usual in sample(declared, number, (count,)):
+        anything = rng.integers(np.iinfo(kind).max, size=count, dtype=kind, endpoint=True)
+        subnormal = anything & (bits(np.array(np.finfo(number).tiny, number)) - 1)
+        mixed = np.concatenate([usual, rare, *(a.view(number) for a in (anything, subnormal))])
+        result.append(rng.permutation(np.where(np.isnan(mixed), number.type(0.5), mixed)))
+    return result
+
+
+# With fastmath first, so that kernels which take that over would be seen without it, too.
+@pytest.mark.parametrize("fast", [True, False])
+def test_same_bits_as_the_ufunc(activation, ufunc, number, fast):
+    operands = patterns(activation, number)
+    result = np.empty_like(operands[0])
+    compiled(ufunc, fast)(*operands, result)
+    assert_same(result, ufunc(*operands))
+
+
+def test_nan_gives_nan(activation, ufunc, number):
+    bad = nans(number)
+    result = np.empty_like(bad)
+    compiled(ufunc)(*[bad] * activation.nin, result)
+    assert np.isnan(result).all()
+
+
+@pytest.mark.parametrize("kind", NUMBERS + INTEGERS, ids=str)
+def test_scalars_and_arrays_have_the_type_of_the_ufunc(kind):
+    @numba.njit
+    def call(x, y):
+        return (fastact.relu(x), fastact.step(x), fastact.heaviside(x, y))
+
+    x = np.array([[0, 1, 3], [5, 7, 1]]).astype(kind)
+    expected = fastact.relu(x), fastact.step(x), fastact.heaviside(x, x)
+    for result, wanted in zip(call(x, x), expected, strict=True):
+        assert_same(result, wanted)
+    call(x[0, 1], x[0, 1])  # Python's numbers come back, so what was inferred is compared
+    inferred = call.nopython_signatures[-1].return_type
+    assert [*inferred] == [numba.from_dtype(wanted.dtype) for wanted in expected]
+
+
+def test_every_activation_takes_integers(activation, ufunc):
+    call = called(ufunc)
+    x = np.arange(-4, 5, dtype=np.int8).reshape(3, 3)
+    assert_same(call(*[x] * activation.nin), ufunc(*[x] * activation.nin))
+    assert call(*[True] * activation.nin) == ufunc(*[True] * activation.nin)
+
+
+@pytest.mark.parametrize("view", [np.s_[::2, ::-1], np.s_[:0], np.s_[1], np.s_[...]], ids=str)
+def test_layouts(view):
+    x = np.linspace(-5, 5, 24).reshape(4, 6)
+    for array in (x[view], x.T[view], np.broadcast_to(x[0], (4, 6))[view]):
+        assert_same(CALL_SIGMOID(array), fastact.sigmoid(array))
+
+
+@pytest.mark.parametrize("kinds", ["fd", "hf", "Qf", "hd", "ff"])
+def test_two_operands_are_broadcast_and_promoted_as_by_numpy(kinds):
+    for shapes in [((3, 1), (1, 2)), ((1, 3), (2, 1)), ((1, 3), (0, 1))]:
+        pairs = zip(shapes, kinds, strict=True)
+        x, value = (np.arange(np.prod(s)).reshape(s).astype(k) for s, k in pairs)
+        assert_same(CALL_HEAVISIDE(x, value), fastact.heaviside(x, value))
+    with pytest.raises(ValueError, match="broadcast"):
+        CALL_HEAVISIDE(np.zeros((2, 2), kinds[0]), np.zeros((3, 1), kinds[1]))
+
+
+CALL_SIGMOID = called(sigmoid)
+CALL_HEAVISIDE = called(fastact.heaviside)
+
+
+@numba.njit
+def positional(x, out):
+    return fastact.sigmoid(x, out)
+
+
+@numba.njit
+def by_name(x, out):
+    return fastact.sigmoid(x, out=out)
+
+
+@pytest.mark.parametrize("call", [positional, by_name])
+def test_out(call):
+    x = np.linspace(-3, 3, 12).reshape(3, 4)
+    y = np.full((2, 3, 4), 7.0, np.float32)
+    assert call(x, y) is y
+    assert_same(y, np.broadcast_to(fastact.sigmoid(x).astype(np.float32), y.shape))
+    assert call(x, x) is x
+    assert call(0.0, y[0]) is not None and (y[0] == 0.5).all()
+
+
+@pytest.mark.parametrize("shape", [(4,), (2,), (0,), (3, 4)])
+def test_out_of_another_shape_is_refused(shape):
+    y = np.full(shape, 7.0)
+    with pytest.raises(ValueError, match="out must have the shape"):
+        positional(np.zeros(3), y)
+    assert (y == 7).all()
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ((np.zeros(3), np.zeros((), np.float64)), "out must have at least 1 dimensions"),
+        ((np.zeros(3), np.zeros(3, np.int64)), "out has to hold float64 .* got an array of int64"),
+        ((1j, np.zeros(3)), "expected float32, float64, integers or bool, got complex128"),
+        ((np.zeros(3, np.float16), np.zeros(3)), "expected float32, .*, got float16"),
+        (("1", np.zeros(3)), "expected float32, float64, integers or bool, got unicode_type"),
+    ],
+)
+def test_other_operands_are_refused(arguments, expected):
+    with pytest.raises(numba.TypingError, match=expected):
+        positional(*arguments)
+
+
+@numba.njit
+def with_dtype(x):
+    return fastact.sigmoid(x, dtype=np.float32)
+
+
+@numba.njit
+def without_second(x, out):
+    return fastact.heaviside(x, out=out)
+
+
+def test_other_arguments_are_refused():
+    with pytest.raises(numba.TypingError, match="unexpected keyword argument 'dtype'"):
+        with_dtype(np.zeros(3))
+    with pytest.raises(numba.TypingError):
+        without_second(np.zeros(3), np.zeros(3))
+
+
+def test_array_expressions_and_parallel_loops():
+    x = np.linspace(-5, 5, 1003)
+    expected = fastact.sigmoid(x) * 2 + fastact.heaviside(x, 0.5)
+
+    def expression(x):
+        return fastact.sigmoid(x) * 2 + fastact.heaviside(x, 0.5)
+
+    @numba.njit(parallel=True)
+    def loop(x):
+        y = np.empty_like(x)
+        for i in prange(x.size):
+            y[i] = sigmoid(x[i]) * 2 + fastact.heaviside(x[i], 0.5)
+        return y
+
+    for function in (numba.njit(expression), numba.njit(parallel=True)(expression), loop):
+        assert_same(function(x), expected)
+
+
+def test_vectorize_guvectorize_and_stencil():
+    x = np.linspace(-5, 5, 40)
+
+    @numba.vectorize(["f4(f4)", "f8(f8)"], nopython=True)
+    def silu(x):
+        return x * sigmoid(x)
+
+    @numba.guvectorize(["f8[:], f8[:]"], "(n)->(n)", nopython=True)
+    def shifted(x, y):
+        for i in range(x.size):
+            y[i] = sigmoid(x[i] - x[0])
+
+    @numba.stencil
+    def smooth(a):
+        return sigmoid(a[-1]) + sigmoid(a[1])
+
+    assert_same(silu(x), x * sigmoid(x))
+    assert_same(silu(x.astype("f")), x.astype("f") * sigmoid(x.astype("f")))
+    assert_same(shifted(x.reshape(4, 10)), sigmoid(x.reshape(4, 10) - x.reshape(4, 10)[:, :1]))
+    expected = np.zeros_like(x)
+    expected[1:-1] = sigmoid(x[:-2]) + sigmoid(x[2:])
+    assert_same(smooth(x), expected)
+    assert_same(numba.njit(lambda x: smooth(x))(x), expected)
+
+
+def hot_loop(assembly, packed):
+    """The basic block with most instructions of the kind `packed`, and their number."""
+    blocks = re.split(r"(?m)^[^\t\n].*:.*\n", assembly)
+    return max(((len(re.findall(packed, block)), block) for block in blocks), key=lambda b: b[0])
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="reads the assembly of x86-64"
+)
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("name", UNARY)
+def test_loops_of_users_are_vectorised(name, number, fast):
+    loop = compiled(getattr(fastact, name), fast)
+    loop(*[np.ones(100, number)] * 2)
+    index = [s.args[0].dtype for s in loop.nopython_signatures].index(numba.from_dtype(number))
+    assembly = loop.inspect_asm(loop.signatures[index])
+    letter = {4: "s", 8: "d"}[number.itemsize]
+    count, block = hot_loop(assembly, rf"(?m)^\tv\w+p{letter}\t.*%[yz]mm")
+    assert count >= (2 if ACTIVATIONS[name].ulp["float32"] == 0 else 30)
+    assert "\tcall" not in block
+    assert re.search(r"(?m)^\tj\w+\t", block)  # it is a loop
+
+
+SECOND_PROCESS = """
+import sys
+sys.path.insert(0, {folder!r})
+import numpy as np, fastact.numba, cached_by_users
+result = cached_by_users.call(np.linspace(-3, 3, 7))
+(hits,) = cached_by_users.call.stats.cache_hits.values() or (0,)
+print(hits, np.array_equal(result, 2 * fastact.sigmoid(np.linspace(-3, 3, 7))))
+"""
+
+
+def test_functions_that_numba_keeps_on_disk(tmp_path):
+    (tmp_path / "cached_by_users.py").write_text(
+        textwrap.dedent(
+            """
+            import numba, numpy as np, fastact as fa
+            @numba.njit(cache=True)
+            def call(x):
+                y = np.empty_like(x)
+                for i in range(x.size):
+                    y[i] = fa.sigmoid(x[i])
+                return y + fa.sigmoid(x)
+            """
+        )
+    )
+    code = SECOND_PROCESS.format(folder=str(tmp_path)).replace(
+        "(hits,) = cached_by_users.call.stats.cache_hits.values() or (0,)",
+        "hits = sum(cached_by_users.call.stats.cache_hits.values())",
+    )
+    assert run_python(code, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["0", "True"]
+    assert run_python(code, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["1", "True"]
+
+
+def entry_point(folder):
+    """Metadata of an installed package with the entry points of this one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    info = folder / "fastact-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fastact\nVersion: 0\n")
+    lines = [
+        line
+        for group, entries in project["entry-points"].items()
+        for line in [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+AS_INSTALLED = """
+import sys
+sys.path.insert(0, {folder!r})
+import numba, numpy as np
+from numba.extending import typeof_impl
+asked = []
+
+@typeof_impl.register(np.ufunc)  # as another extension may have done
+def typeof_ufunc(ufunc, context):
+    asked.append(ufunc)
+
+assert numba.njit(lambda x: np.sin(x))(0.0) == 0
+assert "_fastact_numba" in sys.modules
+assert not [module for module in sys.modules if module.partition(".")[0] == "fastact"]
+import fastact as fa
+from fastact import softplus as renamed
+assert numba.njit(lambda x: fa.sigmoid(x))(0.0) == 0.5
+assert numba.njit(lambda x: renamed(x))(1000.0) == 1000
+assert numba.njit(lambda x: np.cos(x))(0.0) == 1
+assert np.cos in asked
+try:
+    numba.njit(lambda x: fa.softmax(x))(np.zeros(3))
+except numba.TypingError as error:
+    print(str(error).count("softmax") > 0)
+"""
+
+
+def test_entry_point_is_all_that_is_needed_and_imports_nothing(tmp_path):
+    entry_point(tmp_path)
+    assert run_python(AS_INSTALLED.format(folder=str(tmp_path))) == "True\n"
+
+
+SPELLINGS = """
+import numba, numpy as np, scipy.special
+from scipy.special import expit, log_expit
+before = numba.njit(lambda x: np.logaddexp(0, x))
+x = np.linspace(-800, 800, 3001)
+before(x)
+try:
+    numba.njit(lambda x: expit(x))(x)
+except numba.TypingError:
+    print("unknown")
+import fastact.numba
+fastact.numba.overload_scipy()
+fastact.numba.overload_scipy()
+np.seterr(all="ignore")
+
+@numba.njit
+def spelled(x):
+    return expit(x), scipy.special.log_expit(x), np.logaddexp(0, x), np.logaddexp(x, 0.0)
+
+for number in (np.float32, np.float64):
+    v = x.astype(number)
+    p, l, s, r = spelled(v)
+    wide = v.astype(np.longdouble)
+    gap = -np.abs(wide)
+    softplus = np.maximum(wide, 0) + np.log1p(np.exp(gap))
+    minus = -(np.maximum(-wide, 0) + np.log1p(np.exp(gap)))
+    assert p.dtype == l.dtype == s.dtype == number and r.dtype == np.float64
+    assert np.array_equal(p, fastact.sigmoid(v))
+    for ours, exact in ((l, minus), (s, softplus), (r.astype(number), softplus)):
+        error = np.abs(ours - exact) / np.spacing(np.abs(exact).astype(number))
+        assert error.max() <= (2 if ours is not r else 0), (number, error.max())
+one = numba.njit(lambda x, y: np.logaddexp(x, y))
+inf = np.inf
+for a, b in [(inf, inf), (-inf, -inf), (inf, -inf), (-inf, 3.0), (np.nan, 1.0), (1.0, np.nan)]:
+    assert np.array_equal(one(a, b), np.logaddexp(a, b), equal_nan=True), (a, b)
+assert expit(3) == scipy.special.expit(3) and type(expit) is np.ufunc
+assert numba.njit(lambda x: expit(x))(True) == fastact.sigmoid(1.0)
+"""
+
+
+def test_spellings_of_scipy_if_asked_for():
+    assert run_python(SPELLINGS) == "unknown\n"
+
+
+def test_missing_scipy_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "scipy.special", None)
+    with pytest.raises(ImportError, match=re.escape('pip install "fastact[scipy]"')):
+        fastact.numba.overload_scipy()
+
+
+def test_the_command_that_measures_loops(monkeypatch, capsys):
+    pytest.importorskip("tabulate")
+    from bench import njit
+
+    monkeypatch.setattr(njit, "NAIVE", {"tanh": njit.NAIVE["tanh"]})
+    njit.main(["--size", "100", "--repetitions", "1", "--starts", "1"])
+    printed = capsys.readouterr().out
+    rows = [line.split("|")[1:-1] for line in printed.splitlines() if line.startswith("| tanh")]
+    assert [row[1].strip() for row in rows] == ["float32", "float64"]
+    for row in rows:
+        ours, naive, ratio = map(float, row[2:])
+        assert ours > 0 and ratio == pytest.approx(naive / ours, rel=0.02)
+    assert "with the entry point" in printed
+    with pytest.raises(SystemExit):
+        njit.main(["--size", "0"])

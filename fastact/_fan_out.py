@@ -17,7 +17,8 @@ SETTING = "setting"
 """The exported words: the address of the table, and picoseconds for a unit of work."""
 
 POOL_FIELDS = (
-    "parallel_for",  # numba's, or a function of the same signature
+    "parallel_for",  # numba's, or a function of the same signature; null before `start`
+    "start",  # starts threads, and says by a word where no interrupt came meanwhile
     "get_mask",  # numba's number of threads in its TBB layer, which parallel_for overwrites;
     "set_mask",  # both may be null
     "get_limit",  # the number of threads that numba would use here; may be null
@@ -25,6 +26,7 @@ POOL_FIELDS = (
     "key",
     "count",  # the number of threads of those which have none of their own
     "share",  # picoseconds of work that are worth a thread
+    "interrupt",  # PyErr_SetInterrupt
 )
 """The words of the process's table, addresses and integers."""
 
@@ -105,7 +107,27 @@ entry:
   store i64 0, ptr %args
   store i64 %chunks, ptr %counts
   store i64 1, ptr %steps
-  %pool = load ptr, ptr @{SETTING}{_field("parallel_for")}{_field("get_mask")}{_field("set_mask")}
+  %pool = load ptr, ptr @{SETTING}{_field("parallel_for")}
+  %started = icmp ne ptr %parallel_for, null
+  br i1 %started, label %ready, label %begin
+begin:{_field("start")}
+  %quiet.at = alloca i64
+  store i64 0, ptr %quiet.at
+  call void %start(ptr %quiet.at)
+  %quiet = load i64, ptr %quiet.at
+  %interrupted = icmp eq i64 %quiet, 0
+  br i1 %interrupted, label %ask.again, label %begun
+ask.again:{_field("interrupt")}
+  ; It was an exception that could not leave the code which starts threads.
+  call void %interrupt()
+  br label %begun
+begun:
+  %found = load ptr, ptr %parallel_for.at
+  %some = icmp ne ptr %found, null
+  br i1 %some, label %ready, label %alone
+ready:
+  %share = phi ptr [ %parallel_for, %entry ], [ %found, %begun ]{_field("get_mask")}\
+{_field("set_mask")}
   %threads.32 = trunc i64 %threads to i32
   %masked = icmp ne ptr %get_mask, null
   br i1 %masked, label %remember, label %share_out
@@ -113,8 +135,8 @@ remember:
   %mask = call i32 %get_mask()
   br label %share_out
 share_out:
-  %before = phi i32 [ 0, %entry ], [ %mask, %remember ]
-  call void %parallel_for(ptr @run_chunks, ptr %args, ptr %counts, ptr %steps, ptr %job, \
+  %before = phi i32 [ 0, %ready ], [ %mask, %remember ]
+  call void %share(ptr @run_chunks, ptr %args, ptr %counts, ptr %steps, ptr %job, \
 i64 0, i64 1, i32 %threads.32)
   br i1 %masked, label %restore, label %check
 restore:
@@ -124,7 +146,7 @@ restore:
   call void %set_mask(i32 %after)
   br label %check
 check:
-  ; A pool that could not even begin (Ctrl-C while it started) has done nothing.
+  ; Without memory, nothing is done.
   %done = load atomic i64, ptr %job acquire, align 8
   %nothing = icmp eq i64 %done, 0
   br i1 %nothing, label %alone, label %end

@@ -18,7 +18,7 @@ _SYMBOLS = ("parallel_for", "help", "calls")
 # What helpers have of a call outlives it: the next chunk, the chunks done and all of them, the
 # task and its argument, and how many threads may still look here; the last frees it.
 _IR = """
-@calls = global [4 x ptr] zeroinitializer
+@calls = global [5 x ptr] zeroinitializer
 
 define internal void @work(ptr %call) {
 entry:
@@ -95,7 +95,20 @@ describe:
   store i64 %threads, ptr %users.at
   %wake.at = getelementptr ptr, ptr @calls, i64 2
   %wake = load ptr, ptr %wake.at
-  %woken = call i64 %wake(ptr %call, i64 %helpers)
+  %woken.at = alloca i64
+  store i64 0, ptr %woken.at
+  call void %wake(ptr %call, i64 %helpers, ptr %woken.at)
+  %woken = load i64, ptr %woken.at
+  ; 0 is an interrupt: an exception that could not leave the code which wakes. It is asked for
+  ; again.
+  %interrupt.came = icmp eq i64 %woken, 0
+  br i1 %interrupt.came, label %interrupted, label %begin
+interrupted:
+  %interrupt.at = getelementptr ptr, ptr @calls, i64 4
+  %interrupt = load ptr, ptr %interrupt.at
+  call void %interrupt()
+  br label %begin
+begin:
   call void @work(ptr %call)
   %yield.at = getelementptr ptr, ptr @calls, i64 3
   %yield = load ptr, ptr %yield.at
@@ -109,7 +122,7 @@ wait:
   br label %look
 done.all:
   ; Where it is not known who was woken, these 48 bytes stay.
-  %known = icmp sge i64 %woken, 0
+  %known = icmp sgt i64 %woken, 0
   br i1 %known, label %leave, label %end
 leave:
   %absent = sub i64 %helpers, %woken
@@ -125,10 +138,15 @@ _queue: SimpleQueue[int] = SimpleQueue()
 _started = 0
 
 
-@CFUNCTYPE(c_int64, c_void_p, c_int64)
-def _wake(call: int, helpers: int) -> int:
-    """Ask helpers to come; how many will, or -1 where that is not known."""
+@CFUNCTYPE(None, c_void_p, c_int64, c_void_p)
+def _wake(call: int, helpers: int, woken: int) -> None:
+    """Ask helpers to come.
+
+    Sets the word at `woken` to how many will, or -1 where that is not known; it stays 0 where an
+    interrupt comes. Python raises none between an assignment and the end.
+    """
     global _started
+    cell = c_int64.from_address(woken)
     try:
         while _started < helpers:
             _started += 1
@@ -136,11 +154,10 @@ def _wake(call: int, helpers: int) -> int:
         for _ in range(helpers):
             _queue.put(call)
     except KeyboardInterrupt:
-        _thread.interrupt_main()  # again, when the call is over
-        return -1
+        return
     except RuntimeError:  # no more threads can be started
-        return -1
-    return helpers
+        helpers = -1
+    cell.value = helpers
 
 
 def _serve(queue: "SimpleQueue[int]") -> None:
@@ -157,9 +174,10 @@ def addresses() -> dict[str, int]:
     module = _codegen.parse(_IR, target, machine)
     _codegen.optimise(module, machine)
     found = _machine_code.load_all(machine.emit_object(module), _SYMBOLS)
-    calls = (c_void_p * 4).from_address(found["calls"])
+    calls = (c_void_p * 5).from_address(found["calls"])
     api = ctypes.pythonapi
-    for k, function in enumerate((api.PyMem_RawMalloc, api.PyMem_RawFree, _wake, _yield())):
+    memory = (api.PyMem_RawMalloc, api.PyMem_RawFree)
+    for k, function in enumerate((*memory, _wake, _yield(), api.PyErr_SetInterrupt)):
         calls[k] = ctypes.cast(function, c_void_p)
     return found
 

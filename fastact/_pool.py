@@ -1,14 +1,13 @@
 """The threads that compiled loops share their work among, and what the loops know of them.
 
-They are started at the first call that is worth it, by a function that stands in the place of the
-one that shares. In forked children TBB is not used any more: there it has lost its threads, and
-maybe a lock that one of them held.
+They are started at the first call that is worth it. In forked children TBB is not
+used any more: there it has lost its threads, and maybe a lock that one of them held.
 """
 
 import ctypes
 import os
 import sys
-from ctypes import CFUNCTYPE, c_int, c_int64, c_size_t, c_void_p
+from ctypes import CFUNCTYPE, c_int64, c_void_p
 from typing import NamedTuple
 
 from . import _threads
@@ -23,8 +22,6 @@ _VARIABLE = "FASTACT_THREADING_LAYER"
 # What a thread has to be given for the fan-out to pay, in picoseconds: twice the time until a
 # sleeping thread has come (bench/NOTES.md).
 _SHARES = {"tbb": 20_000_000, "python": 100_000_000}
-
-_PARALLEL_FOR = CFUNCTYPE(None, *[c_void_p] * 5, c_size_t, c_size_t, c_int)
 
 
 class _Table(ctypes.Structure):
@@ -97,21 +94,19 @@ def _start_python(reason: str) -> None:
     state = State("python", reason)
 
 
-@_PARALLEL_FOR
-def _start_first(task, args, counts, steps, job, inner, operands, threads) -> None:
-    """Start the threads, then do the call.
+@CFUNCTYPE(None, c_void_p)
+def _start_first(quiet: int) -> None:
+    """Start the threads, at the first call that is worth it.
 
-    Where an interrupt comes between, nothing is done: who called sees it, and works alone.
+    Sets the word at `quiet` to 1 unless an exception prevents it, which can only be an interrupt.
+    Python raises none between an assignment and the end.
     """
+    cell = c_int64.from_address(quiet)
     try:
         start()
     except KeyboardInterrupt:
-        import _thread
-
-        _thread.interrupt_main()  # again, when the call is over
         return
-    share_out = _PARALLEL_FOR(_table.parallel_for)
-    share_out(task, args, counts, steps, job, inner, operands, threads)
+    cell.value = 1
 
 
 def _limit_of_numba() -> int:
@@ -124,7 +119,7 @@ def _limit_of_numba() -> int:
 
 def _reset() -> None:
     global state
-    _table.parallel_for = ctypes.cast(_start_first, c_void_p).value
+    _table.parallel_for = 0
     _table.share = _SHARES["tbb"]
     state = State("not started")
 
@@ -139,6 +134,8 @@ def _reset_in_child() -> None:
 _forked = False
 _table.get_count = ctypes.cast(_threads.get_own, c_void_p).value
 _table.key = _threads.KEY
+_table.start = ctypes.cast(_start_first, c_void_p).value
+_table.interrupt = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, c_void_p).value
 _reset()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_in_child)

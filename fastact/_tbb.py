@@ -7,6 +7,7 @@ numba itself has chosen, and without importing numba.
 import ctypes
 import importlib.machinery
 import importlib.util
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def _load_library() -> None:
     """Load TBB where pip puts it, so that numba's layer finds it loaded."""
     name = _LIBRARIES.get(sys.platform, "libtbb.so.12")
     reasons = []
-    for path in [name, *_places(name)]:
+    for path in itertools.chain([name], _places(name)):
         try:
             library = ctypes.CDLL(path)
         except OSError as reason:

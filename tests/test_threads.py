@@ -1,5 +1,6 @@
 """How many threads calls use, and that results do not depend on it."""
 
+import ctypes
 import itertools
 import math
 import os
@@ -38,23 +39,22 @@ def layer(request):
 def shared(monkeypatch):
     """The numbers of chunks of all calls that were shared among threads."""
     _pool.start()
-    original = _pool._PARALLEL_FOR(_pool._table.parallel_for)
+    original = PARALLEL_FOR(_pool._table.parallel_for)
     seen = []
 
-    @_pool._PARALLEL_FOR
+    @PARALLEL_FOR
     def record(task, args, counts, *rest):
-        seen.append(np.ctypeslib.as_array(_pool.ctypes.cast(counts, INTEGERS), (1,))[0])
+        seen.append(np.ctypeslib.as_array(ctypes.cast(counts, INTEGERS), (1,))[0])
         original(task, args, counts, *rest)
 
-    monkeypatch.setattr(
-        _pool._table, "parallel_for", _pool.ctypes.cast(record, _pool.c_void_p).value
-    )
+    monkeypatch.setattr(_pool._table, "parallel_for", ctypes.cast(record, ctypes.c_void_p).value)
     monkeypatch.setattr(_pool._table, "share", 1)
     with fa.num_threads(4):
         yield seen
 
 
-INTEGERS = _pool.ctypes.POINTER(_pool.c_int64)
+INTEGERS = ctypes.POINTER(ctypes.c_int64)
+PARALLEL_FOR = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 7, ctypes.c_int)
 
 
 def alone(function, *args, **kwargs):

@@ -23,6 +23,7 @@ from sklearn.neural_network import BernoulliRBM, MLPClassifier, MLPRegressor, _b
 
 import fastact as fa
 import fastact.sklearn
+from bench import sklearn_training
 
 pytestmark = pytest.mark.integration
 
@@ -241,3 +242,10 @@ def test_without_the_library_the_extra_is_named():
         print(error)
     """
     assert "(pip install 'fastact[sklearn]')" in run_python(code)
+
+
+def test_the_benchmark_runs(capsys):
+    sklearn_training.main(["--passes", "1", "--repetitions", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    for kind in ("training", "prediction"):
+        assert sum(f" {kind} " in line for line in lines) == 14

@@ -1,8 +1,8 @@
 """Neural networks of scikit-learn that train and predict with the functions of this package.
 
 Inside ``with fastact.sklearn.patched():``, or between :func:`patch` and :func:`unpatch`,
-MLPClassifier, MLPRegressor and BernoulliRBM use ``fastact.sigmoid``, ``tanh``, ``relu`` and
-``softmax``. This module is imported only when asked for, and needs scikit-learn.
+MLPClassifier, MLPRegressor and BernoulliRBM use ``fastact.sigmoid``, ``tanh``, ``relu``, their
+derivatives and ``softmax``. This module is imported only when asked for, and needs scikit-learn.
 """
 
 import contextlib
@@ -37,6 +37,13 @@ def _in_place(ufunc: np.ufunc) -> Callable[[np.ndarray], None]:
     return activate
 
 
+def _derivative(ufunc: np.ufunc) -> Callable[[np.ndarray, np.ndarray], None]:
+    def propagate(Z: np.ndarray, delta: np.ndarray) -> None:
+        ufunc(delta, Z, out=delta)
+
+    return propagate
+
+
 # What is replaced: where, under which key, and what has to be there.
 _Hook = tuple[MutableMapping[str, Any], str, str, Any]
 _HOOKS: list[_Hook] = [
@@ -44,6 +51,14 @@ _HOOKS: list[_Hook] = [
     (_base.ACTIVATIONS, "tanh", "inplace_tanh", _in_place(activations.tanh)),
     (_base.ACTIVATIONS, "relu", "inplace_relu", _in_place(activations.relu)),
     (_base.ACTIVATIONS, "softmax", "inplace_softmax", _in_place(activations.softmax)),
+    *(
+        (_base.DERIVATIVES, key, f"inplace_{key}_derivative", _derivative(ufunc))
+        for key, ufunc in [
+            ("logistic", activations.sigmoid_backward),
+            ("tanh", activations.tanh_backward),
+            ("relu", activations.relu_backward),
+        ]
+    ),
     (vars(_rbm), "expit", "expit", activations.sigmoid),
 ]
 
@@ -55,11 +70,11 @@ _originals: list[Any] = []
 def patch() -> None:
     """Let MLPClassifier, MLPRegressor and BernoulliRBM compute with this package.
 
-    Their activations are replaced: logistic, tanh, relu, and softmax for classes, and the
-    logistic function that a BernoulliRBM samples with. Products of matrices stay with
-    NumPy, and so do the identity, the exp of Poisson regression, losses and
-    ``BernoulliRBM.score_samples``. Estimators exist and are pickled as before; nothing of this
-    package is kept in them. Results differ by rounding.
+    Their activations are replaced: logistic, tanh and relu with their derivatives, softmax for
+    classes, and the logistic function that a BernoulliRBM samples with. Products of matrices
+    stay with NumPy, and so do the identity, the exp of Poisson regression, losses and
+    ``BernoulliRBM.score_samples``. Nothing of this package is kept in estimators, which are
+    pickled as before. Results differ by rounding.
 
     The change is one for the whole process, all its threads included; other processes, such as
     those that joblib starts, have to do it themselves. Calls nest: it is in effect until

@@ -29,7 +29,8 @@ PACKED = {
     "x86_64": re.compile(r"\bv?(\w+)p[sd]\b|\bvp?\w+\s.*[xyz]mm|\bp\w+\s.*xmm"),
     "aarch64": re.compile(r"\bv\d+\.(2d|4s|8h|16b)|\bq\d+, (q\d+|\[)"),
 }
-CALL = re.compile(r"(?m)^\t(callq?|bl)\t(\S+)")
+CALL = re.compile(r"(?m)^\t(callq?|blr?)\t(\S+)")
+POINTER = re.compile(r"\*(?!.*@)|x\d+$")  # in a register or in memory, but no symbol's
 
 
 @functools.cache
@@ -81,7 +82,8 @@ def test_nothing_outside_is_called(name, form, target):
     text = assembly(name, form, target)
     own = set(re.findall(r"(?m)^(\w+):", text))
     called = {match[2].removesuffix("@PLT") for match in CALL.finditer(text)}
-    assert called <= own
+    # Besides its own, code calls the functions of the thread pool, by addresses it is given.
+    assert {c for c in called if not POINTER.match(c)} <= own
     assert "fma" not in called
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_assembly import CALL, DOUBLE, PACKED, SCALAR, TARGETS
+from test_assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR, TARGETS
 from test_environment import REGISTERS, STATES, needs_registers
 
 import fastact
@@ -466,7 +466,7 @@ def test_nothing_outside_is_called(form, target):
     text = assembly(form, target)
     own = set(re.findall(r"(?m)^([\w.]+):", text))
     called = {match[2].removesuffix("@PLT") for match in CALL.finditer(text)}
-    assert called and called <= own
+    assert called and {c for c in called if not POINTER.match(c)} <= own
 
 
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])

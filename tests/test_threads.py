@@ -369,7 +369,8 @@ print(before, count())
         pytest.skip("threads are counted in /proc")
     for layer in _pool.LAYERS:
         output = run_python(code, FASTACT_THREADING_LAYER=layer, FASTACT_NUM_THREADS="2")
-        assert output in ("2 2\n", "1 1\n", "1 2\n")  # TBB's helper may start late
+        before, after = map(int, output.split())
+        assert after <= before + 1  # TBB's helper may start late
 
 
 # Memory.

@@ -9,6 +9,7 @@ import llvmlite.binding as llvm
 
 from ._fan_out import SETTING
 from ._machine_code import ALONE, ENTRY
+from ._streaming import add_streaming
 from ._targets import Target
 
 # The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
@@ -114,7 +115,7 @@ def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
         module.link_in(parse(inlined, target, machine))
     hide(module, {ENTRY, ALONE, SETTING})
     optimise(module, machine)
-    return module, machine
+    return add_streaming(module), machine
 
 
 def object_code(loop: str, scalars: Iterable[ScalarIR], target: Target) -> bytes:

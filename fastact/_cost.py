@@ -1,7 +1,7 @@
 """What compiled loops cost on this machine, measured when they are loaded.
 
-From that follows how much work is worth a second thread: 13,000 elements of a float64 softplus
-are, and of a float32 relu not before memory is the bound. It takes some 20 microseconds.
+From that follows how many elements are worth a second thread: many more of a relu than of a
+softplus.
 """
 
 import ctypes

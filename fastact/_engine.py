@@ -23,14 +23,17 @@ DType = type[np.dtype]
 
 _IMPORTED = time.time_ns()
 
-_ALWAYS = ("_codegen", "_environment", "_fan_out", "_formats", "_machine_code", "_targets")
+_ALWAYS = (
+    *("_codegen", "_environment", "_fan_out", "_formats", "_machine_code", "_streaming"),
+    "_targets",
+)
 _SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar")
 GENERATORS = {
     "loop": _SCALARS,
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
     "scalar": (
         *("_codegen", "_conversions", "_fan_out", "_formats", "_frontend", "_machine_code"),
-        *("_scalar", "_scalar_function", "_targets"),
+        *("_scalar", "_scalar_function", "_streaming", "_targets"),
     ),
     "gemm": (
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),

@@ -15,6 +15,8 @@ holds
     the hot loop over contiguous operands, vectorised and interleaved by LLVM.
 ``kernel_short``
     the same computation one vector at a time, for what is left over.
+``kernel_stream``
+    the hot loop for an output that is too large for any cache (``_streaming.py``).
 ``buffered``
     everything else (strides, the last elements) in chunks through contiguous buffers that
     are padded to whole vectors. So there is no scalar copy of the computation, and no result
@@ -27,8 +29,11 @@ from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from ._formats import FORMATS, Format
 from ._machine_code import ALONE, ENTRY
+from ._streaming import FENCES
+from ._streaming import STREAMED as STREAMED_KERNEL
 from ._targets import Target
 
+STREAMED = 1 << 24  # bytes of an output from which on it goes past the caches (bench/NOTES.md)
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
 
 
@@ -62,7 +67,7 @@ define internal {kind} @scalar({values}) alwaysinline {{
             _kernel("kernel_short", operands, storage, compute, lanes, "!1"),
             copies_ir(storage, form, target),
             _buffered(operands, storage, form, lanes, block),
-            _run(operands, form, block),
+            _run(operands, form, block, target),
             FAN_OUT_IR,
             _body(operands),
             *(_entry(name, operands, form) for name in (ENTRY, ALONE)),
@@ -266,8 +271,8 @@ done:
 }}"""
 
 
-def _run(operands: list[str], form: Format, block: int) -> str:
-    """@run: `n` > 0 elements, in any order."""
+def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
+    """@run: `n` > 0 elements, in any order, of a call for `whole`."""
     size = form.itemsize
     apart, strides = "0", ""
     for p in operands:
@@ -277,22 +282,35 @@ def _run(operands: list[str], form: Format, block: int) -> str:
         apart = f"%apart.{p}"
     rest = "".join(f"\n  %{p}.rest = getelementptr i8, ptr %{p}, i64 %offset" for p in operands)
     tail = ", ".join(f"ptr %{p}.rest, i64 {size}" for p in operands)
-    return f"""
-define internal void @run({_strided(operands)}, i64 %n) noinline #1 {{
+    streams = target.architecture in FENCES and len(_inputs_and_outputs(operands)[1]) == 1
+    declared, branch, streamed, handled = "", "br label %plain", "", "%handled.plain, %body.end"
+    if streams:
+        declared, streamed = _streamed(operands, size, block, target)
+        branch = f"""%bytes = mul i64 %whole, {size}
+  %large = icmp uge i64 %bytes, {STREAMED}
+  br i1 %large, label %stream, label %plain"""
+        handled = "%handled.plain, %body.end ], [ %handled.stream, %streamed"
+    return f"""{declared}
+define internal void @run({_strided(operands)}, i64 %n, i64 %whole) noinline #1 {{
 entry:
   %saved = alloca [2 x i64]
   call void @enter(ptr %saved){strides}
   %contiguous = icmp eq i64 {apart}, 0
   br i1 %contiguous, label %direct, label %strided
 direct:
+  {branch}{streamed}
+plain:
   %blocks = udiv i64 %n, {block}
+  %handled.plain = mul i64 %blocks, {block}
   %some = icmp ne i64 %blocks, 0
-  br i1 %some, label %body, label %remainder
+  br i1 %some, label %body, label %body.end
 body:
   call void @kernel({_pointers(operands)}, i64 %blocks)
+  br label %body.end
+body.end:
   br label %remainder
 remainder:
-  %handled = mul i64 %blocks, {block}
+  %handled = phi i64 [ {handled} ]
   %left = sub i64 %n, %handled
   %offset = mul i64 %handled, {size}{rest}
   %more = icmp ne i64 %left, 0
@@ -309,6 +327,60 @@ finish:
 }}"""
 
 
+def _streamed(operands: list[str], size: int, block: int, target: Target) -> tuple[str, str]:
+    """The part of @run for large outputs, from label %stream to the end of %streamed.
+
+    What comes before a multiple of the vectors' size goes through buffers. In place nothing is
+    gained, as the lines of the output are read anyway.
+    """
+    *inputs, y = operands
+    in_place, tests = "false", ""
+    for x in inputs:
+        tests += f"""
+  %{x}.same = icmp eq ptr %{x}, %{y}
+  %in.place.{x} = or i1 {in_place}, %{x}.same"""
+        in_place = f"%in.place.{x}"
+    vector = target.vector_bits // 8
+    head = ", ".join(f"ptr %{p}, i64 {size}" for p in operands)
+    begin = "".join(
+        f"\n  %{p}.begin = getelementptr i8, ptr %{p}, i64 %head.bytes" for p in operands
+    )
+    declared = f"""
+declare void @llvm.x86.sse.sfence()
+declare void @{STREAMED_KERNEL}({_pointers(operands)}, i64)"""
+    return (
+        declared,
+        f"""
+stream:
+  %y.int = ptrtoint ptr %{y} to i64
+  %y.odd = and i64 %y.int, {size - 1}
+  %unaligned = icmp ne i64 %y.odd, 0{tests}
+  %unfit.1 = or i1 %unaligned, {in_place}
+  %y.less = sub i64 0, %y.int
+  %head.bytes = and i64 %y.less, {vector - 1}
+  %head = udiv i64 %head.bytes, {size}
+  %few = icmp ult i64 %n, {vector + block}
+  %unfit = or i1 %unfit.1, %few
+  br i1 %unfit, label %plain, label %fit
+fit:
+  %ahead = icmp ne i64 %head, 0
+  br i1 %ahead, label %align, label %aligned
+align:
+  call void @buffered({head}, i64 %head)
+  br label %aligned
+aligned:
+  %behind = sub i64 %n, %head
+  %blocks.stream = udiv i64 %behind, {block}{begin}
+  call void @{STREAMED_KERNEL}({_pointers(operands, ".begin")}, i64 %blocks.stream)
+  {FENCES[target.architecture]}
+  %done.stream = mul i64 %blocks.stream, {block}
+  %handled.stream = add i64 %head, %done.stream
+  br label %streamed
+streamed:
+  br label %remainder""",
+    )
+
+
 def _words(operands: list[str]) -> list[tuple[str, str]]:
     """What @body has to know, with types."""
     kinds = [("ptr", p) for p in operands], [("i64", f"{p}.stride") for p in operands]
@@ -323,7 +395,7 @@ def _body(operands: list[str]) -> str:
         for p in operands
     )
     arguments = ", ".join(f"ptr %{p}.start, i64 %{p}.stride" for p in operands)
-    work = f"{there}\n  call void @run({arguments}, i64 %m)"
+    work = f"{there}\n  call void @run({arguments}, i64 %m, i64 %n)"
     return body_ir(_words(operands), "n", work)
 
 
@@ -351,7 +423,7 @@ start:{_serial_check(operands, form.itemsize) if binary else ""}
   br {"i1 %depends, label %serial, " if binary else ""}label %parallel
 parallel:{shared if name == ENTRY else chr(10) + "  br label %single"}
 single:
-  call void @run({_strided(operands)}, i64 %n)
+  call void @run({_strided(operands)}, i64 %n, i64 %n)
   br label %end{_serial(operands) if binary else ""}
 end:
   ret i32 0
@@ -407,7 +479,7 @@ def _serial(operands: list[str]) -> str:
     return f"""
 serial:
   %k = phi i64 [ 0, %start ], [ %k.next, %serial ]{at}
-  call void @run({arguments}, i64 1)
+  call void @run({arguments}, i64 1, i64 1)
   %k.next = add i64 %k, 1
   %k.more = icmp ult i64 %k.next, %n
   br i1 %k.more, label %serial, label %end"""

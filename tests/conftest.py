@@ -23,9 +23,10 @@ PEERS = {1: np.tanh, 2: np.heaviside}  # NumPy's own, to compare conduct with, n
 ROOT = Path(fastact.__file__).parents[1]
 
 # A cache of the test run's own, empty at its start, for its processes too.
-os.environ["FASTACT_CACHE_DIR"] = tempfile.mkdtemp(prefix="fastact-tests-")
-os.environ.pop("FASTACT_CACHE", None)
-atexit.register(shutil.rmtree, os.environ["FASTACT_CACHE_DIR"], ignore_errors=True)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # or that of the process which started this one
+    os.environ["FASTACT_CACHE_DIR"] = tempfile.mkdtemp(prefix="fastact-tests-")
+    os.environ.pop("FASTACT_CACHE", None)
+    atexit.register(shutil.rmtree, os.environ["FASTACT_CACHE_DIR"], ignore_errors=True)
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -412,3 +412,27 @@ def test_bits_tell_zeros_and_nans_apart():
     assert bits(np.float64(np.nan)) != bits(np.float64(-np.nan))
     with pytest.raises(AssertionError):
         assert_same(np.zeros(3, np.float32), np.zeros(3))
+
+
+LARGE = (16 << 20) + 300  # bytes of an output that goes past the caches, and some
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shift", [0, 8, 1])  # bytes
+@pytest.mark.parametrize("name", ["relu", "softplus", "heaviside"])
+def test_large_outputs(name, dtype, shift, threads):
+    activation, ufunc = element_wise()[name], getattr(fastact, name)
+    n = LARGE // dtype.itemsize
+    x = [np.resize(v, n) for v in sample(activation, dtype, (10_007,))]
+    part = n // 9
+    with fastact.num_threads(1):
+        expected = np.concatenate([ufunc(*(v[i : i + part] for v in x)) for i in range(0, n, part)])
+    memory = np.full((n + 4) * dtype.itemsize, 7, np.uint8)
+    y = memory[shift : shift + n * dtype.itemsize].view(dtype)
+    with fastact.num_threads(threads):
+        ufunc(*x, out=y)
+        assert_same(y, expected)
+        assert (memory[:shift] == 7).all() and (memory[shift + y.nbytes :] == 7).all()
+        if shift == 0:
+            ufunc(*x, out=x[0])  # in place
+            assert_same(x[0], expected)

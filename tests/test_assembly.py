@@ -10,6 +10,7 @@ import pytest
 
 from fastact import _codegen, _formats, _frontend, _host, _loops
 from fastact._declare import element_wise
+from fastact._streaming import FENCES
 from fastact._targets import KNOWN
 
 TARGETS = {"host": _host.host(), **KNOWN}
@@ -61,7 +62,14 @@ every_kernel = pytest.mark.parametrize(
         for form in _formats.INTEGERS
     ],
 )
-every_target = pytest.mark.parametrize("target", TARGETS)
+# Compiling takes most of the time: by default for this machine and one that most others can run.
+every_target = pytest.mark.parametrize(
+    "target",
+    [
+        name if name in ("host", "x86-64-v3") else pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in TARGETS
+    ],
+)
 
 
 @every_kernel
@@ -85,6 +93,26 @@ def test_nothing_outside_is_called(name, form, target):
     # Besides its own, code calls the functions of the thread pool, by addresses it is given.
     assert {c for c in called if not POINTER.match(c)} <= own
     assert "fma" not in called
+
+
+STREAMED_STORE = re.compile(r"\tv?movnt(p[sd]|dq)\t")
+
+
+@every_kernel
+@every_target
+def test_streamed_loop_is_the_other_but_for_its_stores(name, form, target):
+    text = assembly(name, form, target)
+    outputs = len(element_wise()[name].results)
+    if TARGETS[target].architecture not in FENCES or outputs > 1:
+        assert "kernel_stream" not in text
+        return
+    loop, streamed = hot_loop(text, "kernel"), hot_loop(text, "kernel_stream")
+    assert not STREAMED_STORE.search(loop)
+    count = len(STREAMED_STORE.findall(streamed))
+    assert count >= TARGETS[target].interleave / 2
+    # A conversion to half may store at once, but not past the caches.
+    assert len(streamed.splitlines()) <= len(loop.splitlines()) + count
+    assert "sfence" in text[text.index("\nrun:") :]
 
 
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])

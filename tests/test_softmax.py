@@ -13,7 +13,7 @@ import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR, TARGETS
+from test_assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR, TARGETS, every_target
 from test_environment import REGISTERS, STATES, needs_registers
 
 import fastact
@@ -446,7 +446,7 @@ KERNELS = [*_rows.ALONG, *(f"{k}.{w}" for k in _rows.ACROSS for w in ("wide", "n
 
 
 @pytest.mark.parametrize("form", SOFTMAX.ulp)
-@pytest.mark.parametrize("target", TARGETS)
+@every_target
 def test_kernels_are_packed(form, target):
     architecture = TARGETS[target].architecture
     code = functions(assembly(form, target))
@@ -461,7 +461,7 @@ def test_kernels_are_packed(form, target):
 
 
 @pytest.mark.parametrize("form", SOFTMAX.ulp)
-@pytest.mark.parametrize("target", TARGETS)
+@every_target
 def test_nothing_outside_is_called(form, target):
     text = assembly(form, target)
     own = set(re.findall(r"(?m)^([\w.]+):", text))

@@ -13,16 +13,10 @@ from typing import Any
 import numpy as np
 
 from . import activations
+from ._extras import require
 
-try:
-    import sklearn
-    from sklearn.neural_network import _base, _rbm
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"fastact.sklearn: scikit-learn must be installed (pip install 'fastact[sklearn]'), "
-        f"but there is {error}",
-        name=error.name,
-    ) from error
+sklearn = require("sklearn", "sklearn")
+from sklearn.neural_network import _base, _rbm  # noqa: E402 - the line above explains its absence
 
 __all__ = ["patch", "patched", "unpatch"]
 

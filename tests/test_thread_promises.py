@@ -61,13 +61,13 @@ def run(request):
     return run
 
 
-def seconds(short):
+def seconds(short, long):
     return pytest.mark.parametrize(
-        "seconds", [short, pytest.param(60, marks=pytest.mark.exhaustive)]
+        "seconds", [short, pytest.param(long, marks=pytest.mark.exhaustive)]
     )
 
 
-@seconds(2)
+@seconds(2, 60)
 def test_sixteen_threads_at_once(run, seconds):
     code = f"""
 end = time.time() + {seconds}
@@ -91,7 +91,7 @@ print(sum(calls))
     print(run(code).strip(), "calls", end=" ")
 
 
-@seconds(1)
+@seconds(1, 10)
 def test_numbers_of_threads_flip_meanwhile(run, seconds):
     code = f"""
 end = time.time() + {seconds}
@@ -112,7 +112,7 @@ assert not wrong, wrong
     run(code)
 
 
-@seconds(1)
+@seconds(1, 10)
 @pytest.mark.parametrize("theirs", ["default", "tbb"])
 def test_beside_numba_and_blas(run, theirs, seconds):
     code = f"""

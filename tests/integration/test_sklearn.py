@@ -241,7 +241,7 @@ def test_without_the_library_the_extra_is_named():
     except ModuleNotFoundError as error:
         print(error)
     """
-    assert "(pip install 'fastact[sklearn]')" in run_python(code)
+    assert 'pip install "fastact[sklearn]"' in run_python(code)
 
 
 def test_the_benchmark_runs(capsys):

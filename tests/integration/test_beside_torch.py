@@ -1,0 +1,47 @@
+"""Our threads and PyTorch's at the same time."""
+
+import pytest
+from conftest import run_python
+from test_thread_promises import PREPARED
+
+from fastact import _pool
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize("layer", _pool.LAYERS)
+def test_calls_beside_torch(layer):
+    code = f"""
+import torch
+torch.set_num_threads(2)
+square = torch.ones(400, 400)
+def torch_work():
+    assert (square @ square == 400).all()
+    assert torch.sigmoid(torch.zeros(300_000)).sum() == 150_000
+end = time.time() + 3
+wrong = []
+def work(what):
+    try:
+        while time.time() < end:
+            what()
+    except BaseException as error:
+        wrong.append(error)
+whats = [torch_work, torch_work, check_some, check_some]
+threads = [threading.Thread(target=work, args=(what,)) for what in whats]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert not wrong, wrong
+pid = os.fork()
+if pid == 0:
+    status = 1
+    try:
+        check_some()
+        status = 0
+    finally:
+        os._exit(status)
+assert os.waitpid(pid, 0)[1] == 0
+torch_work()
+check_some()
+assert _pool.state.layer == {layer!r}, _pool.state
+"""
+    run_python(PREPARED + code, FASTACT_THREADING_LAYER=layer, FASTACT_NUM_THREADS="3")

@@ -43,6 +43,27 @@ def check(k):
     y = CALLS[k]()
     assert y.tobytes() == EXPECTED[k].tobytes(), (k, os.getpid())
 
+def repeat(seconds, *whats):
+    # Each of them over and over in a thread of its own; how often each was done.
+    end = time.time() + seconds
+    counts = [0] * len(whats)
+    wrong = []
+    def work(me):
+        try:
+            while time.time() < end:
+                whats[me]()
+                counts[me] += 1
+        except BaseException as error:
+            wrong.append(error)
+    threads = [threading.Thread(target=work, args=(me,)) for me in range(len(whats))]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not wrong, wrong
+    return counts
+
+def check_any(rng=np.random.default_rng(1)):
+    check(rng.integers(len(CALLS)))
+
 def check_some():
     for k in (9, 19, 29, 49, -1, -2, -3):
         check(k)
@@ -70,21 +91,7 @@ def seconds(short, long):
 @seconds(2, 60)
 def test_sixteen_threads_at_once(run, seconds):
     code = f"""
-end = time.time() + {seconds}
-calls = [0] * 16
-wrong = []
-def work(me):
-    rng = np.random.default_rng(me)
-    try:
-        while time.time() < end:
-            check(rng.integers(len(CALLS)))
-            calls[me] += 1
-    except BaseException as error:
-        wrong.append(error)
-threads = [threading.Thread(target=work, args=(me,)) for me in range(16)]
-[t.start() for t in threads]
-[t.join() for t in threads]
-assert not wrong, wrong
+calls = repeat({seconds}, *[check_any] * 16)
 assert min(calls) > 0, calls
 print(sum(calls))
 """
@@ -94,20 +101,10 @@ print(sum(calls))
 @seconds(1, 10)
 def test_numbers_of_threads_flip_meanwhile(run, seconds):
     code = f"""
-end = time.time() + {seconds}
-wrong = []
-def work(me):
-    rng = np.random.default_rng(me)
-    try:
-        while time.time() < end:
-            fa.set_num_threads(int(rng.integers(1, 9)))
-            check(rng.integers(len(CALLS)))
-    except BaseException as error:
-        wrong.append(error)
-threads = [threading.Thread(target=work, args=(me,)) for me in range(4)]
-[t.start() for t in threads]
-[t.join() for t in threads]
-assert not wrong, wrong
+def flip():
+    fa.set_num_threads(int(rng.integers(1, 9)))
+    check_any()
+repeat({seconds}, *[flip] * 4)
 """
     run(code)
 
@@ -118,7 +115,8 @@ def test_beside_numba_and_blas(run, theirs, seconds):
     code = f"""
 import numba
 from fastact import _tbb
-_tbb.numba_layer()  # numba does not find TBB by itself
+if {theirs!r} == "tbb":
+    _tbb.numba_layer()  # numba does not find TBB by itself
 numba.config.THREADING_LAYER = {theirs!r}
 @numba.njit(parallel=True)
 def total(x):
@@ -128,26 +126,12 @@ def total(x):
     return s
 ones, square = np.ones(200_000), np.ones((300, 300))
 total(ones)
-end = time.time() + {seconds}
-wrong = []
 def numba_work():
     assert total(ones) == 400_000
 def blas_work():
     assert (square @ square == 300).all()
-def our_work():
-    check_some()
-def work(what):
-    try:
-        while time.time() < end:
-            what()
-    except BaseException as error:
-        wrong.append(error)
 # Numba's own workqueue, where it has no other layer, may be entered by one thread only.
-whats = [numba_work, blas_work, our_work, our_work]
-threads = [threading.Thread(target=work, args=(what,)) for what in whats]
-[t.start() for t in threads]
-[t.join() for t in threads]
-assert not wrong, wrong
+repeat({seconds}, numba_work, blas_work, check_some, check_some)
 """
     run(code)
 

@@ -18,19 +18,7 @@ square = torch.ones(400, 400)
 def torch_work():
     assert (square @ square == 400).all()
     assert torch.sigmoid(torch.zeros(300_000)).sum() == 150_000
-end = time.time() + 3
-wrong = []
-def work(what):
-    try:
-        while time.time() < end:
-            what()
-    except BaseException as error:
-        wrong.append(error)
-whats = [torch_work, torch_work, check_some, check_some]
-threads = [threading.Thread(target=work, args=(what,)) for what in whats]
-[t.start() for t in threads]
-[t.join() for t in threads]
-assert not wrong, wrong
+repeat(3, torch_work, torch_work, check_some, check_some)
 pid = os.fork()
 if pid == 0:
     status = 1

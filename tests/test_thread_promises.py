@@ -167,6 +167,8 @@ for _ in range(6):
         status = 1
         try:
             check_some()
+            # TBB is not used where the parent has used it.
+            assert _pool.state.layer == "python" or used == "in the child only"
             inner = os.fork()  # a grandchild
             if inner == 0:
                 check_some()

@@ -176,7 +176,7 @@ def test_pint_refuses_ufuncs_that_it_does_not_know(activation):
         if function.__name__ in ("tanh", "heaviside"):  # and calls NumPy's, of these names
             continue
         with pytest.raises(TypeError, match="NotImplemented from __array_ufunc__"):
-            function(units.Quantity(VALUES, unit))
+            function(*[units.Quantity(VALUES, unit)] * activation.nin)
     with pytest.raises(pint.DimensionalityError):
         fa.tanh(units.Quantity(VALUES, "metre"))
     assert_same(fa.tanh(units.Quantity(VALUES, "")).magnitude, np.tanh(VALUES))

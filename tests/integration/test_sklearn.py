@@ -238,7 +238,7 @@ def test_without_the_library_the_extra_is_named():
     sys.modules["sklearn"] = None
     try:
         import fastact.sklearn
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         print(error)
     """
     assert 'pip install "fastact[sklearn]"' in run_python(code)

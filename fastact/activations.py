@@ -56,7 +56,7 @@ once, and once more where it is subnormal. An infinite `grad_output` gives infin
     slope=lambda m, y: 1 - 2 * y,
     specials=[(2.0, 0.5, 0.5), (2.0, 0.0, 0.0), (2.0, 1.0, 0.0), (_inf, 0.5, _inf)],
     interval=(0.0, 1.0),
-    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.76, "float64": 0.76},
+    ulp={"float16": 0.5, "bfloat16": 0.51, "float32": 0.76, "float64": 0.76},
 )
 def sigmoid_backward(grad_output, output):
     one = _s.like(output, 1)

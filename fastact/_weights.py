@@ -8,7 +8,7 @@ from ctypes import CFUNCTYPE, c_int64, py_object
 
 import numpy as np
 
-from . import _cost, _engine, _pool
+from . import _engine
 from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from ._fan_out import SETTING
 from ._formats import FORMATS
@@ -32,10 +32,14 @@ class Kernels:
         self.packed = CFUNCTYPE(c_int64, c_int64, py_object, py_object)(addresses["packed"])
         self.direct = CFUNCTYPE(c_int64, c_int64, *[py_object] * 4)(addresses["direct"])
         self.pack = CFUNCTYPE(c_int64, *[c_int64] * 7)(addresses["pack"])
+        from . import _pool  # not with the package, whose import it would lengthen
+
         _pool.attach(addresses[SETTING], self._cost())
 
     def _cost(self) -> float:
         """Nanoseconds for a product, in cache."""
+        from . import _cost
+
         plan, shape = self.plan(None), (64, 64, 4 * self.lanes)
         x, w, b, y = (
             np.zeros(size, self.dtype) for size in (shape[:2], shape[1:], shape[2], shape[::2])

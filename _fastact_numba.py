@@ -1,7 +1,7 @@
 """Numba's entry point ``numba_extensions``: called at the first compilation of every program.
 
 It is a module outside the package, since most of those programs do not use fastact, and to
-import that takes 8 ms, which they would notice. This takes 0.1.
+import that takes much longer than this.
 """
 
 import sys

@@ -63,7 +63,7 @@ def _places(name: str) -> Iterator[str]:
     folder = ("Library", "bin") if os.name == "nt" else ("lib",)
     for prefix in dict.fromkeys((sys.prefix, sys.base_prefix)):
         yield str(Path(prefix, *folder, name))
-    import importlib.metadata  # 20 ms, where it is elsewhere
+    import importlib.metadata  # slow, and needed only where it is elsewhere
 
     try:
         files = importlib.metadata.files("tbb") or []

@@ -70,6 +70,21 @@ def check_some():
 """
 
 
+NUMBA = """
+import numba
+from fastact import _tbb
+ones = np.ones(200_000)
+@numba.njit(parallel=True)
+def total(x):
+    s = 0.0
+    for i in numba.prange(x.size):
+        s += x[i] * 2
+    return s
+def numba_work():
+    assert total(ones) == 400_000
+"""
+
+
 @pytest.fixture(scope="session", params=_pool.LAYERS)
 def run(request):
     """``run(code)`` gives the standard output of a process with three threads of our own."""
@@ -113,21 +128,12 @@ repeat({seconds}, *[flip] * 4)
 @pytest.mark.parametrize("theirs", ["default", "tbb"])
 def test_beside_numba_and_blas(run, theirs, seconds):
     code = f"""
-import numba
-from fastact import _tbb
+{NUMBA}
 if {theirs!r} == "tbb":
     _tbb.numba_layer()  # numba does not find TBB by itself
 numba.config.THREADING_LAYER = {theirs!r}
-@numba.njit(parallel=True)
-def total(x):
-    s = 0.0
-    for i in numba.prange(x.size):
-        s += x[i] * 2
-    return s
-ones, square = np.ones(200_000), np.ones((300, 300))
-total(ones)
-def numba_work():
-    assert total(ones) == 400_000
+square = np.ones((300, 300))
+numba_work()
 def blas_work():
     assert (square @ square == 300).all()
 # Numba's own workqueue, where it has no other layer, may be entered by one thread only.
@@ -187,35 +193,27 @@ check_some()
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_fork_with_numba_beside(run):
     # Both use TBB: numba first here and first there, before the fork and after.
-    code = """
-import numba
-from fastact import _tbb
+    code = f"""
+{NUMBA}
 _tbb.numba_layer()  # numba does not find TBB by itself
 numba.config.THREADING_LAYER = "tbb"
-@numba.njit(parallel=True)
-def total(x):
-    s = 0.0
-    for i in numba.prange(x.size):
-        s += x[i] * 2
-    return s
-ones = np.ones(200_000)
 for numba_before in (False, True):
     check_some()
     if numba_before:
-        assert total(ones) == 400_000
+        numba_work()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             check_some()
-            assert total(ones) == 400_000
+            numba_work()
             check_some()
             status = 0
         finally:
             os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0
     check_some()
-    assert total(ones) == 400_000
+    numba_work()
 """
     run(code)
 

@@ -86,6 +86,8 @@ def main(arguments: Sequence[str]) -> None:
     if hasattr(os, "sched_setaffinity"):  # before a library counts its cores
         os.sched_setaffinity(0, sorted(machine.cores())[:threads])
 
+    import threadpoolctl
+
     from . import peers
     from .measure import measure
     from .problems import problem
@@ -96,8 +98,12 @@ def main(arguments: Sequence[str]) -> None:
     asked = [Workload(**w | {"shape": tuple(w["shape"])}) for w in json.load(sys.stdin)]
     rows = []
     for workload in asked:
+        # A thread of NumPy's BLAS would spin on a core of the library's, long after the
+        # expected results are known: dense layers of two threads took as long as of one.
+        with threadpoolctl.threadpool_limits(1):
+            case = problem(workload)
         row = measure(
-            problem(workload), loaded, repetitions, False, with_bounds=False, seconds=SECONDS
+            case, loaded, repetitions, False, with_bounds=False, seconds=SECONDS
         )
         rows.append(dataclasses.replace(row, threads=threads, own_process=True))
     sys.stdout.write(to_json(Results("", rows=rows)))

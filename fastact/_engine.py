@@ -39,6 +39,7 @@ GENERATORS = {
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
+    "helpers": ("_codegen", "_fan_out", "_machine_code", "_own_threads", "_streaming", "_targets"),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""
 
@@ -161,6 +162,14 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
     options = repr((form, lanes, object.__basicsize__))
     symbols = [*ENTRIES, SETTING]
     return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, symbols)
+
+
+def helper_addresses() -> dict[str, int]:
+    """Compile what threads of our own run, or load its code; the addresses by name."""
+    from . import _own_threads
+
+    build, symbols = _own_threads.object_code, _own_threads.SYMBOLS
+    return _load("helpers", "helpers", [], None, "", build, symbols)
 
 
 def host() -> "Target":

@@ -1,9 +1,9 @@
 """LLVM IR that shares work among threads, for the loops of every kind.
 
 A loop asks ``@parts(work)`` how many threads a call is worth. If more than one, it describes the
-call in a *job* and gives it to ``@fan_out(job, chunks, threads)``, which returns when all chunks
-are done; threads run ``body(job, first chunk, number of chunks)``. A job begins with two words
-of the fan-out's own, `JOB`; what follows is between the loop and its body.
+call in a *job* and gives it to ``@fan_out(job, chunks, threads, work)``, which returns when all
+chunks are done. Threads take them one by one, until none is left, and run ``body(job, chunk)``. A job
+begins with words of the fan-out's own, `JOB`; what follows is between the loop and its body.
 
 Threads are started and stopped elsewhere (``_pool.py``). Compiled code knows of them by the
 exported `SETTING`: the address of the process's table of `POOL_FIELDS`, and what a unit of
@@ -30,10 +30,10 @@ POOL_FIELDS = (
 )
 """The words of the process's table, addresses and integers."""
 
-JOB = 2
-"""Words at the head of a job: the chunks done so far, and the body."""
+JOB = 3
+"""Words at the head of a job: the next chunk, the number of all, and the body."""
 
-CHUNKS = 4
+CHUNKS = 8
 """Chunks for each thread, so that one that comes late or is interrupted leaves less behind."""
 
 _WORD = struct.calcsize("P")
@@ -85,28 +85,42 @@ one:
   ret i64 1
 }}
 
+; What each thread runs; the first three are what numba's layer hands on.
 define void @run_chunks(ptr %args, ptr %counts, ptr %steps, ptr %job) {{
-  %first = load i64, ptr %args
-  %chunks = load i64, ptr %counts
-  %body.at = getelementptr i64, ptr %job, i64 1
+entry:
+  %total.at = getelementptr i64, ptr %job, i64 1
+  %total = load i64, ptr %total.at
+  %body.at = getelementptr i64, ptr %job, i64 2
   %body = load ptr, ptr %body.at
-  call void %body(ptr %job, i64 %first, i64 %chunks)
-  %before = atomicrmw add ptr %job, i64 %chunks release
+  br label %take
+take:
+  %chunk = atomicrmw add ptr %job, i64 1 monotonic
+  %some = icmp ult i64 %chunk, %total
+  br i1 %some, label %do, label %end
+do:
+  call void %body(ptr %job, i64 %chunk)
+  br label %take
+end:
   ret void
 }}
 
-; The range goes to the pool as an operand at address 0 with steps of one byte: its address is
-; the first chunk.
-define i64 @fan_out(i64 %job.address, i64 %chunks, i64 %threads) noinline {{
+define i64 @fan_out(i64 %job.address, i64 %chunks, i64 %threads, i64 %work) noinline {{
 entry:
   %job = inttoptr i64 %job.address to ptr
   %args = alloca i64
   %counts = alloca i64
-  %steps = alloca i64
+  %steps = alloca [2 x i64]
   store i64 0, ptr %job
+  %total.at = getelementptr i64, ptr %job, i64 1
+  store i64 %chunks, ptr %total.at
   store i64 0, ptr %args
-  store i64 %chunks, ptr %counts
+  store i64 %threads, ptr %counts
   store i64 1, ptr %steps
+  %time.at = getelementptr i64, ptr %steps, i64 1
+  %cost.at = getelementptr i64, ptr @{SETTING}, i64 1
+  %cost = load i64, ptr %cost.at
+  %time = mul i64 %work, %cost
+  store i64 %time, ptr %time.at
   %pool = load ptr, ptr @{SETTING}{_field("parallel_for")}
   %started = icmp ne ptr %parallel_for, null
   br i1 %started, label %ready, label %begin
@@ -138,22 +152,16 @@ share_out:
   %before = phi i32 [ 0, %ready ], [ %mask, %remember ]
   call void %share(ptr @run_chunks, ptr %args, ptr %counts, ptr %steps, ptr %job, \
 i64 0, i64 1, i32 %threads.32)
-  br i1 %masked, label %restore, label %check
+  br i1 %masked, label %restore, label %alone
 restore:
   ; Below 1, none was set, and numba is to go on finding its own default.
   %set = icmp sgt i32 %before, 0
   %after = select i1 %set, i32 %before, i32 0
   call void %set_mask(i32 %after)
-  br label %check
-check:
-  ; Without memory, nothing is done.
-  %done = load atomic i64, ptr %job acquire, align 8
-  %nothing = icmp eq i64 %done, 0
-  br i1 %nothing, label %alone, label %end
+  br label %alone
 alone:
+  ; What is left where no thread could be had.
   call void @run_chunks(ptr %args, ptr %counts, ptr %steps, ptr %job)
-  br label %end
-end:
   ret i64 0
 }}
 """
@@ -185,10 +193,10 @@ share:
   %last.chunk = udiv i64 %last.unit, %chunk
   %chunks = add i64 %last.chunk, 1
   %job = alloca [{JOB + len(words) + 1} x i64]
-  %body.at = getelementptr i64, ptr %job, i64 1
+  %body.at = getelementptr i64, ptr %job, i64 2
   store ptr @body, ptr %body.at{stores}
   %job.address = ptrtoint ptr %job to i64
-  %shared = call i64 @fan_out(i64 %job.address, i64 %chunks, i64 %parts)
+  %shared = call i64 @fan_out(i64 %job.address, i64 %chunks, i64 %parts, i64 {work})
   br label %end"""
 
 
@@ -203,11 +211,10 @@ def body_ir(words: Sequence[tuple[str, str]], count: str, work: str) -> str:
     )
     return f"""
 declare i64 @llvm.umin.i64(i64, i64)
-define internal void @body(ptr %job, i64 %first, i64 %chunks) {{{loads}
-  %start = mul i64 %first, %chunk
+define internal void @body(ptr %job, i64 %index) {{{loads}
+  %start = mul i64 %index, %chunk
   %left = sub i64 %{count}, %start
-  %asked = mul i64 %chunks, %chunk
-  %m = call i64 @llvm.umin.i64(i64 %left, i64 %asked){work}
+  %m = call i64 @llvm.umin.i64(i64 %left, i64 %chunk){work}
   ret void
 }}"""
 

@@ -23,7 +23,7 @@ SMALL_BLOCK = 1 << 16  # bytes of output
 LARGE_BLOCK = 1 << 21
 K_BLOCK = 1024  # k at a time beside a large W: three vectors of it are 192 KB
 ROWS_AT_ONCE = 16  # what a thread takes at least: two of the tallest tiles
-CHUNKS = 2  # for each thread; every one reads the operand that is not divided
+CHUNKS = 4  # for each thread; every one reads the operand that is not divided
 STRIP = 16  # rows of W at a time where they are read as they are: as many streams from memory
 
 
@@ -112,7 +112,8 @@ def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
     """forward, by several threads if that is worth it."""
     f = Function(module, "shared", *_WORDS[:-3])
     plan, _, _, _, rows, *_, depth, columns, _, _, _ = f.arguments
-    parts = f.call("parts", rows * columns * depth)
+    work = rows * columns * depth
+    parts = f.call("parts", work)
     with f.when(parts < 2):
         f.give(f.call(forward, *f.arguments))
     # All threads read all of x, or all of W: the smaller of the two.
@@ -120,24 +121,26 @@ def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
     whole_rows = Plan(f, plan).get("row_wise").differs(0)
     by_columns = (columns > rows) & (vectors >= parts) & whole_rows.equals(0)
     units = f.select(by_columns, vectors, rows)
-    granule = f.select(by_columns, 1, ROWS_AT_ONCE)
+    # As broad as tiles are, where there is enough.
+    broad = f.maximum(f.minimum(f.call("breadth", rows, vectors), vectors // parts), 1)
+    granule = f.select(by_columns, broad, ROWS_AT_ONCE)
     chunk = (units + parts * CHUNKS * granule - 1) // (parts * CHUNKS * granule) * granule
     job = f.array(JOB + len(_WORDS))
-    f.store(job + 8, f.address_of("body", 3))
+    f.store(job + 16, f.address_of("body", 2))
     for k, word in enumerate((*f.arguments, f.select(by_columns, 1, 0), units, chunk)):
         f.store(job + 8 * (JOB + k), word)
-    f.call("fan_out", job, (units + chunk - 1) // chunk, parts)
+    f.call("fan_out", job, (units + chunk - 1) // chunk, parts, work)
     f.give(DONE)
     return f
 
 
 def _body(module: ir.Module, forward: Function, form: Format, lanes: int) -> None:
-    """body(job, first, chunks): some of the chunks of rows, or of columns."""
-    f = Function(module, "inner.body", "job", "first", "chunks")
-    job, first, chunks = f.arguments
+    """body(job, index): one of the chunks of rows, or of columns."""
+    f = Function(module, "inner.body", "job", "index")
+    job, index = f.arguments
     word = {name: f.load(job + 8 * (JOB + k)) for k, name in enumerate(_WORDS)}
-    start = first * word["chunk"]
-    count = f.minimum(word["units"] - start, chunks * word["chunk"])
+    start = index * word["chunk"]
+    count = f.minimum(word["units"] - start, word["chunk"])
     names = _WORDS[:-3]
 
     def part(**changes: Integer) -> Integer:

@@ -63,7 +63,7 @@ def _support_ir(form: Format, lanes: int, target: Target) -> str:
         [
             ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
             FAN_OUT_IR,
-            *(_entry_ir(name, arity) for name, arity in (*ENTRIES.items(), ("body", 3))),
+            *(_entry_ir(name, arity) for name, arity in (*ENTRIES.items(), ("body", 2))),
             _tile_switch(target),
             _apply(form),
             _transpose(form, lanes),

@@ -14,14 +14,11 @@ from . import _threads
 from ._fan_out import POOL_FIELDS
 from ._lock import MAKING
 
-LAYERS = ("tbb", "python")
-"""What may share the work: TBB, or threads of Python's."""
+_VARIABLE = _threads.LAYER_VARIABLE
 
-_VARIABLE = "FASTACT_THREADING_LAYER"
-
-# What a thread has to be given for the fan-out to pay, in picoseconds: twice the time until a
-# sleeping thread has come (bench/NOTES.md).
-_SHARES = {"tbb": 20_000_000, "python": 100_000_000}
+# What a thread has to be given for the fan-out to pay, in picoseconds: our own that is awake has
+# come after 2 us, TBB's often after more than 10 (bench/NOTES.md).
+_SHARES = {"fastact": 5_000_000, "tbb": 20_000_000}
 
 
 class _Table(ctypes.Structure):
@@ -29,7 +26,7 @@ class _Table(ctypes.Structure):
 
 
 class State(NamedTuple):
-    """What shares the work, or "not started"; and why it is not TBB, if so."""
+    """What shares the work, or "not started"; and why it is not what was asked for, if so."""
 
     layer: str
     reason: str = ""
@@ -60,13 +57,13 @@ def start() -> State:
     """Start the layer, if it is not; which it is."""
     with MAKING:  # a fork waits for it, as this may be where LLVM is locked
         if state.layer == "not started":
-            if os.environ.get(_VARIABLE, LAYERS[0]) == "python":
-                _start_python(f"{_VARIABLE} says so")
-            else:
+            if _threads.layer(os.environ) == "tbb":
                 try:
                     _start_tbb()
                 except (ImportError, OSError, AttributeError) as reason:
-                    _start_python(str(reason))
+                    _start_own(f"no tbb: {reason}")
+            else:
+                _start_own()
         return state
 
 
@@ -79,19 +76,20 @@ def _start_tbb() -> None:
     layer = _tbb.numba_layer()
     _table.get_mask, _table.set_mask = layer.get_num_threads, layer.set_num_threads
     _table.get_limit = _table.get_limit or layer.get_num_threads
+    _table.share = _SHARES["tbb"]
     _table.parallel_for = layer.parallel_for
     state = State("tbb")
 
 
-def _start_python(reason: str) -> None:
+def _start_own(reason: str = "") -> None:
     global state
     from . import _own_threads
 
-    _own_threads.forget_threads()
     _table.get_mask = _table.set_mask = 0
-    _table.share = _SHARES["python"]
-    _table.parallel_for = _own_threads.addresses()["parallel_for"]
-    state = State("python", reason)
+    _table.get_limit = _table.get_limit or _limit_of_tbb()
+    _table.share = _SHARES["fastact"]
+    _table.parallel_for = _own_threads.begin()
+    state = State("fastact", reason)
 
 
 @CFUNCTYPE(None, c_void_p)
@@ -117,15 +115,27 @@ def _limit_of_numba() -> int:
     return ctypes.cast(parallel._get_num_threads, c_void_p).value or 0
 
 
+def _limit_of_tbb() -> int:
+    """The same of numba's layer for TBB, whether numba has started it yet or not."""
+    from . import _tbb
+
+    try:
+        return _tbb.numba_layer().get_num_threads
+    except (ImportError, OSError, AttributeError):
+        return 0
+
+
 def _reset() -> None:
     global state
     _table.parallel_for = 0
-    _table.share = _SHARES["tbb"]
+    _table.share = _SHARES[_threads.layer(os.environ)]
     state = State("not started")
 
 
 def _reset_in_child() -> None:
     global _forked
+    if own := sys.modules.get(f"{__package__}._own_threads"):
+        own.forget_helpers()
     # A child of a process that never started TBB has nothing to lose.
     _forked = _forked or state.layer == "tbb"
     _reset()

@@ -10,6 +10,9 @@ from ctypes import c_int, c_void_p
 __all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 
 VARIABLE = "FASTACT_NUM_THREADS"
+LAYER_VARIABLE = "FASTACT_THREADING_LAYER"
+LAYERS = ("fastact", "tbb")
+"""What may share the work: threads of our own, or those of numba's layer for TBB."""
 _LIMITS_OF_OTHERS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 _MOST = 1 << 15
 
@@ -40,7 +43,17 @@ def _chosen(environment: Mapping[str, str]) -> int | None:
     return int(text)
 
 
-_chosen(os.environ)  # an error belongs to the import: later, NumPy would take none
+def layer(environment: Mapping[str, str]) -> str:
+    """Which of `LAYERS` is asked for."""
+    name = environment.get(LAYER_VARIABLE, "").strip() or LAYERS[0]
+    if name not in LAYERS:
+        raise ValueError(f"{LAYER_VARIABLE} must be one of {', '.join(LAYERS)}, got {name!r}")
+    return name
+
+
+# An error belongs to the import: later, NumPy would take none.
+_chosen(os.environ)
+layer(os.environ)
 
 
 def default() -> int:

@@ -13,17 +13,18 @@ import sys
 import pytest
 from conftest import run_python
 
-from fastact import _pool
+from fastact import _threads
 
 PREPARED = """
 import ctypes, os, signal, sys, threading, time, warnings
 warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # forks that have threads
 import numpy as np
 import fastact as fa
-from fastact import _pool
+from fastact import _own_threads, _pool
 
 # As little work as a few thousand elements is shared, so that the tests need not be long.
 _pool._SHARES = dict.fromkeys(_pool._SHARES, 2_000_000)
+_own_threads.WORTH_WAKING = 0
 _pool._reset()
 
 rng = np.random.default_rng(0)
@@ -85,7 +86,7 @@ def numba_work():
 """
 
 
-@pytest.fixture(scope="session", params=_pool.LAYERS)
+@pytest.fixture(scope="session", params=_threads.LAYERS)
 def run(request):
     """``run(code)`` gives the standard output of a process with three threads of our own."""
 
@@ -174,7 +175,7 @@ for _ in range(6):
         try:
             check_some()
             # TBB is not used where the parent has used it.
-            assert _pool.state.layer == "python" or used == "in the child only"
+            assert _pool.state.layer == "fastact" or used == "in the child only"
             inner = os.fork()  # a grandchild
             if inner == 0:
                 check_some()
@@ -261,7 +262,7 @@ def test_multiprocessing(tmp_path, layer_name, method, before):
     assert "rror" not in done.stderr
 
 
-@pytest.fixture(params=_pool.LAYERS)
+@pytest.fixture(params=_threads.LAYERS)
 def layer_name(request):
     return request.param
 
@@ -320,9 +321,12 @@ signal.signal(signal.SIGALRM, signal.default_int_handler)
 def ignore(unraisable):  # Python tells of an interrupt in the first instruction of a callback
     assert unraisable.exc_type in (KeyboardInterrupt, ResourceWarning), unraisable
 sys.unraisablehook = ignore
+kept = []
 for delay in np.linspace(1e-6, {3e-3 if first else 30e-3}, 40):
     y[:] = 7
     if {first}:
+        kept.append(_own_threads._helpers)  # which the threads of before still look at
+        _own_threads.forget_helpers()
         _pool._reset()
     try:
         signal.setitimer(signal.ITIMER_REAL, delay)
@@ -371,7 +375,7 @@ for _ in range(20):
     run(code)
 
 
-def test_workers_keep_their_floating_point_environment():
+def test_workers_keep_their_floating_point_environment(layer_name):
     # Flush to zero set in the caller reaches no result, whichever thread computes it.
     if platform.machine() not in ("x86_64", "AMD64") or os.name == "nt":
         pytest.skip("the registers are set through glibc on x86-64")
@@ -394,10 +398,11 @@ libm.fesetenv(environment)
 print((alone == together).all(), alone[0] > 0, _pool.state.layer)
 """
     )
-    assert run_python(code, FASTACT_NUM_THREADS="3") == "True True tbb\n"
+    variables = {"FASTACT_THREADING_LAYER": layer_name, "FASTACT_NUM_THREADS": "3"}
+    assert run_python(code, **variables) == f"True True {layer_name}\n"
 
 
-def test_limited_by_numba():
+def test_limited_by_numba(layer_name):
     # One thread where numba has been told one, in this thread; and its own number stays.
     code = (
         PREPARED
@@ -431,4 +436,5 @@ assert other == [numba.config.NUMBA_NUM_THREADS], other
 assert set(seen) == {3}, seen
 """
     )
-    run_python(code, FASTACT_NUM_THREADS="3", NUMBA_NUM_THREADS="4")
+    variables = {"FASTACT_THREADING_LAYER": layer_name, "FASTACT_NUM_THREADS": "3"}
+    run_python(code, **variables, NUMBA_NUM_THREADS="4")

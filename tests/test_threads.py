@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _pool, _system, _tbb, _threads
+from fastact import _own_threads, _pool, _system, _tbb, _threads
 from fastact._declare import ACTIVATIONS
 
 NAMES = [*ACTIVATIONS]
 
 
-@pytest.fixture(scope="module", params=_pool.LAYERS)
+@pytest.fixture(scope="module", params=_threads.LAYERS)
 def layer(request):
     """Each layer in turn, for as little work as there is, with four threads."""
     _pool._reset()
@@ -30,14 +30,16 @@ def layer(request):
         patch.setenv("FASTACT_THREADING_LAYER", request.param)
         assert _pool.start().layer == request.param, _pool.state
     _pool._table.share = 1
-    with fa.num_threads(4):
+    with fa.num_threads(4), pytest.MonkeyPatch.context() as patch:
+        if request.param == "fastact":
+            patch.setattr(_own_threads.team(), "worth_waking", 0)
         yield request.param
     _pool._reset()
 
 
 @pytest.fixture
 def shared(monkeypatch):
-    """The numbers of chunks of all calls that were shared among threads."""
+    """The numbers of threads of all calls that were shared."""
     _pool.start()
     original = PARALLEL_FOR(_pool._table.parallel_for)
     seen = []
@@ -314,6 +316,23 @@ except ValueError as error:
 # Layers.
 
 
+def test_own_threads_without_numba():
+    code = """
+import sys, numpy as np, fastact as fa
+fa.sigmoid(np.ones(1 << 22))
+from fastact import _pool
+print(*_pool.state, "numba" in sys.modules)
+"""
+    run_python(code)  # compiles, with Numba
+    assert run_python(code, FASTACT_NUM_THREADS="2") == "fastact  False\n"
+
+
+def test_bad_layer():
+    code = "try:\n import fastact\nexcept ValueError as e: print(e)"
+    expected = "FASTACT_THREADING_LAYER must be one of fastact, tbb, got 'omp'\n"
+    assert run_python(code, FASTACT_THREADING_LAYER="omp") == expected
+
+
 def test_tbb_is_found_without_help():
     code = """
 import sys, numpy as np, fastact as fa
@@ -321,7 +340,11 @@ fa.sigmoid(np.ones(1 << 22))
 from fastact import _pool
 print(*_pool.state, "numba" in sys.modules)
 """
-    environment = {"LD_LIBRARY_PATH": "", "FASTACT_NUM_THREADS": "2"}
+    environment = {
+        "LD_LIBRARY_PATH": "",
+        "FASTACT_NUM_THREADS": "2",
+        "FASTACT_THREADING_LAYER": "tbb",
+    }
     run_python(code, **environment)  # compiles, with Numba
     assert run_python(code, **environment) == "tbb  False\n"
 
@@ -331,8 +354,9 @@ def test_without_tbb(monkeypatch):
     monkeypatch.setattr(_tbb, "_LIBRARIES", dict.fromkeys(["linux", "win32", "darwin"], "no-tbb"))
     monkeypatch.setattr(_pool, "_table", _pool._Table())
     monkeypatch.setattr(_pool, "state", _pool.State("not started"))
+    monkeypatch.setenv("FASTACT_THREADING_LAYER", "tbb")
     state = _pool.start()
-    assert state.layer == "python"
+    assert state.layer == "fastact"
     assert "TBB is not found" in state.reason
 
 
@@ -367,7 +391,7 @@ print(before, count())
 """
     if not Path("/proc/self/task").exists():
         pytest.skip("threads are counted in /proc")
-    for layer in _pool.LAYERS:
+    for layer in _threads.LAYERS:
         output = run_python(code, FASTACT_THREADING_LAYER=layer, FASTACT_NUM_THREADS="2")
         before, after = map(int, output.split())
         assert after <= before + 1  # TBB's helper may start late

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import itertools
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -141,11 +142,13 @@ def run(options: argparse.Namespace, results: Results) -> None:
                     measure.measure(case, libraries, options.repetitions, options.accuracy)
                 )
                 progress.update()
-        for count in counts:  # out of the block above, which keeps to one core
-            progress.set_description(f"{count} threads")
-            for rows in threads.scaling(shared, list(libraries), count, options.repetitions):
-                threads.merge(results.scaling, rows)
-                progress.update()
+        # Out of the block above, which keeps to one core; a library's runs follow each other,
+        # so that its scaling is not that of a machine that changes its speed.
+        for library, count in itertools.product(libraries, counts):
+            progress.set_description(f"{library}, {count} threads")
+            rows = threads.scaling(shared, library, count, options.repetitions)
+            threads.merge(results.scaling, rows)
+            progress.update()
     results.incomplete = False
 
 

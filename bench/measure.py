@@ -108,6 +108,7 @@ def measure(
     with_ulp: bool,
     with_bounds: bool = True,
     seconds: float = SECONDS,
+    warm_up: float = 0,
 ) -> Row:
     """Check, then time every library that has the function.
 
@@ -125,6 +126,8 @@ def measure(
         Whether to measure what the machine allows.
     seconds : float
         After which no repetition is begun.
+    warm_up : float
+        Seconds of calls to each library before the first that counts.
 
     Returns
     -------
@@ -150,6 +153,8 @@ def measure(
         limits = bounds.calls(case) if with_bounds else {}
         timed = {("library", name): call for name, call in calls.items()}
         timed |= {("bound", name): call for name, (call, _) in limits.items()}
+        for call in timed.values():
+            timing.warm_up(call, warm_up, case.prepare)
         counts = {key: timing.calls_per_sample(call, case.prepare) for key, call in timed.items()}
         samples = timing.interleaved(timed, counts, repetitions, case.prepare, seconds)
     for name in calls:

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from . import machine
 from .results import Cell, Results, Row, from_json, to_json
@@ -19,6 +19,10 @@ from .timing import ONE_THREAD
 from .workloads import Workload
 
 SECONDS = 0.7  # for one workload of one library, where calls take long
+
+WARM_UP = 0.15
+"""Seconds of calls before the first that is timed. A virtual machine gives a second core that was
+idle its full time only after some 50 ms of work; until then two threads take as long as one."""
 
 
 def counts(cores: int) -> list[int]:
@@ -28,22 +32,22 @@ def counts(cores: int) -> list[int]:
 
 
 def scaling(
-    workloads: Sequence[Workload], libraries: Sequence[str], threads: int, repetitions: int
-) -> Iterator[list[Row]]:
-    """Measure each library in turn.
+    workloads: Sequence[Workload], library: str, threads: int, repetitions: int
+) -> list[Row]:
+    """Measure one library.
 
     Parameters
     ----------
     workloads : sequence of Workload
-    libraries : sequence of str
-        Keys of :data:`bench.peers.PEERS`.
+    library : str
+        Key of :data:`bench.peers.PEERS`.
     threads : int
-        How many threads and cores a library gets.
+        How many threads and cores it gets.
     repetitions : int
         Samples of each time.
 
-    Yields
-    ------
+    Returns
+    -------
     list of Row
         With the cell of one library alone; an "error" in each where the process failed.
     """
@@ -53,20 +57,15 @@ def scaling(
         environment["XLA_FLAGS"] = " ".join(
             filter(None, [os.environ.get("XLA_FLAGS"), ONE_THREAD["XLA_FLAGS"]])
         )
-    for library in libraries:
-        command = [sys.executable, "-m", __name__, library, str(threads), str(repetitions)]
-        done = subprocess.run(
-            command, cwd=machine.ROOT, env=environment, input=asked, capture_output=True, text=True
-        )
-        if done.returncode == 0:
-            rows = from_json(done.stdout).rows
-        else:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            cells = {library: Cell("error", f"exit status {done.returncode}: {reason}")}
-            rows = [
-                Row(workload, cells, threads=threads, own_process=True) for workload in workloads
-            ]
-        yield rows
+    command = [sys.executable, "-m", __name__, library, str(threads), str(repetitions)]
+    done = subprocess.run(
+        command, cwd=machine.ROOT, env=environment, input=asked, capture_output=True, text=True
+    )
+    if done.returncode == 0:
+        return from_json(done.stdout).rows
+    reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    cells = {library: Cell("error", f"exit status {done.returncode}: {reason}")}
+    return [Row(workload, cells, threads=threads, own_process=True) for workload in workloads]
 
 
 def merge(rows: list[Row], others: Sequence[Row]) -> None:
@@ -103,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
         with threadpoolctl.threadpool_limits(1):
             case = problem(workload)
         row = measure(
-            case, loaded, repetitions, False, with_bounds=False, seconds=SECONDS
+            case, loaded, repetitions, False, with_bounds=False, seconds=SECONDS, warm_up=WARM_UP
         )
         rows.append(dataclasses.replace(row, threads=threads, own_process=True))
     sys.stdout.write(to_json(Results("", rows=rows)))

@@ -81,6 +81,14 @@ def sample(call: Call, count: int, prepare: Call = nothing) -> float:
     return (time.perf_counter_ns() - start) / count
 
 
+def warm_up(call: Call, seconds: float, prepare: Call = nothing) -> None:
+    """Call for so long without timing, and no time at all for 0."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        prepare()
+        call()
+
+
 def calls_per_sample(call: Call, prepare: Call = nothing) -> int:
     """How many calls fill a sample; finding out warms up as well."""
     count = 1

@@ -95,16 +95,15 @@ nowhere:
   ret i64 -1
 }}
 
-; Waits up to %turns, for a change of the word at %at.
-define i64 @spin(ptr %at, i64 %turns, ptr %cpu.at) {{
+; Waits up to %turns, for the word at %at to be anything but %still.
+define i64 @spin(ptr %at, i64 %still, i64 %turns, ptr %cpu.at) {{
 entry:
-  %first = load atomic i64, ptr %at monotonic, align 8
   %yield = load ptr, ptr @calls
   br label %turn
 turn:
   %k = phi i64 [ 0, %entry ], [ %next, %patient ]
   %now = load atomic i64, ptr %at acquire, align 8
-  %changed = icmp ne i64 %now, %first
+  %changed = icmp ne i64 %now, %still
   %late = icmp uge i64 %k, %turns
   %stop = or i1 %changed, %late
   br i1 %stop, label %end, label %wait
@@ -173,7 +172,7 @@ entry:
   br label %idle
 idle:
   %turns = load i64, ptr %turns.at
-  %offer = call i64 @spin(ptr %helper, i64 %turns, ptr %cpu.at)
+  %offer = call i64 @spin(ptr %helper, i64 0, i64 %turns, ptr %cpu.at)
   %some = icmp ne i64 %offer, 0
   br i1 %some, label %accept, label %lie.down
 accept:
@@ -335,7 +334,7 @@ wait:
   %all = icmp uge i64 %left, %entered
   br i1 %all, label %end, label %wait.more
 wait.more:
-  %seen = call i64 @spin(ptr %left.at, i64 1000, ptr %nowhere)
+  %seen = call i64 @spin(ptr %left.at, i64 %left, i64 1000, ptr %nowhere)
   br label %wait
 end:
   ret void
@@ -426,10 +425,10 @@ def team() -> _Team:
 def _turns() -> int:
     """How many turns of ``spin`` are `SPIN`."""
     word, cpu, turns, times = c_int64(), c_int64(), 256, []
-    spin = CFUNCTYPE(c_int64, c_void_p, c_int64, c_void_p)(_addresses["spin"])
+    spin = CFUNCTYPE(c_int64, c_void_p, c_int64, c_int64, c_void_p)(_addresses["spin"])
     for _ in range(5):
         start = time.perf_counter()
-        spin(ctypes.addressof(word), turns, ctypes.addressof(cpu))
+        spin(ctypes.addressof(word), 0, turns, ctypes.addressof(cpu))
         times.append(time.perf_counter() - start)
     return max(1, round(turns * SPIN / min(times)))
 

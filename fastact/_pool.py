@@ -20,13 +20,15 @@ _VARIABLE = _threads.LAYER_VARIABLE
 # come after 2 us, TBB's often after more than 10 (bench/NOTES.md).
 _SHARES = {"fastact": 5_000_000, "tbb": 20_000_000}
 
+_NEVER = 1 << 62
+
 
 class _Table(ctypes.Structure):
     _fields_ = [(name, c_int64) for name in POOL_FIELDS]
 
 
 class State(NamedTuple):
-    """What shares the work, or "not started"; and why it is not what was asked for, if so."""
+    """What shares the work, "none" or "not started"; why it is not what was asked for, if so."""
 
     layer: str
     reason: str = ""
@@ -88,8 +90,13 @@ def _start_own(reason: str = "") -> None:
     _table.get_mask = _table.set_mask = 0
     _table.get_limit = _table.get_limit or _limit_of_tbb()
     _table.share = _SHARES["fastact"]
-    _table.parallel_for = _own_threads.begin()
-    state = State("fastact", reason)
+    try:
+        _table.parallel_for = _own_threads.begin()
+    except Exception as trouble:  # whatever it is, one thread computes the same
+        _table.share = _NEVER
+        state = State("none", f"{type(trouble).__name__}: {trouble}")
+    else:
+        state = State("fastact", reason)
 
 
 @CFUNCTYPE(None, c_void_p)

@@ -354,7 +354,7 @@ def test_each_library_has_a_process_of_its_own(monkeypatch, command):
 
 
 def test_process_that_dies_is_an_error_of_its_library():
-    ((row,),) = threads.scaling([SIGMOID], ["no such library"], 1, 1)
+    (row,) = threads.scaling([SIGMOID], "no such library", 1, 1)
     (cell,) = row.cells.values()
     assert cell.status == "error"
     assert "no such library" in cell.note

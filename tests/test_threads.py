@@ -360,6 +360,44 @@ def test_without_tbb(monkeypatch):
     assert "TBB is not found" in state.reason
 
 
+def test_without_any_layer(monkeypatch):
+    def fail():
+        raise OSError("nothing works")
+
+    monkeypatch.setattr(_own_threads, "begin", fail)
+    monkeypatch.setattr(_pool, "state", _pool.State("not started"))
+    monkeypatch.setattr(_pool._table, "parallel_for", 0)
+    monkeypatch.setattr(_pool._table, "share", 1)
+    with fa.num_threads(2):
+        y = fa.sigmoid(np.zeros(10_000))
+    assert _pool.state == ("none", "OSError: nothing works")
+    assert (y == 0.5).all()
+    assert _pool._table.share > 1 << 60  # the next call does not try again
+
+
+def test_helpers_that_cannot_be_started(monkeypatch):
+    def fail(*args):
+        raise RuntimeError("can't start new thread")
+
+    _pool.start()
+    KEPT.append(_own_threads._helpers)
+    _own_threads.forget_helpers()
+    _own_threads.begin()
+    monkeypatch.setattr(_pool._table, "share", 1)
+    monkeypatch.setattr(_own_threads._thread, "start_new_thread", fail)
+    monkeypatch.setattr(_own_threads.team(), "worth_waking", 0)
+    try:
+        with fa.num_threads(4):
+            assert (fa.sigmoid(np.zeros(1 << 20)) == 0.5).all()
+        assert (_own_threads.team().count, _own_threads.team().most) == (0, 0)
+    finally:
+        _own_threads.forget_helpers()
+        _own_threads.begin()
+
+
+KEPT = []  # what helpers that are forgotten still look at
+
+
 def test_old_tbb(monkeypatch):
     monkeypatch.setattr(_tbb, "_INTERFACE", 10**6)
     with pytest.raises(ImportError, match=r"older than 2021\.6"):

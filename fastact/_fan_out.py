@@ -2,8 +2,8 @@
 
 A loop asks ``@parts(work)`` how many threads a call is worth. If more than one, it describes the
 call in a *job* and gives it to ``@fan_out(job, chunks, threads, work)``, which returns when all
-chunks are done. Threads take them one by one, until none is left, and run ``body(job, chunk)``. A job
-begins with words of the fan-out's own, `JOB`; what follows is between the loop and its body.
+chunks are done. Threads take them one by one, until none is left, and run ``body(job, chunk)``. A
+job begins with words of the fan-out's own, `JOB`; what follows is between the loop and its body.
 
 Threads are started and stopped elsewhere (``_pool.py``). Compiled code knows of them by the
 exported `SETTING`: the address of the process's table of `POOL_FIELDS`, and what a unit of

@@ -26,8 +26,8 @@ MOST = 255
 """Helpers at most."""
 
 SPIN = 1e-3
-"""Seconds that a helper spins. Calls 0.5 ms apart gain as much as calls that follow at once;
-with 50 us, calls 150 us apart took up to 1.4 times one thread's time (bench/NOTES.md)."""
+"""Seconds that a helper spins: calls 0.3 ms apart gain as much as calls that follow at once
+(bench/NOTES.md)."""
 
 WORTH_WAKING = 500_000_000
 """Picoseconds of work. To wake a thread costs a call 10 to 100 us on a virtual machine."""
@@ -308,7 +308,8 @@ wake.it:
   store atomic i64 0, ptr %work.at monotonic, align 8
   br label %asked
 asked:
-  %one = phi i64 [ 0, %ask.one ], [ 0, %part ], [ 0, %offer.it ], [ 1, %look ], [ 1, %rouse ], [ 1, %wake.it ]
+  %one = phi i64 [ 0, %ask.one ], [ 0, %part ], [ 0, %offer.it ], [ 1, %look ], [ 1, %rouse ], \
+[ 1, %wake.it ]
   %offered.next = add i64 %offered, %one
   %i.next = add i64 %i, 1
   br label %ask

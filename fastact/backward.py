@@ -1,15 +1,19 @@
 """Gradients taken back through dense layers and softmax."""
 
+from __future__ import annotations
+
 import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from . import activations
 from ._declare import DERIVATIVES
 from .layers import activation_name, check_input, check_weights, common_type, compute_dtype
+
+if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["dense_backward", "softmax_backward"]
 

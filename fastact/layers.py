@@ -1,15 +1,19 @@
 """Dense layers: ``activation(x @ W + b)`` in one pass."""
 
+from __future__ import annotations
+
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from . import _weights, activations
 from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from ._formats import FORMATS, format_of
 from ._plan import DONE
+
+if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Dense", "dense"]
 
@@ -305,7 +309,7 @@ def check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
         )
 
 
-def common_type(caller: str, **operands: "np.ndarray | Dense | None") -> np.dtype:
+def common_type(caller: str, **operands: np.ndarray | Dense | None) -> np.dtype:
     """The type of the result; TypeError for the first operand that has none to compute in."""
     types = []
     for name, operand in operands.items():

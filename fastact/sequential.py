@@ -1,19 +1,23 @@
 """Dense layers and activations one after another."""
 
+from __future__ import annotations
+
 import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from . import activations, layers
 from ._plan import DONE
 from ._threads import get_num_threads
 from ._weights import aligned
 from .layers import Dense
+
+if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Sequential"]
 
@@ -84,7 +88,7 @@ class Sequential:
 
     def __init__(
         self,
-        layers: "Iterable[Dense | Sequential | np.ufunc | str | None]",
+        layers: Iterable[Dense | Sequential | np.ufunc | str | None],
         classes_: ArrayLike | None = None,
     ):
         self.layers = _flattened(layers)
@@ -97,7 +101,7 @@ class Sequential:
         self._general: dict[np.dtype, _Program] = {}
 
     @classmethod
-    def from_sklearn(cls, estimator: Any) -> "Sequential":
+    def from_sklearn(cls, estimator: Any) -> Sequential:
         """The layers of a fitted scikit-learn estimator.
 
         Parameters
@@ -133,7 +137,7 @@ class Sequential:
         return cls(*_from_sklearn.stack(estimator))
 
     @classmethod
-    def from_torch(cls, module: Any) -> "Sequential":
+    def from_torch(cls, module: Any) -> Sequential:
         """The layers of a ``torch.nn.Sequential``.
 
         Parameters
@@ -226,8 +230,8 @@ class Sequential:
     @overload
     def __getitem__(self, index: int) -> Layer: ...
     @overload
-    def __getitem__(self, index: slice) -> "Sequential": ...
-    def __getitem__(self, index: int | slice) -> "Layer | Sequential":
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Layer | Sequential:
         part = self.layers[index]
         return Sequential(part) if isinstance(part, tuple) else part
 
@@ -302,7 +306,7 @@ class _Program:
             self._free.append(scratch)
         return done
 
-    def _run_blocks(self, scratch: "_Scratch", x: np.ndarray, y: np.ndarray) -> bool:
+    def _run_blocks(self, scratch: _Scratch, x: np.ndarray, y: np.ndarray) -> bool:
         lead = x.shape[:-1]
         rows = math.prod(lead)
         if len(lead) > 1:

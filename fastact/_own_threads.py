@@ -1,23 +1,22 @@
 """Threads of our own that share work: helpers, which wait for it in compiled code.
 
 A call offers itself to helpers that have nothing to do, by a word of each, and takes the
-offers back at its end that nobody has taken up. So it waits for nobody who has not come, needs
-no GIL, and leaves nothing behind.
+offers back at its end that nobody has taken up. So it waits for nobody who has not come. It
+starts helpers as well. They run no Python: neither the GIL nor the end of the interpreter
+concerns them.
 
 A helper spins for a while before it sleeps, since a thread that sleeps comes late, and who
-wakes it loses time as well. So helpers that sleep are not woken for every call but once for
-`WORTH_WAKING` of work, done in one call or in several; those that follow find them awake.
+wakes it loses time as well. So helpers that sleep are not woken for every call but one for
+each `WORTH_WAKING` of work, done in one call or in several; those that follow find it awake.
 """
 
-import _thread
 import ctypes
 import sys
 import time
-from ctypes import CFUNCTYPE, c_int64, c_void_p
+from ctypes import CFUNCTYPE, PYFUNCTYPE, c_int64, c_size_t, c_void_p
 from typing import TYPE_CHECKING, Any
 
 from . import _engine
-from ._lock import MAKING
 
 if TYPE_CHECKING:
     from ._targets import Target
@@ -32,18 +31,19 @@ SPIN = 1e-3
 WORTH_WAKING = 500_000_000
 """Picoseconds of work. To wake a thread costs a call 10 to 100 us on a virtual machine."""
 
+SYMBOLS = ("calls", "team", "spin", "parallel_for")
+
 _PAUSES = {
     "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
-    "aarch64": ("declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"),
+    "aarch64": ("declare void @llvm.aarch64.isb(i32)", "call void @llvm.aarch64.isb(i32 15)"),
 }
-"""What tells a processor that this is a loop that waits, by architecture: declared, and called."""
+"""What a processor should do in a loop that waits, by architecture: declared, and called."""
 
-_HELPER = 128  # bytes, two cache lines, as processors fetch pairs of them
-
-_CPUS = 1024  # of a set of CPUs, as C libraries have it
-
-_CALLS = ("yield", "take_lock", "release_lock", "engage", "interrupt", "cpu", "cpus", "set_cpus")
-"""Functions of others; the last three may be missing."""
+_CALLS = (
+    *("yield", "start", "new_lock", "take_lock", "release_lock"),
+    *("thread", "cpu", "cpus", "set_cpus"),  # these may be missing
+)
+"""Functions of others."""
 
 
 class _Team(ctypes.Structure):
@@ -51,11 +51,10 @@ class _Team(ctypes.Structure):
         (name, c_int64)
         for name in (
             "first",  # the address of the helpers
-            "count",  # how many there are,
-            "asked",  # have been started,
+            "count",  # how many have been started,
             "most",  # and may be
             "turns",  # that a helper spins
-            "work",  # done since a helper was woken, in picoseconds
+            "work",  # done since a helper was last woken, in picoseconds
             "worth_waking",  # how much of it is
         )
     ]
@@ -68,37 +67,42 @@ class _Helper(ctypes.Structure):
             "offer",  # 0, 1 while it works, or the address of a call
             "asleep",
             "lock",  # that it sleeps by
-            "thread",
+            "thread",  # the system's number of it; 0 where that is not known
             "cpu",  # that it is on
-            "without",  # the CPU that it must not be on
+            "placing",  # what stands for the CPUs that it may be on, where we have chosen them
         )
     ]
 
+
+_HELPER = 128  # bytes, two cache lines, as processors fetch pairs of them
+_CPUS = 1024  # of a set of CPUs, as C libraries have it
 
 # A call, on its caller's stack: the task, its argument, and how many helpers have left it.
 _IR = """
 @calls = global [{len_calls} x ptr] zeroinitializer
 @team = global [{len_team} x i64] zeroinitializer
+declare i{cpus} @llvm.ctpop.i{cpus}(i{cpus})
 {declared}
 
-; The CPU that this thread is on, or -1.
-define i64 @here() {{
-  %get.at = getelementptr ptr, ptr @calls, i64 {calls_cpu}
-  %get = load ptr, ptr %get.at
-  %unknown = icmp eq ptr %get, null
-  br i1 %unknown, label %nowhere, label %ask
+; What the function of others, if there is one, says without arguments; or -1.
+define internal i64 @said(i64 %which) {{
+  %function.at = getelementptr ptr, ptr @calls, i64 %which
+  %function = load ptr, ptr %function.at
+  %unknown = icmp eq ptr %function, null
+  br i1 %unknown, label %nothing, label %ask
 ask:
-  %cpu.32 = call i32 %get()
-  %cpu = sext i32 %cpu.32 to i64
-  ret i64 %cpu
-nowhere:
+  %value.32 = call i32 %function()
+  %value = sext i32 %value.32 to i64
+  ret i64 %value
+nothing:
   ret i64 -1
 }}
 
 ; Waits up to %turns, for the word at %at to be anything but %still.
 define i64 @spin(ptr %at, i64 %still, i64 %turns, ptr %cpu.at) {{
 entry:
-  %yield = load ptr, ptr @calls
+  %yield.at = getelementptr ptr, ptr @calls, i64 {calls_yield}
+  %yield = load ptr, ptr %yield.at
   br label %turn
 turn:
   %k = phi i64 [ 0, %entry ], [ %next, %patient ]
@@ -115,7 +119,7 @@ wait:
   br i1 %polite, label %others, label %patient
 others:
   %ignored = call i32 %yield()
-  %cpu = call i64 @here()
+  %cpu = call i64 @said(i64 {calls_cpu})
   store atomic i64 %cpu, ptr %cpu.at monotonic, align 8
   br label %patient
 patient:
@@ -124,54 +128,24 @@ end:
   ret i64 %now
 }}
 
-; Moves a helper to where its caller may run, but not to the caller's CPU; 0 if there is no other.
-define i1 @move_away(ptr %helper, i64 %cpu) noinline {{
-entry:
-  %set = alloca i{cpus}
-  %get.at = getelementptr ptr, ptr @calls, i64 {calls_cpus}
-  %get = load ptr, ptr %get.at
-  %failed = call i32 %get(i32 0, i64 {bytes}, ptr %set)
-  %unknown = icmp ne i32 %failed, 0
-  %beyond = icmp uge i64 %cpu, {cpus}
-  %strange = or i1 %unknown, %beyond
-  br i1 %strange, label %leave.it, label %take.out
-take.out:
-  %all = load i{cpus}, ptr %set
-  %wide = zext i64 %cpu to i{cpus}
-  %bit = shl i{cpus} 1, %wide
-  %others = xor i{cpus} %bit, -1
-  %rest = and i{cpus} %all, %others
-  %nowhere = icmp eq i{cpus} %rest, 0
-  br i1 %nowhere, label %stay, label %move
-move:
-  store i{cpus} %rest, ptr %set
-  %thread.at = getelementptr i64, ptr %helper, i64 {helper_thread}
-  %thread.64 = load i64, ptr %thread.at
-  %thread = trunc i64 %thread.64 to i32
-  %put.at = getelementptr ptr, ptr @calls, i64 {calls_set_cpus}
-  %put = load ptr, ptr %put.at
-  %ignored = call i32 %put(i32 %thread, i64 {bytes}, ptr %set)
-  %without.at = getelementptr i64, ptr %helper, i64 {helper_without}
-  store atomic i64 %cpu, ptr %without.at monotonic, align 8
-  br label %leave.it
-leave.it:
-  ret i1 1
-stay:
-  ret i1 0
-}}
-
-define void @help(ptr %helper) {{
+; What a helper's thread does.
+define internal void @help(ptr %helper) {{
 entry:
   %asleep.at = getelementptr i64, ptr %helper, i64 {helper_asleep}
+  %cpu.at = getelementptr i64, ptr %helper, i64 {helper_cpu}
   %lock.at = getelementptr i64, ptr %helper, i64 {helper_lock}
   %lock = load ptr, ptr %lock.at
-  %cpu.at = getelementptr i64, ptr %helper, i64 {helper_cpu}
   %turns.at = getelementptr i64, ptr @team, i64 {team_turns}
   %sleep.at = getelementptr ptr, ptr @calls, i64 {calls_take_lock}
   %sleep = load ptr, ptr %sleep.at
+  %number = call i64 @said(i64 {calls_thread})
+  %known = icmp sgt i64 %number, 0
+  %thread = select i1 %known, i64 %number, i64 0
+  %thread.at = getelementptr i64, ptr %helper, i64 {helper_thread}
+  store atomic i64 %thread, ptr %thread.at release, align 8
   br label %idle
 idle:
-  %turns = load i64, ptr %turns.at
+  %turns = load atomic i64, ptr %turns.at monotonic, align 8
   %offer = call i64 @spin(ptr %helper, i64 0, i64 %turns, ptr %cpu.at)
   %some = icmp ne i64 %offer, 0
   br i1 %some, label %accept, label %lie.down
@@ -203,64 +177,167 @@ sleep.now:  ; until somebody releases the lock, or at once if that has happened
   br label %idle
 }}
 
+; Starts helpers until there are %wanted.
+define internal void @start(i64 %wanted) noinline {{
+entry:
+  %count.at = getelementptr i64, ptr @team, i64 {team_count}
+  %most.at = getelementptr i64, ptr @team, i64 {team_most}
+  br label %look
+look:
+  %count = load atomic i64, ptr %count.at acquire, align 8
+  %most = load atomic i64, ptr %most.at monotonic, align 8
+  %few = icmp ult i64 %count, %wanted
+  %possible = icmp ult i64 %count, %most
+  %go.on = and i1 %few, %possible
+  br i1 %go.on, label %claim, label %end
+claim:
+  %team = load ptr, ptr @team
+  %offset = mul i64 %count, {size}
+  %helper = getelementptr i8, ptr %team, i64 %offset
+  %next = add i64 %count, 1
+  %claimed = cmpxchg ptr %count.at, i64 %count, i64 %next seq_cst seq_cst
+  %mine = extractvalue {{ i64, i1 }} %claimed, 1
+  br i1 %mine, label %make.lock, label %look
+make.lock:
+  %new.at = getelementptr ptr, ptr @calls, i64 {calls_new_lock}
+  %new = load ptr, ptr %new.at
+  %lock = call ptr %new()
+  %no.lock = icmp eq ptr %lock, null
+  br i1 %no.lock, label %give.up, label %make.thread
+make.thread:
+  %take.at = getelementptr ptr, ptr @calls, i64 {calls_take_lock}
+  %take = load ptr, ptr %take.at
+  %ignored = call i32 %take(ptr %lock, i32 0)
+  %lock.at = getelementptr i64, ptr %helper, i64 {helper_lock}
+  store ptr %lock, ptr %lock.at
+  %cpu.at = getelementptr i64, ptr %helper, i64 {helper_cpu}
+  store atomic i64 -1, ptr %cpu.at monotonic, align 8
+  %begin.at = getelementptr ptr, ptr @calls, i64 {calls_start}
+  %begin = load ptr, ptr %begin.at
+  %thread = call {word} %begin(ptr @help, ptr %helper)
+  %failed = icmp eq {word} %thread, -1
+  br i1 %failed, label %give.up, label %look
+give.up:
+  ; It is busy for ever, and no other is tried.
+  store atomic i64 1, ptr %helper release, align 8
+  store atomic i64 %count, ptr %most.at monotonic, align 8
+  br label %end
+end:
+  ret void
+}}
+
+; Lets a helper run where its caller may, but not on the caller's CPU, unless that is so already.
+define internal void @place(ptr %helper, ptr %set, i64 %placing) {{
+entry:
+  %placing.at = getelementptr i64, ptr %helper, i64 {helper_placing}
+  %before = load atomic i64, ptr %placing.at monotonic, align 8
+  %same = icmp eq i64 %before, %placing
+  br i1 %same, label %end, label %who
+who:
+  %thread.at = getelementptr i64, ptr %helper, i64 {helper_thread}
+  %thread.64 = load atomic i64, ptr %thread.at acquire, align 8
+  %unknown = icmp eq i64 %thread.64, 0
+  br i1 %unknown, label %end, label %put
+put:
+  %thread = trunc i64 %thread.64 to i32
+  %put.at = getelementptr ptr, ptr @calls, i64 {calls_set_cpus}
+  %put.function = load ptr, ptr %put.at
+  %ignored = call i32 %put.function(i32 %thread, {word} {bytes}, ptr %set)
+  store atomic i64 %placing, ptr %placing.at monotonic, align 8
+  br label %end
+end:
+  ret void
+}}
+
+; The CPUs for helpers of this caller: how many there are, or -1 if that is not known; what stands
+; for them is left at %placing.at.
+define internal i64 @others(ptr %set, i64 %here, ptr %placing.at) noinline {{
+entry:
+  %strange = icmp uge i64 %here, {cpus}
+  br i1 %strange, label %unknown, label %ask
+ask:
+  %get.at = getelementptr ptr, ptr @calls, i64 {calls_cpus}
+  %get = load ptr, ptr %get.at
+  %failed.32 = call i32 %get(i32 0, {word} {bytes}, ptr %set)
+  %failed = icmp ne i32 %failed.32, 0
+  br i1 %failed, label %unknown, label %take.out
+take.out:
+  %all = load i{cpus}, ptr %set
+  %wide = zext i64 %here to i{cpus}
+  %bit = shl i{cpus} 1, %wide
+  %but = xor i{cpus} %bit, -1
+  %rest = and i{cpus} %all, %but
+  store i{cpus} %rest, ptr %set
+  %count.wide = call i{cpus} @llvm.ctpop.i{cpus}(i{cpus} %rest)
+  %count = trunc i{cpus} %count.wide to i64
+  br label %hash
+hash:
+  %k = phi i64 [ 0, %take.out ], [ %k.next, %hash ]
+  %sum = phi i64 [ 0, %take.out ], [ %sum.next, %hash ]
+  %word.at = getelementptr i64, ptr %set, i64 %k
+  %word = load i64, ptr %word.at
+  %with = xor i64 %sum, %word
+  %sum.next = mul i64 %with, 11400714819323198485
+  %k.next = add i64 %k, 1
+  %more = icmp ult i64 %k.next, {set_words}
+  br i1 %more, label %hash, label %known
+known:
+  store i64 %sum.next, ptr %placing.at
+  ret i64 %count
+unknown:
+  ret i64 -1
+}}
+
 define void @parallel_for(ptr %task, ptr %args, ptr %counts, ptr %steps, ptr %data, \
 i64 %inner, i64 %operands, i32 %threads) {{
 entry:
-  %call = alloca [3 x i64]
+  %call = alloca [3 x i64], align 8
+  %nowhere = alloca i64
+  %set = alloca i{cpus}
+  %placing.at = alloca i64
   store ptr %task, ptr %call
   %data.at = getelementptr i64, ptr %call, i64 1
   store ptr %data, ptr %data.at
   %left.at = getelementptr i64, ptr %call, i64 2
   store i64 0, ptr %left.at
   %offer = ptrtoint ptr %call to i64
-  %nowhere = alloca i64
   %wanted.32 = sub i32 %threads, 1
   %wanted = zext i32 %wanted.32 to i64
   %count.at = getelementptr i64, ptr @team, i64 {team_count}
-  %asked.at = getelementptr i64, ptr @team, i64 {team_asked}
-  %most.at = getelementptr i64, ptr @team, i64 {team_most}
-  %asked.for = load i64, ptr %asked.at
-  %most = load i64, ptr %most.at
-  %few = icmp ult i64 %asked.for, %wanted
-  %more = icmp ult i64 %asked.for, %most
-  %engage = and i1 %few, %more
-  br i1 %engage, label %grow, label %begin
-grow:
-  %engage.at = getelementptr ptr, ptr @calls, i64 {calls_engage}
-  %engage.more = load ptr, ptr %engage.at
-  %quiet.at = alloca i64
-  store i64 0, ptr %quiet.at
-  call void %engage.more(i64 %wanted, ptr %quiet.at)
-  %quiet = load i64, ptr %quiet.at
-  %interrupted = icmp eq i64 %quiet, 0
-  br i1 %interrupted, label %ask.again, label %begin
-ask.again:
-  ; It was an exception that could not leave the code which starts threads.
-  %interrupt.at = getelementptr ptr, ptr @calls, i64 {calls_interrupt}
-  %interrupt = load ptr, ptr %interrupt.at
-  call void %interrupt()
-  br label %begin
-begin:
-  %count = load atomic i64, ptr %count.at acquire, align 8
   %time.at = getelementptr i64, ptr %steps, i64 1
   %time = load i64, ptr %time.at
   %work.at = getelementptr i64, ptr @team, i64 {team_work}
   %work.before = atomicrmw add ptr %work.at, i64 %time monotonic
   %work = add i64 %work.before, %time
   %worth.at = getelementptr i64, ptr @team, i64 {team_worth_waking}
-  %worth = load i64, ptr %worth.at
+  %worth = load atomic i64, ptr %worth.at monotonic, align 8
   %worth.waking = icmp uge i64 %work, %worth
-  %team = load ptr, ptr @team
   %wake.at = getelementptr ptr, ptr @calls, i64 {calls_release_lock}
   %wake = load ptr, ptr %wake.at
-  %here = call i64 @here()
-  %somewhere = icmp sge i64 %here, 0
+  %here = call i64 @said(i64 {calls_cpu})
+  br i1 %worth.waking, label %prepare, label %begin
+prepare:
+  store atomic i64 0, ptr %work.at monotonic, align 8
+  %others = call i64 @others(ptr %set, i64 %here, ptr %placing.at)
+  %known = icmp sge i64 %others, 0
+  %fewer = icmp ult i64 %others, %wanted
+  %possible = select i1 %fewer, i64 %others, i64 %wanted
+  call void @start(i64 %possible)
+  %placing = load i64, ptr %placing.at
+  br label %begin
+begin:
+  %most = phi i64 [ %wanted, %entry ], [ %possible, %prepare ]
+  %places = phi i1 [ 0, %entry ], [ %known, %prepare ]
+  %place = phi i64 [ 0, %entry ], [ %placing, %prepare ]
+  %count = load atomic i64, ptr %count.at acquire, align 8
+  %team = load ptr, ptr @team
   br label %ask
 ask:
   %i = phi i64 [ 0, %begin ], [ %i.next, %asked ]
   %offered = phi i64 [ 0, %begin ], [ %offered.next, %asked ]
+  %budget = phi i64 [ %work, %begin ], [ %budget.next, %asked ]
   %another = icmp ult i64 %i, %count
-  %lacking = icmp ult i64 %offered, %wanted
+  %lacking = icmp ult i64 %offered, %most
   %go.on = and i1 %another, %lacking
   br i1 %go.on, label %ask.one, label %asked.all
 ask.one:
@@ -271,26 +348,25 @@ ask.one:
   %asleep.at = getelementptr i64, ptr %helper, i64 {helper_asleep}
   %dozes = load atomic i64, ptr %asleep.at monotonic, align 8
   %awake = icmp eq i64 %dozes, 0
-  %reachable = or i1 %awake, %worth.waking
+  %affordable = icmp uge i64 %budget, %worth
+  %reachable = or i1 %awake, %affordable
   %fit = and i1 %free, %reachable
-  br i1 %fit, label %locate, label %asked
+  br i1 %fit, label %where, label %asked
+where:
+  br i1 %places, label %put.it, label %locate
+put.it:
+  call void @place(ptr %helper, ptr %set, i64 %place)
+  br label %offer.it
 locate:
-  ; One that is awake is where it is; one that sleeps may wake up anywhere but where it must not.
+  ; On our own CPU it would only be in the way; it will be placed when there is more work.
   %cpu.at = getelementptr i64, ptr %helper, i64 {helper_cpu}
   %cpu = load atomic i64, ptr %cpu.at monotonic, align 8
-  %without.at = getelementptr i64, ptr %helper, i64 {helper_without}
-  %without = load atomic i64, ptr %without.at monotonic, align 8
-  %beside = icmp ne i64 %cpu, %here
-  %kept.away = icmp eq i64 %without, %here
-  %apart = select i1 %awake, i1 %beside, i1 %kept.away
-  %in.the.way = xor i1 %apart, 1
-  %in.our.way = and i1 %in.the.way, %somewhere
-  br i1 %in.our.way, label %part, label %offer.it
-part:
-  %moved = call i1 @move_away(ptr %helper, i64 %here)
-  br i1 %moved, label %offer.it, label %asked
+  %somewhere = icmp sge i64 %here, 0
+  %beside = icmp eq i64 %cpu, %here
+  %in.our.way = and i1 %beside, %somewhere
+  br i1 %in.our.way, label %asked, label %offer.it
 offer.it:
-  %given = cmpxchg ptr %helper, i64 {helper_offer}, i64 %offer seq_cst seq_cst
+  %given = cmpxchg ptr %helper, i64 0, i64 %offer seq_cst seq_cst
   %ok = extractvalue {{ i64, i1 }} %given, 1
   br i1 %ok, label %look, label %asked
 look:
@@ -305,12 +381,14 @@ wake.it:
   %lock.at = getelementptr i64, ptr %helper, i64 {helper_lock}
   %lock = load ptr, ptr %lock.at
   call void %wake(ptr %lock)
-  store atomic i64 0, ptr %work.at monotonic, align 8
   br label %asked
 asked:
-  %one = phi i64 [ 0, %ask.one ], [ 0, %part ], [ 0, %offer.it ], [ 1, %look ], [ 1, %rouse ], \
+  %one = phi i64 [ 0, %ask.one ], [ 0, %locate ], [ 0, %offer.it ], [ 1, %look ], [ 1, %rouse ], \
 [ 1, %wake.it ]
+  %spent = phi i64 [ 0, %ask.one ], [ 0, %locate ], [ 0, %offer.it ], [ 0, %look ], [ 0, %rouse ], \
+[ %worth, %wake.it ]
   %offered.next = add i64 %offered, %one
+  %budget.next = sub i64 %budget, %spent
   %i.next = add i64 %i, 1
   br label %ask
 asked.all:
@@ -342,17 +420,9 @@ end:
 }}
 """
 
-SYMBOLS = ("calls", "team", "spin", "help", "parallel_for")
-
 _api = ctypes.pythonapi
-_new_lock = _api.PyThread_allocate_lock
-_new_lock.restype = c_void_p
-_take_lock = _api.PyThread_acquire_lock
-_take_lock.argtypes = (c_void_p, ctypes.c_int)
-
-_helpers: ctypes.Array | None = None  # their words, and what may not be freed while they live
-_joining = _thread.allocate_lock()
 _addresses: dict[str, int] = {}
+_begun = False
 
 
 def object_code(target: "Target") -> bytes:
@@ -367,6 +437,9 @@ def object_code(target: "Target") -> bytes:
         size=_HELPER,
         cpus=_CPUS,
         bytes=_CPUS // 8,
+        set_words=_CPUS // 64,
+        # C's unsigned long and size_t, which are as wide as a word where they are given.
+        word=f"i{8 * ctypes.sizeof(ctypes.c_ulong)}",
         len_calls=len(_CALLS),
         len_team=len(_Team._fields_),
         **{f"calls_{name}": k for k, name in enumerate(_CALLS)},
@@ -379,43 +452,46 @@ def object_code(target: "Target") -> bytes:
 
 
 def begin() -> int:
-    """Make ready, in this process for the first time, what starts helpers when they are wanted.
+    """Make ready what starts helpers when they are wanted.
 
     Returns
     -------
     int
         The address of ``parallel_for``, which has the signature of numba's.
     """
-    global _helpers
+    global _begun
     if not _addresses:
         found = _engine.helper_addresses()
         calls = (c_void_p * len(_CALLS)).from_address(found["calls"])
         functions = {
             "yield": _yield(),
-            "take_lock": _take_lock,
+            "start": _api.PyThread_start_new_thread,
+            "new_lock": _api.PyThread_allocate_lock,
+            "take_lock": _api.PyThread_acquire_lock,
             "release_lock": _api.PyThread_release_lock,
-            "engage": _engage,
-            "interrupt": _api.PyErr_SetInterrupt,
             **_placing(),
         }
         for name, function in functions.items():
             calls[_CALLS.index(name)] = ctypes.cast(function, c_void_p)
         _addresses.update(found)  # last, as an interrupt may end this anywhere
-    if _helpers is None:
-        helpers = ctypes.create_string_buffer((MOST + 1) * _HELPER)
-        start = ctypes.addressof(helpers)
+    if not _begun:
+        # Never freed: helpers look at it until the process ends.
+        allocate = PYFUNCTYPE(c_void_p, c_size_t, c_size_t)(("PyMem_RawCalloc", _api))
+        start = allocate(MOST + 1, _HELPER)
+        if not start:
+            raise MemoryError("no memory for threads")
         new = _Team(
             first=start + -start % _HELPER, most=MOST, turns=_turns(), worth_waking=WORTH_WAKING
         )
         ctypes.pointer(team())[0] = new
-        _helpers = helpers
+        _begun = True
     return _addresses["parallel_for"]
 
 
 def forget_helpers() -> None:
     """In a forked child, which has none of its parent's."""
-    global _helpers, _joining
-    _helpers, _joining = None, _thread.allocate_lock()
+    global _begun
+    _begun = False
 
 
 def team() -> _Team:
@@ -431,49 +507,7 @@ def _turns() -> int:
         start = time.perf_counter()
         spin(ctypes.addressof(word), 0, turns, ctypes.addressof(cpu))
         times.append(time.perf_counter() - start)
-    return max(1, round(turns * SPIN / min(times)))
-
-
-@CFUNCTYPE(None, c_int64, c_void_p)
-def _engage(wanted: int, quiet: int) -> None:
-    """Start helpers until there are `wanted`.
-
-    Sets the word at `quiet` to 1 unless an exception prevents it, which can only be an interrupt.
-    Python raises none between an assignment and the end.
-    """
-    cell = c_int64.from_address(quiet)
-    try:
-        with MAKING:  # a fork waits for it
-            _start(wanted)
-    except KeyboardInterrupt:
-        return
-    cell.value = 1
-
-
-def _start(wanted: int) -> None:
-    ours = team()
-    while ours.asked < min(wanted, ours.most):
-        try:
-            _thread.start_new_thread(_help, ())
-        except RuntimeError:  # no more threads can be started
-            ours.most = ours.asked
-            return
-        # An interrupt before this line means one helper more than was asked for.
-        ours.asked += 1
-
-
-def _help() -> None:
-    with _joining:
-        ours = team()
-        if ours.count >= MOST:
-            return
-        address = ours.first + ours.count * _HELPER
-        helper = _Helper.from_address(address)
-        helper.lock, helper.thread = _new_lock(), _thread.get_native_id()
-        helper.cpu = helper.without = -1
-        _take_lock(helper.lock, 0)
-        ours.count += 1
-    CFUNCTYPE(None, c_void_p)(_addresses["help"])(address)
+    return max(1, round(turns * SPIN / max(min(times), 1e-6)))
 
 
 def _yield():
@@ -493,4 +527,5 @@ def _placing() -> dict[str, Any]:
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not all(hasattr(library, name) for name in names.values()):
         return {}
-    return {name: getattr(library, function) for name, function in names.items()}
+    found = {name: getattr(library, function) for name, function in names.items()}
+    return {"thread": _api.PyThread_get_thread_native_id, **found}

@@ -57,16 +57,25 @@ def attach(setting: int, cost: float) -> None:
 
 def start() -> State:
     """Start the layer, if it is not; which it is."""
+    global state
     with MAKING:  # a fork waits for it, as this may be where LLVM is locked
         if state.layer == "not started":
-            if _threads.layer(os.environ) == "tbb":
-                try:
-                    _start_tbb()
-                except (ImportError, OSError, AttributeError) as reason:
-                    _start_own(f"no tbb: {reason}")
-            else:
-                _start_own()
+            try:
+                _start(_threads.layer(os.environ))
+            except Exception as trouble:  # whatever it is, one thread computes the same
+                _table.share = _NEVER
+                state = State("none", f"{type(trouble).__name__}: {trouble}")
         return state
+
+
+def _start(layer: str) -> None:
+    if layer == "tbb":
+        try:
+            _start_tbb()
+        except (ImportError, OSError, AttributeError) as reason:
+            _start_own(f"no tbb: {reason}")
+    else:
+        _start_own()
 
 
 def _start_tbb() -> None:
@@ -90,13 +99,8 @@ def _start_own(reason: str = "") -> None:
     _table.get_mask = _table.set_mask = 0
     _table.get_limit = _table.get_limit or _limit_of_tbb()
     _table.share = _SHARES["fastact"]
-    try:
-        _table.parallel_for = _own_threads.begin()
-    except Exception as trouble:  # whatever it is, one thread computes the same
-        _table.share = _NEVER
-        state = State("none", f"{type(trouble).__name__}: {trouble}")
-    else:
-        state = State("fastact", reason)
+    _table.parallel_for = _own_threads.begin()
+    state = State("fastact", reason)
 
 
 @CFUNCTYPE(None, c_void_p)
@@ -135,7 +139,7 @@ def _limit_of_tbb() -> int:
 def _reset() -> None:
     global state
     _table.parallel_for = 0
-    _table.share = _SHARES[_threads.layer(os.environ)]
+    _table.share = min(_SHARES.values())  # a call may have to find out which it is
     state = State("not started")
 
 

@@ -321,11 +321,9 @@ signal.signal(signal.SIGALRM, signal.default_int_handler)
 def ignore(unraisable):  # Python tells of an interrupt in the first instruction of a callback
     assert unraisable.exc_type in (KeyboardInterrupt, ResourceWarning), unraisable
 sys.unraisablehook = ignore
-kept = []
 for delay in np.linspace(1e-6, {3e-3 if first else 30e-3}, 40):
     y[:] = 7
     if {first}:
-        kept.append(_own_threads._helpers)  # which the threads of before still look at
         _own_threads.forget_helpers()
         _pool._reset()
     try:

@@ -376,26 +376,31 @@ def test_without_any_layer(monkeypatch):
 
 
 def test_helpers_that_cannot_be_started(monkeypatch):
-    def fail(*args):
-        raise RuntimeError("can't start new thread")
+    @ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p, ctypes.c_void_p)
+    def fail(function, argument):
+        tried.append(argument)
+        return ctypes.c_ulong(-1).value
 
-    _pool.start()
-    KEPT.append(_own_threads._helpers)
+    tried = []
+    monkeypatch.setattr(_pool, "state", _pool.State("not started"))
+    monkeypatch.setattr(_pool._table, "parallel_for", 0)
+    assert _pool.start().layer == "fastact"
     _own_threads.forget_helpers()
     _own_threads.begin()
+    names = _own_threads._CALLS
+    calls = (ctypes.c_void_p * len(names)).from_address(_own_threads._addresses["calls"])
+    k = names.index("start")
+    original, calls[k] = calls[k], ctypes.cast(fail, ctypes.c_void_p)
     monkeypatch.setattr(_pool._table, "share", 1)
-    monkeypatch.setattr(_own_threads._thread, "start_new_thread", fail)
-    monkeypatch.setattr(_own_threads.team(), "worth_waking", 0)
     try:
-        with fa.num_threads(4):
-            assert (fa.sigmoid(np.zeros(1 << 20)) == 0.5).all()
-        assert (_own_threads.team().count, _own_threads.team().most) == (0, 0)
+        for _ in range(3):
+            with fa.num_threads(4):
+                assert (fa.sigmoid(np.zeros(1 << 23)) == 0.5).all()
+        assert len(tried) == 1 or (_system.affinity() or 1) < 2
     finally:
+        calls[k] = original
         _own_threads.forget_helpers()
         _own_threads.begin()
-
-
-KEPT = []  # what helpers that are forgotten still look at
 
 
 def test_old_tbb(monkeypatch):

@@ -98,10 +98,11 @@ def _operands(x: np.ndarray | Sequence[np.ndarray]) -> Sequence[np.ndarray]:
     return [x] if isinstance(x, np.ndarray) else x
 
 
-def every_pattern(dtype: np.dtype, chunk: int = 1 << 22) -> Iterator[np.ndarray]:
+def every_pattern(dtype: np.dtype, chunk: int = 1 << 20) -> Iterator[np.ndarray]:
     """All values of a 16- or 32-bit float dtype by ascending bit pattern, in chunks.
 
-    Consecutive chunks share one value, so that order is checked across their border.
+    Consecutive chunks share one value, so that order is checked across their border. Four times as
+    large, their float64 is taken from the system and given back each time: 1.3 to 1.6 times slower.
     """
     bits = np.dtype(f"u{dtype.itemsize}")
     total = 1 << (8 * dtype.itemsize)
@@ -111,10 +112,15 @@ def every_pattern(dtype: np.dtype, chunk: int = 1 << 22) -> Iterator[np.ndarray]
 
 
 def exhaustive(
-    function: Callable, reference: Callable, name: str, progress: Callable = iter
+    function: Callable,
+    reference: Callable,
+    name: str,
+    progress: Callable = iter,
+    chunks: Iterator[np.ndarray] | None = None,
 ) -> Report:
-    """The report over every value of the format `name`, on all cores."""
-    return _on_all_cores(function, reference, name, every_pattern(dtype_of(name)), progress)
+    """The report over every value of the format `name`, or over `chunks` of them, on all cores."""
+    chunks = every_pattern(dtype_of(name)) if chunks is None else chunks
+    return _on_all_cores(function, reference, name, chunks, progress)
 
 
 def _on_all_cores(

@@ -90,7 +90,8 @@ def loop_address(
     found = _kernel_addresses("loop", name, [kernel], target, repr((form, nin, nout)), build)
     if alone:
         return found[ALONE]
-    _pool.attach(found[SETTING], _cost.of_loop(found[ALONE], nin + nout, form.itemsize))
+    cost = _cost.of_loop(found[ALONE], nin + nout, form.itemsize)
+    _pool.attach(found[SETTING], cost, (nin + nout) * form.itemsize)
     return found[ENTRY]
 
 
@@ -143,7 +144,8 @@ def rows_address(
     found = _kernel_addresses("rows", name, kernels, target, repr(form), build)
     if alone:
         return found[ALONE]
-    _pool.attach(found[SETTING], _cost.of_rows(found[ALONE], form.itemsize))
+    cost = _cost.of_rows(found[ALONE], form.itemsize)
+    _pool.attach(found[SETTING], cost, 2 * form.itemsize)
     return found[ENTRY]
 
 

@@ -7,14 +7,15 @@ job begins with words of the fan-out's own, `JOB`; what follows is between the l
 
 Threads are started and stopped elsewhere (``_pool.py``). Compiled code knows of them by the
 exported `SETTING`: the address of the process's table of `POOL_FIELDS`, and what a unit of
-the object's work costs. Both are zero until somebody writes them: then there is one thread.
+the object's work costs. All is zero until somebody writes it: then there is one thread.
 """
 
 import struct
 from collections.abc import Sequence
 
 SETTING = "setting"
-"""The exported words: the address of the table, and picoseconds for a unit of work."""
+"""The exported words: the address of the table, picoseconds for a unit of work, for a unit of so
+much work that caches do not hold the operands, and how many units that is."""
 
 POOL_FIELDS = (
     "parallel_for",  # numba's, or a function of the same signature; null before `start`
@@ -47,7 +48,21 @@ def _field(name: str, kind: str = "ptr") -> str:
 
 
 FAN_OUT_IR = f"""
-@{SETTING} = global [2 x i64] zeroinitializer
+@{SETTING} = global [4 x i64] zeroinitializer
+
+; Picoseconds for so much work.
+define internal i64 @time(i64 %work) {{
+  %near.at = getelementptr i64, ptr @{SETTING}, i64 1
+  %near = load i64, ptr %near.at
+  %far.at = getelementptr i64, ptr @{SETTING}, i64 2
+  %far = load i64, ptr %far.at
+  %much.at = getelementptr i64, ptr @{SETTING}, i64 3
+  %much = load i64, ptr %much.at
+  %is.far = icmp uge i64 %work, %much
+  %cost = select i1 %is.far, i64 %far, i64 %near
+  %time = mul i64 %work, %cost
+  ret i64 %time
+}}
 
 define i64 @parts(i64 %work) noinline {{
 entry:
@@ -55,9 +70,7 @@ entry:
   %known = icmp ne ptr %pool, null
   br i1 %known, label %worth, label %one
 worth:
-  %cost.at = getelementptr i64, ptr @{SETTING}, i64 1
-  %cost = load i64, ptr %cost.at
-  %time = mul i64 %work, %cost{_field("share", "i64")}
+  %time = call i64 @time(i64 %work){_field("share", "i64")}
   %half = lshr i64 %time, 1
   %more = icmp uge i64 %half, %share
   br i1 %more, label %ask, label %one
@@ -117,9 +130,7 @@ entry:
   store i64 %threads, ptr %counts
   store i64 1, ptr %steps
   %time.at = getelementptr i64, ptr %steps, i64 1
-  %cost.at = getelementptr i64, ptr @{SETTING}, i64 1
-  %cost = load i64, ptr %cost.at
-  %time = mul i64 %work, %cost
+  %time = call i64 @time(i64 %work)
   store i64 %time, ptr %time.at
   %pool = load ptr, ptr @{SETTING}{_field("parallel_for")}
   %started = icmp ne ptr %parallel_for, null

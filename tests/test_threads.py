@@ -202,6 +202,15 @@ def test_more_costly_work_is_shared_sooner(shared, monkeypatch):
     assert 3 * least(fa.softplus) < least(fa.relu)
 
 
+def test_work_beyond_the_caches_is_known_to_take_longer(shared, monkeypatch):
+    # relu takes some 0.05 ns an element in cache, which 2 MB do not stay in.
+    monkeypatch.setattr(_pool._table, "share", 25_000_000)
+    fa.relu(np.ones(8_192, np.float32))
+    assert not shared
+    fa.relu(np.ones(262_144, np.float32))
+    assert shared == [2]
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 1000])
 def test_set_and_get(n):
     before = fa.get_num_threads()

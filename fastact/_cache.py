@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LIMIT = 64 << 20
 """Bytes kept; the entries that were not used for longest go. All there is for one machine
-and version takes 0.6 megabytes."""
+and version takes 1 megabyte."""
 
 _HEADER = b"fastact machine code 1\n\0"
 _CHECKSUM_BYTES = 32

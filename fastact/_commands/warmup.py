@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the code of every function and dtype."""
-    from .. import _cache
+    from .. import _cache, _engine
 
     names = _known("FUNCTION", options.functions, dict.fromkeys(NAMES))
     dtypes = _known("DTYPE", options.dtypes, _dtypes())
@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     if DENSE in names:
         jobs += _dense_jobs(dtypes.values())
+    jobs.append(_engine.helper_addresses)  # what threads run, whatever the function
     try:
         if not _cache.enabled():
             raise Refused("there is no cache to warm up, as FASTACT_CACHE is 0")

@@ -39,7 +39,7 @@ GENERATORS = {
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
-    "helpers": ("_codegen", "_fan_out", "_machine_code", "_own_threads", "_streaming", "_targets"),
+    "helpers": ("_codegen", "_fan_out", "_helper_code", "_machine_code", "_streaming", "_targets"),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""
 
@@ -168,10 +168,9 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
 
 def helper_addresses() -> dict[str, int]:
     """Compile what threads of our own run, or load its code; the addresses by name."""
-    from . import _own_threads
+    from ._helper_code import SYMBOLS, object_code
 
-    build, symbols = _own_threads.object_code, _own_threads.SYMBOLS
-    return _load("helpers", "helpers", [], None, "", build, symbols)
+    return _load("helpers", "helpers", [], None, "", object_code, SYMBOLS)
 
 
 def host() -> "Target":

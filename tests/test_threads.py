@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _own_threads, _pool, _system, _tbb, _threads
+from fastact import _helper_code, _own_threads, _pool, _system, _tbb, _threads
 from fastact._declare import ACTIVATIONS
 
 NAMES = [*ACTIVATIONS]
@@ -396,7 +396,7 @@ def test_helpers_that_cannot_be_started(monkeypatch):
     assert _pool.start().layer == "fastact"
     _own_threads.forget_helpers()
     _own_threads.begin()
-    names = _own_threads._CALLS
+    names = _helper_code.CALLS
     calls = (ctypes.c_void_p * len(names)).from_address(_own_threads._addresses["calls"])
     k = names.index("start")
     original, calls[k] = calls[k], ctypes.cast(fail, ctypes.c_void_p)
@@ -447,6 +447,103 @@ print(before, count())
         output = run_python(code, FASTACT_THREADING_LAYER=layer, FASTACT_NUM_THREADS="2")
         before, after = map(int, output.split())
         assert after <= before + 1  # TBB's helper may start late
+
+
+# Helpers.
+
+HELPERS = """
+import ctypes, os, sys, threading, time
+from fastact import _own_threads, _pool
+from fastact._helper_code import STRIDE, Helper
+
+TASK = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
+_pool.start()
+parallel_for = ctypes.CFUNCTYPE(None, TASK, *[ctypes.c_void_p] * 6, ctypes.c_int)(
+    _pool._table.parallel_for)
+team = _own_threads.team()
+turns = team.turns
+
+def threads_of(wanted, expected, work=10**12):
+    # The threads that come to a call before `expected` of them are there, or half a second is over.
+    seen = set()
+    @TASK
+    def task(*_):
+        seen.add(threading.get_native_id())
+        if threading.get_native_id() != threading.main_thread().native_id:
+            team.turns = turns
+        end = time.monotonic() + 0.5
+        while len(seen) < expected and time.monotonic() < end:
+            time.sleep(0.001)
+    counts, steps = (ctypes.c_int64 * 1)(wanted), (ctypes.c_int64 * 2)(1, work)
+    parallel_for(task, None, counts, steps, None, 0, 1, wanted)
+    return seen
+
+def helper(k):
+    return Helper.from_address(team.first + k * STRIDE)
+
+def sleeps(k):
+    end = time.monotonic() + 5
+    while not helper(k).asleep and time.monotonic() < end:
+        time.sleep(0.001)
+    return bool(helper(k).asleep)
+"""
+
+two_cores = pytest.mark.skipif((_system.affinity() or 1) < 2, reason="one core only")
+
+
+@two_cores
+def test_helpers_sleep_and_come_when_they_are_woken():
+    code = f"""{HELPERS}
+threads_of(2, 2)
+for _ in range(20):
+    assert team.count == 1 and sleeps(0)
+    team.turns = 10**9  # it must not come because it is tired of waiting
+    assert len(threads_of(2, 2)) == 2
+"""
+    run_python(code)
+
+
+@two_cores
+def test_helpers_are_woken_for_enough_work_only():
+    code = f"""{HELPERS}
+threads_of(2, 2)
+assert sleeps(0)
+team.work = 0
+part = team.worth_waking // 4 + 1
+assert [len(threads_of(2, 2, part)) for _ in range(4)] == [1, 1, 1, 2]
+assert team.work == 0
+"""
+    run_python(code)
+
+
+def test_as_many_helpers_as_are_wanted_and_useful():
+    code = f"""{HELPERS}
+team.worth_waking = 0
+cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 9
+for wanted in (3, 2, 9):
+    threads_of(wanted, 1)
+    assert team.count <= min(8, cores - 1)
+assert team.count == min(8, cores - 1)
+"""
+    run_python(code)
+
+
+@two_cores
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity cannot be set")
+def test_helpers_run_where_their_caller_may_but_not_on_its_cpu():
+    code = f"""{HELPERS}
+cores = sorted(os.sched_getaffinity(0))[:2]
+os.sched_setaffinity(0, cores)
+for _ in range(10):
+    threads_of(2, 2)
+    assert sleeps(0)
+(core,) = os.sched_getaffinity(helper(0).thread)
+assert core in cores
+os.sched_setaffinity(0, [core])  # where the helper is; there is no other for it
+assert len(threads_of(2, 2)) == 1
+assert os.sched_getaffinity(0) == {{core}}
+"""
+    run_python(code)
 
 
 # Memory.

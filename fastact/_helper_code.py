@@ -209,8 +209,8 @@ make.thread:
   %failed = icmp eq {word} %thread, -1
   br i1 %failed, label %give.up, label %look
 give.up:
-  ; It is busy for ever, and no other is tried.
-  store atomic i64 1, ptr %helper release, align 8
+  ; It is busy for ever, unless a call has an offer there, which waits until it takes that back.
+  %marked = cmpxchg ptr %helper, i64 0, i64 1 seq_cst seq_cst
   store atomic i64 %count, ptr %most.at monotonic, align 8
   br label %end
 end:

@@ -15,7 +15,7 @@ from ._fan_out import POOL_FIELDS
 from ._lock import MAKING
 
 # What a thread has to be given for the fan-out to pay, in picoseconds: sigmoid of 16,384 float32,
-# 9 us, gains 1.1 to 1.6 with threads of our own that are awake, and loses with TBB's (bench/NOTES.md).
+# 9 us, gains 1.1 to 1.6 with our own threads awake, and loses with TBB's (bench/NOTES.md).
 _SHARES = {"fastact": 5_000_000, "tbb": 20_000_000}
 
 _NEVER = 1 << 62

@@ -90,7 +90,7 @@ def operations(function: str, dtype: str) -> float:
     Sums, products, quotients, comparisons and fused multiply-adds count one each.
     """
     activation, form = ACTIVATIONS[function], _formats.FORMATS[dtype]
-    scalar = _frontend.scalar_ir(activation.kernel, form, activation.nin)
+    scalar = _frontend.scalar_ir(activation.kernel, form, activation.nin, _host.host())
     loop = _loops.loop_ir(scalar, form, activation.nin, _host.host())
     module, _ = _codegen.optimised(loop, [scalar], _host.host())
     text = str(module.get_function("kernel"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
+from . import _lookup
 from ._fan_out import SETTING
 from ._machine_code import ALONE, ENTRY
 from ._streaming import add_streaming
@@ -92,7 +93,8 @@ def parse(text: str, target: Target, machine: llvm.TargetMachine) -> llvm.Module
 def hide(module: llvm.ModuleRef, visible: set[str]) -> None:
     """Make every definition but the `visible` ones internal."""
     for thing in (*module.functions, *module.global_variables):
-        if not thing.is_declaration and thing.name not in visible:
+        special = thing.name.startswith("llvm.")
+        if not thing.is_declaration and not special and thing.name not in visible:
             thing.linkage = "internal"
 
 
@@ -111,11 +113,12 @@ def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
     module = parse(loop, target, machine)
     for scalar in scalars:
         # In the text: llvmlite 0.47 would add it to what the functions return.
-        inlined = re.sub(r"(?m)^(define .*) \{$", r"\1 alwaysinline {", scalar.text)
+        text = _lookup.declare(scalar.text, target)
+        inlined = re.sub(r"(?m)^(define .*) \{$", r"\1 alwaysinline {", text)
         module.link_in(parse(inlined, target, machine))
     hide(module, {ENTRY, ALONE, SETTING})
     optimise(module, machine)
-    return add_streaming(module), machine
+    return add_streaming(_lookup.define(module, machine)), machine
 
 
 def object_code(loop: str, scalars: Iterable[ScalarIR], target: Target) -> bytes:

@@ -24,22 +24,25 @@ DType = type[np.dtype]
 _IMPORTED = time.time_ns()
 
 _ALWAYS = (
-    *("_codegen", "_environment", "_fan_out", "_formats", "_machine_code", "_streaming"),
-    "_targets",
+    *("_codegen", "_environment", "_fan_out", "_formats", "_lookup", "_machine_code"),
+    *("_streaming", "_targets"),
 )
-_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar")
+_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar", "_tables")
 GENERATORS = {
     "loop": _SCALARS,
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
     "scalar": (
-        *("_codegen", "_conversions", "_fan_out", "_formats", "_frontend", "_machine_code"),
-        *("_scalar", "_scalar_function", "_streaming", "_targets"),
+        *("_codegen", "_conversions", "_fan_out", "_formats", "_frontend", "_lookup"),
+        *("_machine_code", "_scalar", "_scalar_function", "_streaming", "_tables", "_targets"),
     ),
     "gemm": (
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
-    "helpers": ("_codegen", "_fan_out", "_helper_code", "_machine_code", "_streaming", "_targets"),
+    "helpers": (
+        *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_streaming"),
+        "_targets",
+    ),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""
 
@@ -82,7 +85,7 @@ def loop_address(
     def build(target: "Target") -> bytes:
         from . import _codegen, _frontend, _loops
 
-        scalar = _frontend.scalar_ir(kernel, form, nin, nout)
+        scalar = _frontend.scalar_ir(kernel, form, nin, target, nout)
         loop = _loops.loop_ir(scalar, form, nin, target, nout)
         return _codegen.object_code(loop, [scalar], target)
 
@@ -106,7 +109,7 @@ def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
     def build(target: "Target") -> bytes:
         from . import _codegen, _frontend, _scalar_function
 
-        scalar = _frontend.scalar_ir(kernel, form, nin)
+        scalar = _frontend.scalar_ir(kernel, form, nin, target)
         function = _scalar_function.function_ir(scalar, form, nin)
         return _codegen.object_code(function, [scalar], target)
 
@@ -136,7 +139,7 @@ def rows_address(
     def build(target: "Target") -> bytes:
         from . import _codegen, _rows
 
-        scalars = _rows.steps_ir(steps, form)
+        scalars = _rows.steps_ir(steps, form, target)
         return _codegen.object_code(_rows.rows_ir(scalars, form, target), scalars.values(), target)
 
     kernels = [step for step in vars(steps).values() if callable(step)]

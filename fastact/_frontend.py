@@ -1,23 +1,35 @@
 """Numba as the front end: a scalar kernel in Python becomes LLVM IR of one scalar function.
 
-Numba types and lowers; vectorisation and code generation happen in ``_codegen.py``. The IR
-is the same for every target: an exact `fma` is a call of ``llvm.fma`` and a `muladd` one of
-``llvm.fmuladd``, which a later stage resolves for the target at hand.
+Numba types and lowers; vectorisation and code generation happen in ``_codegen.py``. But for the
+choice between a kernel and that by tables, the IR is the same for every target: an exact `fma` is
+a call of ``llvm.fma`` and a `muladd` one of ``llvm.fmuladd``, which a later stage resolves for the
+target at hand.
 """
 
 import contextvars
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable
 
 import numba
 from llvmlite import ir
 from numba import types
-from numba.extending import lower_builtin, register_jitable, type_callable
+from numba.core.imputils import lower_constant
+from numba.extending import (
+    lower_builtin,
+    models,
+    register_jitable,
+    register_model,
+    type_callable,
+    typeof_impl,
+)
 
 from . import _scalar
 from ._codegen import ScalarIR
 from ._formats import Format
+from ._lookup import LOOKUP
+from ._targets import Target
 
 _OPTIONS = {"error_model": "numpy"}  # the default's zero-division test is a branch
 
@@ -25,12 +37,16 @@ _OPTIONS = {"error_model": "numpy"}  # the default's zero-division test is a bra
 _rounds_to_odd = contextvars.ContextVar("rounds_to_odd", default=False)
 
 
-def scalar_ir(kernel: Callable, form: Format, arity: int, results: int = 1) -> ScalarIR:
+def scalar_ir(
+    kernel: Callable, form: Format, arity: int, target: Target, results: int = 1
+) -> ScalarIR:
     """The IR of `kernel`, with arguments and result in the format that `form` computes in.
 
     Where it returns several `results`, the result is an array of them.
     """
     teach()
+    if target.permutes and form.compute == "float32":
+        kernel = getattr(kernel, "by_tables", kernel)
     number = getattr(types, form.compute)
     result = number if results == 1 else types.UniTuple(number, results)
     token = _rounds_to_odd.set(form.compute != form.name)
@@ -50,20 +66,20 @@ def teach() -> None:
         register_jitable(**_OPTIONS)(function)
 
 
-def _operation(declared: Callable) -> Callable:
+def _operation(declared: Callable, result: int = 0) -> Callable:
     """Decorate the code of a `declared` operation: `emit(context, builder, kinds, values)`.
 
-    The result has the type of the first operand.
+    It returns the type of operand number `result`.
     """
 
     def attach(emit):
         @type_callable(declared)
         def typing(context):
-            def result(*operands):
-                return operands[0]
+            def kind(*operands):
+                return operands[result]
 
-            result.__signature__ = inspect.signature(declared)
-            return result
+            kind.__signature__ = inspect.signature(declared)
+            return kind
 
         @lower_builtin(declared, types.VarArg(types.Any))
         def lowering(context, builder, signature, values):
@@ -159,6 +175,71 @@ def _exponent(builder: ir.IRBuilder, total: ir.Value, significand: int) -> ir.Va
     integer = ir.IntType(64 if significand == 52 else 32)
     low = builder.bitcast(total, integer)
     return builder.bitcast(builder.shl(low, ir.Constant(integer, significand)), total.type)
+
+
+class _TableType(types.Opaque):
+    """Each table has a type of its own, so that its values are known where it is looked up."""
+
+    def __init__(self, table: _scalar.Table) -> None:
+        self.values = table.values
+        super().__init__(f"Table{self.values}")
+
+
+@typeof_impl.register(_scalar.Table)
+def _typeof_table(table, context):
+    return _TableType(table)
+
+
+register_model(_TableType)(models.OpaqueModel)
+
+
+@lower_constant(_TableType)
+def _constant_table(context, builder, kind, table):
+    return context.get_dummy_value()
+
+
+@_operation(_scalar.lookup, result=1)
+def _lookup(context, builder, kinds, values):
+    return _entry(builder, kinds[0], values[1])
+
+
+@_operation(_scalar.polynomial)
+def _polynomial(context, builder, kinds, values):
+    x, _, total = values
+    *lower, result = (_entry(builder, kind, total) for kind in kinds[1])
+    for coefficient in reversed(lower):
+        result = _intrinsic(builder, "llvm.fmuladd", [result, x, coefficient])
+    return result
+
+
+def _entry(builder: ir.IRBuilder, kind: _TableType, total: ir.Value) -> ir.Value:
+    module = builder.module
+    name = "table." + hashlib.sha256(repr(kind.values).encode()).hexdigest()
+    if name not in module.globals:
+        array = ir.ArrayType(ir.FloatType(), _scalar.ENTRIES)
+        table = ir.GlobalVariable(module, array, name)
+        table.initializer = ir.Constant(array, kind.values)
+        table.global_constant, table.linkage, table.align = True, "internal", 64
+    table = module.globals[name]
+    arguments = [table.gep([_ZERO, _ZERO]), builder.bitcast(total, _ZERO.type)]
+    return builder.call(_lookup_function(module), arguments)
+
+
+_ZERO = ir.Constant(ir.IntType(32), 0)
+
+
+def _lookup_function(module: ir.Module) -> ir.Function:
+    if LOOKUP not in module.globals:
+        number = ir.FloatType()
+        kind = ir.FunctionType(number, [number.as_pointer(), _ZERO.type])
+        function = ir.Function(module, kind, LOOKUP)
+        function.linkage = "linkonce_odr"
+        function.attributes.add("noinline")  # see _lookup.py
+        builder = ir.IRBuilder(function.append_basic_block())
+        table, k = function.args
+        k = builder.and_(k, ir.Constant(k.type, _scalar.ENTRIES - 1))
+        builder.ret(builder.load(builder.gep(table, [k])))
+    return module.globals[LOOKUP]
 
 
 @type_callable(_scalar.pick)

@@ -43,24 +43,12 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
     lanes = target.vector_bits // FORMATS[form.compute].bits
     outputs = [f"y{i}" for i in range(results)] if results > 1 else ["y"]
     operands = [*(f"x{i}" for i in range(arity)), *outputs]
-    values = ", ".join(f"{compute} %v{i}" for i in range(arity))
-    kind = f"[{results} x {compute}]"
-    scalar_call = f"""
-declare void @llvm.assume(i1)
-declare i64 @llvm.smin.i64(i64, i64)
-declare i64 @llvm.smax.i64(i64, i64)
-declare i32 @{scalar.symbol}(ptr, ptr, {", ".join([compute] * arity)})
-define internal {kind} @scalar({values}) alwaysinline {{
-  %r = alloca {kind}
-  %status = call i32 @{scalar.symbol}(ptr %r, ptr null, {values})
-  %v = load {kind}, ptr %r
-  ret {kind} %v
-}}"""
     storage = storage_type(form, target)
     block = lanes * target.interleave
     return "\n".join(
         [
-            scalar_call,
+            "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)",
+            _scalar(scalar, compute, arity, results),
             conversions_ir(form, target),
             ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
             _kernel("kernel", operands, storage, compute, block, "!0"),
@@ -74,6 +62,34 @@ define internal {kind} @scalar({values}) alwaysinline {{
             metadata_ir(target, lanes),
         ]
     )
+
+
+def vector_loop_ir(name: str, scalar: ScalarIR, form: Format, target: Target) -> str:
+    """LLVM IR of ``void NAME(x, y, count)``, of `count` vectors, to be linked with `scalar`."""
+    compute, storage = compute_type(form), storage_type(form, target)
+    lanes = target.vector_bits // FORMATS[form.compute].bits
+    return "\n".join(
+        [
+            _scalar(scalar, compute, 1, 1),
+            conversions_ir(form, target),
+            _kernel(name, ["x0", "y"], storage, compute, lanes, "!1"),
+            metadata_ir(target, lanes),
+        ]
+    )
+
+
+def _scalar(scalar: ScalarIR, compute: str, arity: int, results: int) -> str:
+    values = ", ".join(f"{compute} %v{i}" for i in range(arity))
+    kind = f"[{results} x {compute}]"
+    return f"""
+declare void @llvm.assume(i1)
+declare i32 @{scalar.symbol}(ptr, ptr, {", ".join([compute] * arity)})
+define internal {kind} @scalar({values}) alwaysinline {{
+  %r = alloca {kind}
+  %status = call i32 @{scalar.symbol}(ptr %r, ptr null, {values})
+  %v = load {kind}, ptr %r
+  ret {kind} %v
+}}"""
 
 
 def _kernel(
@@ -99,7 +115,7 @@ def _kernel(
         for k, y in enumerate(outputs)
     )
     return f"""
-define internal void @{name}({_pointers(operands)}, i64 %blocks) noinline #0 {{
+define void @{name}({_pointers(operands)}, i64 %blocks) noinline #0 {{
 entry:
   %some = icmp ne i64 %blocks, 0
   call void @llvm.assume(i1 %some)

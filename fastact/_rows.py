@@ -71,9 +71,12 @@ class _Shape:
         return self.storage if place in ("x", "y") else self.compute
 
 
-def steps_ir(steps: type, form: Format) -> dict[str, ScalarIR]:
+def steps_ir(steps: type, form: Format, target: Target) -> dict[str, ScalarIR]:
     """The IR of every one of the `steps` of a function of rows, by name."""
-    return {name: scalar_ir(getattr(steps, name), form, *counts) for name, counts in STEPS.items()}
+    return {
+        name: scalar_ir(getattr(steps, name), form, arity, target, results)
+        for name, (arity, results) in STEPS.items()
+    }
 
 
 def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:

@@ -6,7 +6,7 @@ here. They get their meaning in ``_frontend.py``, the only file that knows Numba
 importing a kernel costs nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -26,6 +26,31 @@ class PerFormat(NamedTuple):
 
     single: Any
     double: Any
+
+
+ENTRIES = 32
+
+
+class Table:
+    """`ENTRIES` numbers in binary32, for :func:`lookup`."""
+
+    def __init__(self, values: Iterable[float]) -> None:
+        self.values = tuple(map(float, values))
+        if len(self.values) != ENTRIES:
+            raise ValueError(f"Table: expected {ENTRIES} numbers, got {len(self.values)}")
+
+
+def with_tables(by_tables: Callable[..., Any]) -> Callable[[Function], Function]:
+    """Let `by_tables` stand for the decorated kernel where it is computed in binary32.
+
+    That is on targets that look tables up in vector registers.
+    """
+
+    def attach(kernel: Function) -> Function:
+        kernel.by_tables = by_tables  # type: ignore[attr-defined]
+        return kernel
+
+    return attach
 
 
 def _compiled_only() -> NoReturn:
@@ -79,6 +104,18 @@ def pow2_of_sum(total):
     """2**k for `total` = 1.5 * 2**(p-1) + bias + k, as rounding to an integer k by adding
     that constant leaves it; k is a normal exponent, or just below, where the power is 0.
     """
+    _compiled_only()
+
+
+def lookup(table, total):
+    """The entry k mod 32 of the :class:`Table` `table`, for `total` = 1.5 * 2**23 + k in
+    binary32, as rounding to an integer k by adding that constant leaves it.
+    """
+    _compiled_only()
+
+
+def polynomial(x, tables, total):
+    """As :func:`horner`, with an entry of each of the `tables` for a coefficient."""
     _compiled_only()
 
 

@@ -28,6 +28,11 @@ class Target:
         return TILES["16 registers" if self.has_fma else "16 registers, no fma"]
 
     @property
+    def permutes(self) -> bool:
+        """Whether an instruction picks each float of a vector from a table of 32."""
+        return self.vector_bits == 512  # AVX-512
+
+    @property
     def architecture(self) -> str:
         return self.triple.split("-")[0]
 

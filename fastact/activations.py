@@ -10,6 +10,7 @@ import math as _math
 
 from . import _elementary as _e
 from . import _scalar as _s
+from . import _tables as _t
 from ._declare import activation as _activation
 from ._declare import derivative as _derivative
 from ._declare import row_activation as _row_activation
@@ -23,6 +24,33 @@ The argument of exp is reduced as by W. J. Cody and W. Waite, "Software Manual f
 Elementary Functions" (1980); sums carry their rounding errors as by T. J. Dekker, "A
 floating-point technique for extending the available precision" (1971)."""
 
+_TABLES = """
+
+On processors with AVX-512, float32 and the 16-bit formats are computed from tables in vector
+registers instead, {},
+where p is one of 32 polynomials around centres at which their first coefficients are nearly exact
+(S. Gal, "An accurate elementary mathematical library for the IEEE floating point standard", ACM
+TOMS 17, 1991)."""
+
+
+def _sigmoid_by_tables(x):
+    c = _s.pick(_e.EXP, x)
+    tables = _t.SIGMOID
+    z = _s.at_least(-_s.magnitude(x), _s.pick(_e.RANGE, x).lowest)
+    total = _s.muladd(z, c.log2_e, tables.shift)
+    row = _s.at_least(total, tables.last)
+    # Exact but for the last product, which is 0 unless x is below all rows.
+    beyond = total - row
+    t = _s.muladd(beyond, -c.ln2_high, z) - _s.lookup(tables.pieces.centre, row)
+    t = _s.muladd(beyond, -c.ln2_low, t)
+    slope = _s.polynomial(t, tables.pieces.slope, row)
+    y = _s.last_muladd(t, slope, _s.lookup(tables.pieces.value, row))
+    # y 2^n, or 1 - y 2^n.
+    a = _s.pow2_of_sum(total)
+    positive = x > _s.like(x, 0)
+    base = tables.upsplit if positive else _s.like(x, 0)
+    return _s.last_muladd(-a if positive else a, y, base) * tables.unsplit
+
 
 @_activation(
     summary="Logistic sigmoid, element-wise.",
@@ -30,12 +58,14 @@ floating-point technique for extending the available precision" (1971)."""
     notes="""With e^-x = 2^n (1 + r + w), the quotient is a / (a + b (1 + r + w)) where
 a = 2^-max(n, 0) and b = 2^min(n, 0): a denominator of four terms, summed with its rounding
 error, one division, and one Newton step of the quotient by the residual."""
-    + _SOURCES,
+    + _SOURCES
+    + _TABLES.format("as 2^n p(t) for negative x and as 1 - 2^n p(t) for positive x"),
     reference=lambda m, x: 1 / (1 + m.exp(-x)),
     specials=[(-_inf, 0.0), (_inf, 1.0), (0.0, 0.5)],
     interval=(-10.0, 10.0),
-    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.82, "float64": 0.9},
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.88, "float64": 0.9},
 )
+@_s.with_tables(_sigmoid_by_tables)
 def sigmoid(x):
     limits = _s.pick(_e.RANGE, x)
     n, r, _ = _e.exp_reduced(-_s.at_least(_s.at_most(x, limits.enough), limits.lowest))
@@ -68,17 +98,29 @@ def sigmoid_backward(grad_output, output):
     return _e.rounded(y, p) * down
 
 
+def _tanh_by_tables(x):
+    tables = _t.TANH
+    a = _s.at_most(_s.magnitude(x), tables.enough)
+    row = _s.muladd(a, tables.per_unit, tables.shift)
+    t = a - _s.lookup(tables.pieces.centre, row)
+    slope = _s.polynomial(t, tables.pieces.slope, row)
+    base = a if row == tables.shift else _s.lookup(tables.pieces.value, row)
+    return _s.copysign(_s.last_muladd(t, slope, base), x)
+
+
 @_activation(
     summary="Hyperbolic tangent, element-wise.",
     formula="tanh(x) = (1 - exp(-2|x|)) / (1 + exp(-2|x|)), with the sign of x",
     notes="""With e^-2|x| = 2^n (1 + r + w), numerator and denominator are sums with their rounding
 errors; one division, and one correction of the quotient by the residual."""
-    + _SOURCES,
+    + _SOURCES
+    + _TABLES.format("as p(t) with the sign of x"),
     reference=lambda m, x: m.tanh(x),
     specials=[(-_inf, -1.0), (_inf, 1.0), (0.0, 0.0), (-0.0, -0.0)],
     interval=(-5.0, 5.0),
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.76, "float64": 0.85},
 )
+@_s.with_tables(_tanh_by_tables)
 def tanh(x):
     limits = _s.pick(_e.RANGE, x)
     one = _s.like(x, 1)

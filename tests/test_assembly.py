@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from fastact import _codegen, _formats, _frontend, _host, _loops
+from fastact import _codegen, _formats, _frontend, _host, _loops, _tables
 from fastact._declare import element_wise
 from fastact._streaming import FENCES
 from fastact._targets import KNOWN
@@ -37,7 +37,7 @@ POINTER = re.compile(r"\*(?!.*@)|x\d+$")  # in a register or in memory, but no s
 @functools.cache
 def assembly(name: str, form: str, target: str) -> str:
     declared, number = element_wise()[name], _formats.FORMATS[form]
-    scalar = _frontend.scalar_ir(declared.kernel, number, declared.nin)
+    scalar = _frontend.scalar_ir(declared.kernel, number, declared.nin, TARGETS[target])
     loop = _loops.loop_ir(scalar, number, declared.nin, TARGETS[target])
     return _codegen.assembly(loop, [scalar], TARGETS[target])
 
@@ -93,6 +93,23 @@ def test_nothing_outside_is_called(name, form, target):
     # Besides its own, code calls the functions of the thread pool, by addresses it is given.
     assert {c for c in called if not POINTER.match(c)} <= own
     assert "fma" not in called
+
+
+@pytest.mark.parametrize("form", ["float32", "float16", "bfloat16", "float64"])
+@pytest.mark.parametrize(
+    "name", [a.name for a in element_wise().values() if hasattr(a.kernel, "by_tables")]
+)
+@every_target
+def test_tables_are_looked_up_in_registers(name, form, target):
+    loop = hot_loop(assembly(name, form, target), "kernel")
+    lookups = len(re.findall(r"\tvperm[it]2ps\t.*%zmm", loop))
+    if TARGETS[target].permutes and form != "float64":
+        pieces = getattr(_tables, name.upper()).pieces
+        assert lookups == (2 + len(pieces.slope)) * TARGETS[target].interleave
+        assert not re.search("gather|div", loop)
+    else:
+        assert lookups == 0
+        assert "div" in loop  # of the other kernel
 
 
 STREAMED_STORE = re.compile(r"\tv?movnt(p[sd]|dq)\t")

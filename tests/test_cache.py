@@ -306,17 +306,17 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         with pytest.raises(StopIteration):
             _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
         kernels = declared.kernel.__code__.co_filename
-        made_by = makers("_codegen", "_frontend", "_loops", "_elementary")
+        made_by = makers("_codegen", "_frontend", "_loops", "_elementary", "_tables")
         assert set(passed["sources"]) == made_by | {kernels}
         with pytest.raises(StopIteration):
             _engine.scalar_address(declared.kernel, declared.nin, type(np.dtype("f")))
-        made_by = makers("_codegen", "_frontend", "_scalar_function", "_elementary")
+        made_by = makers("_codegen", "_frontend", "_scalar_function", "_elementary", "_tables")
         assert set(passed["sources"]) == made_by | {kernels}
     for declared in ROW_ACTIVATIONS.values():
         with pytest.raises(StopIteration):
             _engine.rows_address(declared.steps, type(np.dtype("f")))
         kernels = declared.steps.larger.__code__.co_filename
-        made_by = makers("_codegen", "_frontend", "_rows", "_elementary")
+        made_by = makers("_codegen", "_frontend", "_rows", "_elementary", "_tables")
         assert set(passed["sources"]) == made_by | {kernels}
     with pytest.raises(StopIteration):
         _engine.gemm_addresses(FLOATS["float32"], 4)
@@ -395,16 +395,28 @@ def test_sources_that_are_changed_while_compiling(kept):
 EDITED = """
 import sys, warnings
 import numpy as np, fastact
-print(fastact.__file__, float(fastact.tanh(np.float32(0.5))), "numba" in sys.modules)
+print(fastact.__file__, float(fastact.{name}(np.float32(0.5))), "numba" in sys.modules)
 """
 
 
-def test_editing_a_coefficient_has_effect(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "module", "coefficient"),
+    [
+        ("softplus", "_elementary", "0.1666666716337204"),
+        pytest.param(
+            *("tanh", "_tables", "0.51901007"),
+            marks=pytest.mark.skipif(
+                not _host.host().permutes, reason="no kernel by tables on this machine"
+            ),
+        ),
+    ],
+)
+def test_editing_a_coefficient_has_effect(tmp_path, name, module, coefficient):
     """End to end, in a copy of the package; editing what makes no code has none."""
     shutil.copytree(ROOT / "fastact", tmp_path / "fastact")
 
     def run():
-        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + EDITED
+        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + EDITED.format(name=name)
         place = str(tmp_path / "cache")
         file, value, compiled = run_python(code, FASTACT_CACHE_DIR=place).split()
         assert file == str(tmp_path / "fastact" / "__init__.py")
@@ -412,14 +424,14 @@ def test_editing_a_coefficient_has_effect(tmp_path):
 
     value, compiled = run()
     assert compiled
-    for name in ("_ufunc.py", "_engine.py", "_declare.py", "__init__.py", "_cache.py"):
-        path = tmp_path / "fastact" / name
+    for other in ("_ufunc.py", "_engine.py", "_declare.py", "__init__.py", "_cache.py"):
+        path = tmp_path / "fastact" / other
         path.write_text(path.read_text() + "\n# a remark\n")
     assert run() == (value, False)
-    path = tmp_path / "fastact" / "_elementary.py"
+    path = tmp_path / "fastact" / f"{module}.py"
     text = path.read_text()
-    assert "0.1666666716337204" in text
-    path.write_text(text.replace("0.1666666716337204", "0.1766666716337204"))
+    assert coefficient in text
+    path.write_text(text.replace(coefficient, coefficient[:3] + "7" + coefficient[4:]))
     edited, compiled = run()
     assert compiled
     assert edited != value

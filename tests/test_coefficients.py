@@ -3,9 +3,12 @@
 import minimax
 import numpy as np
 import pytest
+import tables
 from mpmath import mp
 
-from fastact._elementary import EXP, FITS, LOG
+from fastact import _scalar, _tables
+from fastact._elementary import EXP, FITS, LOG, RANGE
+from fastact._scalar import ENTRIES
 
 SIGNIFICAND = {"single": 24, "double": 53}
 CASES = [(name, precision) for name in FITS for precision in SIGNIFICAND]
@@ -59,3 +62,68 @@ def test_constants_of_the_reductions(precision):
 def test_single_tables_hold_single_values():
     for fit in FITS.values():
         assert all(type(c) is np.float32 for c in fit.coefficients.single)
+
+
+ROWS = {
+    "tanh": (_tables.TANH, _tables._TANH_ROWS, tables.row_of_tanh, tables.value_of_tanh),
+    "sigmoid": (
+        _tables.SIGMOID,
+        _tables._SIGMOID_ROWS,
+        tables.row_of_sigmoid,
+        tables.value_of_sigmoid,
+    ),
+}
+every_table = pytest.mark.parametrize("name", ROWS)
+
+
+@every_table
+def test_rows_are_what_their_derivation_gives(name):
+    _, rows, row_of, _ = ROWS[name]
+    assert len(rows) == ENTRIES
+    for k, row in enumerate(rows):
+        assert [np.float32(v) for v in row] == [np.float32(v) for v in row_of(k)], k
+
+
+@every_table
+def test_rows_have_the_error_that_is_stated(name):
+    """Relative to the result, roundings of the coefficients included."""
+    _, rows, _, value_of = ROWS[name]
+    stated = {"tanh": 2.0**-28.6, "sigmoid": 2.0**-26.4}[name]
+    errors = []
+    for k, (centre, *coefficients) in enumerate(rows):
+        value, ends = value_of(k, float(np.float32(centre)))
+        single = [float(np.float32(c)) for c in coefficients]
+        if (name, k) == ("tanh", 0):
+            single = [1 + single[1], *single[2:]]
+        errors.append(minimax.error(single, value, ends, lambda t, value=value: 1 / value(t)))
+    assert 0.9 * stated < max(errors) <= stated
+
+
+@every_table
+def test_tables_are_looked_up_by_the_number_of_the_row(name):
+    table, rows, _, _ = ROWS[name]
+    for k, row in enumerate(rows):
+        number = np.float32(k)
+        total = table.shift + number if name == "tanh" else table.shift - number
+        entry = int(total.view(np.uint32)) % ENTRIES
+        pieces = table.pieces
+        columns = (pieces.centre, pieces.value, *pieces.slope)
+        assert [column.values[entry] for column in columns] == list(row)
+
+
+def test_constants_of_the_tables():
+    assert float(np.tanh(np.float64(_tables.TANH.enough))) > 1 - 2.0**-25
+    assert _tables.TANH.enough <= tables.interval_of_tanh(ENTRIES - 1)[1]
+    sigmoid = _tables.SIGMOID
+    assert sigmoid.upsplit * sigmoid.unsplit == 1
+    assert sigmoid.upsplit == RANGE.single.upsplit
+    # 2^n for n = 0 is `upsplit`, as pow2_of_sum gives it.
+    bits = np.array(sigmoid.shift).view(np.uint32) << np.uint32(23)
+    assert bits.view(np.float32) == sigmoid.upsplit
+    assert sigmoid.shift - sigmoid.last == ENTRIES - 1
+
+
+def test_a_table_has_as_many_entries_as_a_lookup():
+    assert len(_scalar.Table(range(ENTRIES)).values) == ENTRIES
+    with pytest.raises(ValueError, match="expected 32 numbers, got 31"):
+        _scalar.Table(range(ENTRIES - 1))

@@ -423,7 +423,7 @@ def test_first_use_in_a_process():
 @functools.cache
 def assembly(form, target):
     number = _formats.FORMATS[form]
-    steps = _rows.steps_ir(SOFTMAX.steps, number)
+    steps = _rows.steps_ir(SOFTMAX.steps, number, TARGETS[target])
     loop = _rows.rows_ir(steps, number, TARGETS[target])
     return _codegen.assembly(loop, steps.values(), TARGETS[target])
 

@@ -1,0 +1,79 @@
+"""A function of one number with variants for vectors, as LLVM IR for the modules of others.
+
+LLVM vectorises a loop of theirs by calling a variant. A kernel that looks up tables cannot become
+a part of the loop instead: LLVM inlines before it vectorises, and sees a load for each lane then.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+
+import llvmlite.binding as llvm
+
+from . import _codegen, _frontend
+from ._formats import Format
+from ._loops import vector_loop_ir
+from ._machine_code import ALONE, ENTRY
+from ._targets import Target
+
+_LANES = 16
+
+_ONE = f"""
+define float @{ENTRY}(float %x) {{
+  %values = call [1 x float] @scalar(float %x)
+  %y = extractvalue [1 x float] %values, 0
+  ret float %y
+}}"""
+
+
+def function(kernel: Callable, form: Format, target: Target) -> tuple[str, str]:
+    """The name of ``float function(float)`` and the IR of its module.
+
+    The name is new wherever the code is, since code of other versions of this package may be in
+    one process, kept on disk by others.
+    """
+    scalar = _frontend.scalar_ir(kernel, form, 1, target)
+    loop = vector_loop_ir(ALONE, scalar, form, target)
+    module, machine = _codegen.optimised(loop + _ONE, [scalar], target)
+    name = f"fastact_{kernel.__name__}_{hashlib.sha256(str(module).encode()).hexdigest()[:16]}"
+    text = str(module).replace(" noinline ", " nounwind ")
+    text = re.sub(rf"(?m)^(define .*@{ALONE}\(.*) \{{$", r"\1 alwaysinline {", text)
+    module = llvm.parse_assembly(text + _variants(name))
+    _codegen.hide(module, {name, f"{name}_{_LANES}", f"{name}_{_LANES // 2}"})
+    _codegen.optimise(module, machine)
+    return name, str(module)
+
+
+def _variants(name: str) -> str:
+    """Twice as many lanes as a loop has, in vectors of half the size, go into one of its own."""
+    whole, half = _LANES, _LANES // 2
+    there = ", ".join(f"i32 {min(lane, half)}" for lane in range(whole))
+    back = ", ".join(f"i32 {lane}" for lane in range(half))
+    mangled = ",".join(f"_ZGV_LLVM_N{n}v_{name}({name}_{n})" for n in (whole, half))
+    pure = "memory(none) nounwind willreturn"
+    # Weak, not discardable: the calls come last.
+    return f"""
+define weak_odr float @{name}(float %x) noinline {pure} "vector-function-abi-variant"="{mangled}" {{
+  %y = call float @{ENTRY}(float %x)
+  ret float %y
+}}
+define internal <{whole} x float> @vector(<{whole} x float> %values) alwaysinline {{
+  %x = alloca <{whole} x float>
+  %y = alloca <{whole} x float>
+  store <{whole} x float> %values, ptr %x
+  call void @{ALONE}(ptr %x, ptr %y, i64 1)
+  %results = load <{whole} x float>, ptr %y
+  ret <{whole} x float> %results
+}}
+define weak_odr <{whole} x float> @{name}_{whole}(<{whole} x float> %values) noinline {pure} {{
+  %y = call <{whole} x float> @vector(<{whole} x float> %values)
+  ret <{whole} x float> %y
+}}
+define weak_odr <{half} x float> @{name}_{half}(<{half} x float> %values) noinline {pure} {{
+  %x = shufflevector <{half} x float> %values, <{half} x float> zeroinitializer,
+    <{whole} x i32> <{there}>
+  %y = call <{whole} x float> @vector(<{whole} x float> %x)
+  %results = shufflevector <{whole} x float> %y, <{whole} x float> poison, <{half} x i32> <{back}>
+  ret <{half} x float> %results
+}}
+"""

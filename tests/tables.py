@@ -1,0 +1,104 @@
+"""The tables of ``fastact/_tables.py``, derived; ``test_coefficients.py`` compares.
+
+Each row holds a centre and a polynomial in the distance from it. The centre is that number of
+binary32, among several thousand near the middle of the interval, where the function and its slope
+are nearly such numbers too, so that rounding the first two coefficients costs next to nothing:
+S. Gal, "An accurate elementary mathematical library for the IEEE floating point standard", ACM
+TOMS 17 (1991). The polynomial is that of ``minimax.fit``.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import minimax
+import numpy as np
+from mpmath import mp
+
+from fastact._scalar import ENTRIES
+from fastact._tables import TANH
+
+DEGREE = 6
+BITS = 24
+MARGIN = 1e-5  # on both sides of an interval, as the number of the row comes of a rounded product
+LN2 = float(np.log(2.0))
+PER_UNIT = float(TANH.per_unit)
+
+
+def accurate_centre(
+    function: Callable, slope: Callable, near: float, within: float, candidates: int
+) -> float:
+    """The best of the `candidates` of binary32 `within` a distance of `near`."""
+    x = np.linspace(near - within, near + within, candidates).astype(np.float32)
+    x = np.unique(x).astype(np.float64)
+
+    def misfit(y):
+        single = y.astype(np.float32)
+        return np.abs(y - single) / np.spacing(np.abs(single)).astype(np.float64)
+
+    return float(x[np.argmin(np.maximum(2 * misfit(function(x)), misfit(slope(x))))])
+
+
+def interval_of_tanh(k: int) -> tuple[float, float]:
+    return max(k - 0.5, 0) / PER_UNIT, (k + 0.5) / PER_UNIT
+
+
+def centre_of_tanh(k: int) -> float:
+    find = partial(accurate_centre, np.tanh, lambda x: 1 / np.cosh(x) ** 2)
+    if k == 0:
+        return 0.0
+    if k == 1:  # lower than the middle, for the larger relative error of rounding is below
+        return find(0.233, 0.002, 4001)
+    if k < 20:
+        return find(k / PER_UNIT, 0.004, 4001)
+    # So near to 1 that few results are left, and they are far apart.
+    return find(k / PER_UNIT, 0.36, 200_001)
+
+
+def value_of_tanh(k: int, centre: float) -> tuple[Callable, tuple[float, float]]:
+    """What the coefficients of a row stand for, by the distance from the centre, and where."""
+    low, high = interval_of_tanh(k)
+    if k == 0:  # what its quotient by x is 1 less than
+        return lambda t: mp.tanh(t) / t, (0.0, high)
+    return lambda t: mp.tanh(centre + t), (low - MARGIN - centre, high + MARGIN - centre)
+
+
+def row_of_tanh(k: int) -> tuple[float, ...]:
+    """Centre and coefficients; in the first row, those of tanh(x)/x - 1, after a 0."""
+    centre = centre_of_tanh(k)
+    value, ends = value_of_tanh(k, centre)
+    if k == 0:
+        slope = minimax.fit(lambda t: value(t) - 1, ends, DEGREE - 1, lambda t: 1, BITS)
+        return centre, 0.0, *slope
+    return centre, *minimax.fit(value, ends, DEGREE, lambda t: 1 / value(t), BITS)
+
+
+def _sigmoid(k: int) -> tuple[Callable, Callable]:
+    """The function of row `k`, and its slope."""
+    last = k == ENTRIES - 1
+
+    def function(x, exp=np.exp):
+        return 2**k * exp(x) if last else 2**k / (1 + exp(-x))
+
+    return function, lambda x: function(x) if last else function(x) / (1 + np.exp(x))
+
+
+def value_of_sigmoid(k: int, centre: float) -> tuple[Callable, tuple[float, float]]:
+    """As :func:`value_of_tanh`."""
+    function, _ = _sigmoid(k)
+    low, high = -(k + 0.5) * LN2 - MARGIN, min(-(k - 0.5) * LN2 + MARGIN, 0.0)
+    return lambda t: function(centre + t, mp.exp), (low - centre, high - centre)
+
+
+def row_of_sigmoid(k: int) -> tuple[float, ...]:
+    """Centre and coefficients of sigmoid * 2^k, or in the last row of e^x * 2^k."""
+    centre = accurate_centre(*_sigmoid(k), -k * LN2, 0.004, 4001) if k else 0.0
+    value, ends = value_of_sigmoid(k, centre)
+    return centre, *minimax.fit(value, ends, DEGREE, lambda t: 1 / value(t), BITS)
+
+
+if __name__ == "__main__":
+    for name, row_of in (("TANH", row_of_tanh), ("SIGMOID", row_of_sigmoid)):
+        print(f"{name} = (")
+        for k in range(ENTRIES):
+            print(f"    ({', '.join(str(np.float32(c)) for c in row_of(k))}),")
+        print(")")

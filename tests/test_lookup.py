@@ -1,0 +1,100 @@
+"""Tables that kernels look up: every entry, in whole vectors, in rests of them, and one by one."""
+
+import ctypes
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+from fastact import _engine, _host, _scalar, _tables, _ufunc
+from fastact._scalar import ENTRIES
+
+VALUES = np.random.default_rng(3).permutation(ENTRIES) - 7.5
+TABLE = _scalar.Table(VALUES)
+OTHERS = tuple(_scalar.Table(np.roll(VALUES, k)) for k in range(1, 4))
+SHIFT = _tables.TANH.shift
+
+# The same with and without an instruction for it; narrower vectors are those of this machine too.
+TARGETS = {bits: dataclasses.replace(_host.host(), vector_bits=bits) for bits in (128, 256, 512)}
+every_target = pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(
+            target,
+            id=f"{bits} bits",
+            marks=pytest.mark.skipif(
+                bits > _host.host().vector_bits, reason=f"needs vectors of {bits} bits"
+            ),
+        )
+        for bits, target in TARGETS.items()
+    ],
+)
+
+
+def entry(x):
+    return _scalar.lookup(TABLE, x + SHIFT)
+
+
+def polynomial(x):
+    return _scalar.polynomial(x, OTHERS, x + SHIFT)
+
+
+def expected(kernel, x):
+    k = x.astype(int) % ENTRIES
+    if kernel is entry:
+        return VALUES[k].astype(np.float32)
+    return sum(np.roll(VALUES, i + 1)[k] * x.astype(float) ** i for i in range(3))
+
+
+def ufunc(kernel, target):
+    return _ufunc.create(
+        name=kernel.__name__,
+        nin=1,
+        doc="",
+        types="ef",
+        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
+        make_loop=functools.partial(_engine.loop_address, kernel, 1, target=target),
+    )
+
+
+@every_target
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("kernel", [entry, polynomial])
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 64, 1000])
+def test_entries(kernel, target, dtype, size):
+    function = ufunc(kernel, target)
+    x = np.resize(np.arange(-40, 41), size).astype(dtype)
+    for operand in (x, np.repeat(x, 3)[::3]):
+        want = expected(kernel, x).astype(np.float32).astype(dtype)
+        np.testing.assert_array_equal(function(operand), want)
+
+
+@pytest.mark.parametrize("kernel", [entry, polynomial])
+def test_entries_one_by_one(kernel):
+    address = _engine.scalar_address(kernel, 1, type(np.dtype("f")))
+    function = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_float)(address)
+    for k in range(-40, 41):
+        assert function(k) == expected(kernel, np.array(k))
+
+
+@every_target
+def test_kernels_by_tables_are_for_targets_that_permute(target):
+    """And for what is computed in binary32."""
+    function = ufunc(_scalar.with_tables(negative)(positive), target)
+    for dtype in "ef":
+        assert function(np.ones(100, dtype))[0] == (-1 if target.permutes else 1)
+
+
+def test_kernels_by_tables_are_not_for_float64():
+    make = functools.partial(_engine.loop_address, _scalar.with_tables(negative)(positive), 1)
+    choose = functools.partial(_engine.choose_dtype, keeps_integers=False)
+    assert _ufunc.create("positive", 1, "", "d", choose, make)(1.0) == 1
+
+
+def positive(x):
+    return _scalar.magnitude(x)
+
+
+def negative(x):
+    return -_scalar.magnitude(x)

@@ -1,0 +1,48 @@
+"""The variants for vectors that loops of others call, one by one."""
+
+import ctypes
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from conftest import assert_same
+
+import fastact
+from fastact import _codegen, _formats, _host, _machine_code, _vector_function
+from fastact._declare import ACTIVATIONS
+
+pytestmark = pytest.mark.skipif(
+    not _host.host().permutes, reason="no kernel by tables on this machine"
+)
+
+
+@pytest.mark.parametrize("lanes", [1, 8, 16])
+@pytest.mark.parametrize(
+    "name", [name for name, a in ACTIVATIONS.items() if hasattr(a.kernel, "by_tables")]
+)
+def test_same_bits_as_the_ufunc(name, lanes):
+    form, target = _formats.FLOAT32, _host.host()
+    symbol, text = _vector_function.function(ACTIVATIONS[name].kernel, form, target)
+    kind, variant = ("float", symbol) if lanes == 1 else (f"<{lanes} x float>", f"{symbol}_{lanes}")
+    text += f"""
+define void @drive(ptr %x, ptr %y) {{
+  %values = load {kind}, ptr %x, align 4
+  %results = call {kind} @{variant}({kind} %values)
+  store {kind} %results, ptr %y, align 4
+  ret void
+}}"""
+    code = _codegen.machine_of(target).emit_object(llvm.parse_assembly(text))
+    drive = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2)(_machine_code.load(code, "drive"))
+    x = sample()
+    y = np.full(x.size + 1, 7, x.dtype)
+    for start in range(0, x.size, lanes):
+        drive(x.ctypes.data + 4 * start, y.ctypes.data + 4 * start)
+    assert y[-1] == 7
+    assert_same(y[:-1], getattr(fastact, name)(x))
+
+
+def sample():
+    """Patterns from the whole range, infinities and subnormals among them, in whole vectors."""
+    patterns = np.arange(0, 1 << 32, 1 << 18, dtype=np.uint64).astype(np.uint32)
+    x = patterns.view(np.float32)
+    return np.where(np.isnan(x), np.float32(-0.0), x)

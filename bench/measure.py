@@ -101,16 +101,8 @@ def largest_error(case: Problem, got: np.ndarray) -> float | None:
     return accuracy.float64_report(lambda _: got[some], reference, x[some]).ulp
 
 
-def measure(
-    case: Problem,
-    libraries: dict[str, Library],
-    repetitions: int,
-    with_ulp: bool,
-    with_bounds: bool = True,
-    seconds: float = SECONDS,
-    warm_up: float = 0,
-) -> Row:
-    """Check, then time every library that has the function.
+class Measurement:
+    """The calls of a workload, checked, and their samples so far.
 
     Parameters
     ----------
@@ -118,52 +110,87 @@ def measure(
         What to compute.
     libraries : dict
         The loaded libraries by name.
-    repetitions : int
-        Samples per library; fewer where they take long.
     with_ulp : bool
         Whether to measure errors, which needs gmpy2.
     with_bounds : bool
         Whether to measure what the machine allows.
-    seconds : float
-        After which no repetition is begun.
-    warm_up : float
-        Seconds of calls to each library before the first that counts.
-
-    Returns
-    -------
-    Row
-        A cell for each library that has the function.
     """
-    calls: dict[str, Call] = {}
-    ulp: dict[str, float | None] = {}
-    cells: dict[str, Cell] = {}
-    with np.errstate(all="ignore"):  # steps of other libraries overflow
-        for name, library in libraries.items():
-            if factory_of(library, case.workload) is None:
-                continue
-            try:
-                calls[name], got = checked(name, library, case)
-                ulp[name] = largest_error(case, got) if with_ulp else None
-            except Unsupported as reason:
-                cells[name] = Cell("unsupported", str(reason))
-            except WrongResult as reason:
-                cells[name] = Cell("wrong", str(reason))
-            except Exception as reason:  # one broken library must not end the run
-                cells[name] = Cell("error", f"{type(reason).__name__}: {reason}")
-        limits = bounds.calls(case) if with_bounds else {}
-        timed = {("library", name): call for name, call in calls.items()}
-        timed |= {("bound", name): call for name, (call, _) in limits.items()}
-        for call in timed.values():
-            timing.warm_up(call, warm_up, case.prepare)
-        counts = {key: timing.calls_per_sample(call, case.prepare) for key, call in timed.items()}
-        samples = timing.interleaved(timed, counts, repetitions, case.prepare, seconds)
-    for name in calls:
-        key = ("library", name)
-        cells[name] = Cell("measured", "", quartiles(samples[key]), counts[key], ulp[name])
-    found = {
-        name: quartiles([times * ns for ns in samples["bound", name]])
-        for name, (_, times) in limits.items()
-    }
-    ordered = {name: cells[name] for name in libraries if name in cells}
-    done = max(map(len, samples.values()), default=0)
-    return Row(case.workload, ordered, found, done)
+
+    def __init__(
+        self, case: Problem, libraries: dict[str, Library], with_ulp: bool, with_bounds: bool = True
+    ) -> None:
+        self._case = case
+        self._libraries = libraries
+        self._ulp: dict[str, float | None] = {}
+        self._failed: dict[str, Cell] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+        calls: dict[str, Call] = {}
+        with np.errstate(all="ignore"):  # steps of other libraries overflow
+            for name, library in libraries.items():
+                if factory_of(library, case.workload) is None:
+                    continue
+                try:
+                    calls[name], got = checked(name, library, case)
+                    self._ulp[name] = largest_error(case, got) if with_ulp else None
+                except Unsupported as reason:
+                    self._failed[name] = Cell("unsupported", str(reason))
+                except WrongResult as reason:
+                    self._failed[name] = Cell("wrong", str(reason))
+                except Exception as reason:  # one broken library must not end the run
+                    self._failed[name] = Cell("error", f"{type(reason).__name__}: {reason}")
+            limits = bounds.calls(case) if with_bounds else {}
+        self._times = {name: times for name, (_, times) in limits.items()}
+        self._timed = {("library", name): calls[name] for name in self._ulp}
+        self._timed |= {("bound", name): call for name, (call, _) in limits.items()}
+        self._samples: dict[tuple[str, str], list[float]] = {key: [] for key in self._timed}
+
+    def collect(self, repetitions: int, seconds: float = SECONDS, warm_up: float = 0) -> None:
+        """Time every library that computed the workload.
+
+        Parameters
+        ----------
+        repetitions : int
+            Samples per library; fewer where they take long.
+        seconds : float
+            After which no repetition is begun.
+        warm_up : float
+            Seconds of calls to each library before the first that counts.
+        """
+        prepare = self._case.prepare
+        with np.errstate(all="ignore"):
+            for key, call in self._timed.items():
+                timing.warm_up(call, warm_up, prepare)
+                if key not in self._counts:
+                    self._counts[key] = timing.calls_per_sample(call, prepare)
+            new = timing.interleaved(self._timed, self._counts, repetitions, prepare, seconds)
+        for key, samples in new.items():
+            self._samples[key] += samples
+
+    def row(self) -> Row:
+        """A cell for each library that has the function."""
+        cells = dict(self._failed)
+        for name, ulp in self._ulp.items():
+            key = ("library", name)
+            cells[name] = Cell(
+                "measured", "", quartiles(self._samples[key]), self._counts[key], ulp
+            )
+        found = {
+            name: quartiles([times * ns for ns in self._samples["bound", name]])
+            for name, times in self._times.items()
+        }
+        ordered = {name: cells[name] for name in self._libraries if name in cells}
+        done = max(map(len, self._samples.values()), default=0)
+        return Row(self._case.workload, ordered, found, done)
+
+
+def measure(
+    case: Problem,
+    libraries: dict[str, Library],
+    repetitions: int,
+    with_ulp: bool,
+    with_bounds: bool = True,
+) -> Row:
+    """Check, then time every library that has the function; as :class:`Measurement`."""
+    measurement = Measurement(case, libraries, with_ulp, with_bounds)
+    measurement.collect(repetitions)
+    return measurement.row()

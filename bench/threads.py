@@ -8,6 +8,7 @@ JSON on stdout.
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,6 +20,10 @@ from .timing import ONE_THREAD
 from .workloads import Workload
 
 SECONDS = 0.7  # for one workload of one library, where calls take long
+
+ROUNDS = 3
+"""How often all workloads are gone through for a part of the samples. The host of a virtual machine
+may keep a second core from running for a second, which took all samples of one row in six."""
 
 WARM_UP = 0.15
 """Seconds of calls before the first that is timed. A virtual machine gives a second core that was
@@ -88,23 +93,27 @@ def main(arguments: Sequence[str]) -> None:
     import threadpoolctl
 
     from . import peers
-    from .measure import measure
+    from .measure import Measurement
     from .problems import problem
 
     loaded, missing = peers.load([library], threads)
     if missing:
         sys.exit(missing[library])
     asked = [Workload(**w | {"shape": tuple(w["shape"])}) for w in json.load(sys.stdin)]
-    rows = []
+    measurements = []
     for workload in asked:
         # A thread of NumPy's BLAS would spin on a core of the library's, long after the
         # expected results are known: dense layers of two threads took as long as of one.
         with threadpoolctl.threadpool_limits(1):
             case = problem(workload)
-        row = measure(
-            case, loaded, repetitions, False, with_bounds=False, seconds=SECONDS, warm_up=WARM_UP
-        )
-        rows.append(dataclasses.replace(row, threads=threads, own_process=True))
+        measurements.append(Measurement(case, loaded, with_ulp=False, with_bounds=False))
+    for _ in range(ROUNDS):
+        for measurement in measurements:
+            measurement.collect(math.ceil(repetitions / ROUNDS), SECONDS / ROUNDS, WARM_UP)
+    rows = [
+        dataclasses.replace(measurement.row(), threads=threads, own_process=True)
+        for measurement in measurements
+    ]
     sys.stdout.write(to_json(Results("", rows=rows)))
 
 

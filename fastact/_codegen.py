@@ -10,7 +10,7 @@ import llvmlite.binding as llvm
 from . import _lookup
 from ._fan_out import SETTING
 from ._machine_code import ALONE, ENTRY
-from ._streaming import add_streaming
+from ._streaming import add_copies
 from ._targets import Target
 
 # The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
@@ -118,7 +118,7 @@ def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
         module.link_in(parse(inlined, target, machine))
     hide(module, {ENTRY, ALONE, SETTING})
     optimise(module, machine)
-    return add_streaming(_lookup.define(module, machine)), machine
+    return add_copies(_lookup.define(module, machine)), machine
 
 
 def object_code(loop: str, scalars: Iterable[ScalarIR], target: Target) -> bytes:

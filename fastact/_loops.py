@@ -17,6 +17,8 @@ holds
     the same computation one vector at a time, for what is left over.
 ``kernel_stream``
     the hot loop for an output that is too large for any cache (``_streaming.py``).
+``kernel_ahead``
+    the same for one that is too large for those next to the core.
 ``buffered``
     everything else (strides, the last elements) in chunks through contiguous buffers that
     are padded to whole vectors. So there is no scalar copy of the computation, and no result
@@ -29,11 +31,14 @@ from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from ._formats import FORMATS, Format
 from ._machine_code import ALONE, ENTRY
+from ._streaming import AHEAD as AHEAD_KERNEL
 from ._streaming import FENCES
 from ._streaming import STREAMED as STREAMED_KERNEL
 from ._targets import Target
 
-STREAMED = 1 << 24  # bytes of an output from which on it goes past the caches (bench/NOTES.md)
+# Bytes of an output (bench/NOTES.md).
+AHEAD = 1 << 19  # from which on what comes next is fetched meanwhile
+STREAMED = 1 << 24  # from which on it goes past the caches
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
 
 
@@ -302,10 +307,22 @@ def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
     wide = target.architecture in FENCES and form.bits >= 32
     streams = wide and len(_inputs_and_outputs(operands)[1]) == 1
     declared, branch, streamed, handled = "", "br label %plain", "", "%handled.plain, %body.end"
+    kernel = f"call void @kernel({_pointers(operands)}, i64 %blocks)"
+    if wide:
+        declared = f"\ndeclare void @{AHEAD_KERNEL}({_pointers(operands)}, i64)"
+        kernel = f"""%bytes = mul i64 %whole, {size}
+  %far = icmp uge i64 %bytes, {AHEAD}
+  br i1 %far, label %body.far, label %body.near
+body.far:
+  call void @{AHEAD_KERNEL}({_pointers(operands)}, i64 %blocks)
+  br label %body.end
+body.near:
+  {kernel}"""
     if streams:
-        declared, streamed = _streamed(operands, size, block, target)
-        branch = f"""%bytes = mul i64 %whole, {size}
-  %large = icmp uge i64 %bytes, {STREAMED}
+        declared_too, streamed = _streamed(operands, size, block, target)
+        declared += declared_too
+        branch = f"""%output = mul i64 %whole, {size}
+  %large = icmp uge i64 %output, {STREAMED}
   br i1 %large, label %stream, label %plain"""
         handled = "%handled.plain, %body.end ], [ %handled.stream, %streamed"
     return f"""{declared}
@@ -323,7 +340,7 @@ plain:
   %some = icmp ne i64 %blocks, 0
   br i1 %some, label %body, label %body.end
 body:
-  call void @kernel({_pointers(operands)}, i64 %blocks)
+  {kernel}
   br label %body.end
 body.end:
   br label %remainder

@@ -1,41 +1,67 @@
-"""A copy of a vectorised kernel whose stores go past the caches.
+"""Copies of a vectorised kernel for operands beyond the caches.
 
-Results that no cache could keep would only be read into it first, line by line. LLVM does not
-vectorise stores that are marked non-temporal unless every single element is aligned as a
-vector is. So the copy is made of the optimised text, where the vectors are known.
+`AHEAD` fetches into the cache what comes next. `STREAMED` has stores that go past the caches:
+results that none could keep would only be read into it first, line by line. LLVM does not vectorise
+stores that are marked non-temporal unless every single element is aligned as a vector is, nor
+loops with prefetches at all. So the copies are made of the optimised text, where the vectors are
+known.
 """
 
+import itertools
 import re
 
 import llvmlite.binding as llvm
 
-KERNEL, STREAMED = "kernel", "kernel_stream"
+KERNEL, AHEAD, STREAMED = "kernel", "kernel_ahead", "kernel_stream"
+
+DISTANCE = 2048  # bytes from a vector to what is fetched meanwhile (bench/NOTES.md)
 
 FENCES = {"x86_64": "call void @llvm.x86.sse.sfence()"}
 """What orders such stores before later ones, by architecture; others do without such stores."""
 
-_STORE = re.compile(r"store <(\d+) x (\w+)> ([^\n]*), align 1\b")
+_LOAD = re.compile(r"= load <\d+ x \w+>, ptr (%[\w.]+), align 1\b.*")
+_STORE = re.compile(r"store <(\d+) x (\w+)> (%[\w.]+, ptr (%[\w.]+)), align 1\b")
 _BYTES = {"half": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 
 
-def add_streaming(module: llvm.ModuleRef) -> llvm.ModuleRef:
-    """Define the function that `module` declares as `STREAMED`, if it does.
+def add_copies(module: llvm.ModuleRef) -> llvm.ModuleRef:
+    """Define those of `AHEAD` and `STREAMED` that `module` declares, as copies of `KERNEL`.
 
-    It is as `KERNEL`, for outputs that are aligned as its vectors are.
+    `STREAMED` is for outputs that are aligned as its vectors are.
     """
     text = str(module)
-    declared = re.search(rf"(?m)^declare .*@{STREAMED}\(.*\n", text)
-    if not declared:
-        return module
-    start = re.search(rf"(?m)^define internal (?:fastcc )?void @{KERNEL}\(", text)
-    body = text[start.end() : text.index("\n}\n", start.end()) + 3]
+    found = False
+    for name, edited in ((AHEAD, _with_prefetches), (STREAMED, _past_the_caches)):
+        declared = re.search(rf"(?m)^declare .*@{name}\(.*\n", text)
+        if declared:
+            start = re.search(rf"(?m)^define internal (?:fastcc )?void @{KERNEL}\(", text)
+            body = text[start.end() : text.index("\n}\n", start.end()) + 3]
+            body, more = edited(body, text)
+            text = text.replace(declared[0], "") + f"\ndefine internal void @{name}({body}{more}"
+            found = True
+    return llvm.parse_assembly(text) if found else module
+
+
+def _past_the_caches(body: str, text: str) -> tuple[str, str]:
     node = 1 + max(map(int, re.findall(r"(?m)^!(\d+) =", text)))
 
-    def past_the_caches(store: re.Match) -> str:
-        lanes, kind, rest = store.groups()
+    def edit(store: re.Match) -> str:
+        lanes, kind, operands, _ = store.groups()
         size = int(lanes) * _BYTES[kind]
-        return f"store <{lanes} x {kind}> {rest}, align {size}, !nontemporal !{node}"
+        return f"store <{lanes} x {kind}> {operands}, align {size}, !nontemporal !{node}"
 
-    copy = f"define internal void @{STREAMED}({_STORE.sub(past_the_caches, body)}"
-    text = text.replace(declared[0], "") + f"\n{copy}\n!{node} = !{{i32 1}}\n"
-    return llvm.parse_assembly(text)
+    return _STORE.sub(edit, body), f"\n!{node} = !{{i32 1}}\n"
+
+
+def _with_prefetches(body: str, text: str) -> tuple[str, str]:
+    number = itertools.count()
+
+    def prefetch(pointer: str, write: int) -> str:
+        there = f"%ahead.{next(number)}"
+        return f"""
+  {there} = getelementptr i8, ptr {pointer}, i64 {DISTANCE}
+  call void @llvm.prefetch.p0(ptr {there}, i32 {write}, i32 3, i32 1)"""
+
+    body = _LOAD.sub(lambda load: load[0] + prefetch(load[1], 0), body)
+    body = re.sub(rf"{_STORE.pattern}.*", lambda store: store[0] + prefetch(store[4], 1), body)
+    return body, "\ndeclare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"

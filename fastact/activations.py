@@ -45,11 +45,9 @@ def _sigmoid_by_tables(x):
     t = _s.muladd(beyond, -c.ln2_low, t)
     slope = _s.polynomial(t, tables.pieces.slope, row)
     y = _s.last_muladd(t, slope, _s.lookup(tables.pieces.value, row))
-    # y 2^n, or 1 - y 2^n.
-    a = _s.pow2_of_sum(total)
-    positive = x > _s.like(x, 0)
-    base = tables.upsplit if positive else _s.like(x, 0)
-    return _s.last_muladd(-a if positive else a, y, base) * tables.unsplit
+    y = y * _s.pow2_of_sum(total)  # exact
+    rest = _s.last_muladd(y, _s.like(x, -1), tables.upsplit)
+    return (rest if x > _s.like(x, 0) else y) * tables.unsplit
 
 
 @_activation(

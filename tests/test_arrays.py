@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 import fastact
+from fastact import _loops
 from fastact._declare import element_wise
 
 # No example database, and the same examples for everyone; examples that compile take long.
@@ -40,6 +41,26 @@ def test_every_length_and_place(activation, ufunc, dtype):
             ufunc(*(operand[part] for operand in x), out=room[1 : length + 1])
             assert_same(room[1 : length + 1], expected[part])
             assert (np.delete(room, slice(1, length + 1)) == guard).all()
+
+
+@pytest.mark.parametrize("where", [0, 1, 5, "in place"])
+@pytest.mark.parametrize("size", [_loops.AHEAD, _loops.STREAMED])
+def test_operands_beyond_the_caches(activation, ufunc, dtype, size, where):
+    """They have loops of their own, wherever the output begins."""
+    length = size // dtype.itemsize + 77
+    period = 1009
+    some = sample(activation, dtype, period)
+    expected = np.resize(ufunc(*some), length)
+    x = [np.resize(operand, length) for operand in some]
+    if where == "in place":
+        ufunc(*x, out=x[0])
+        assert_same(x[0], expected)
+        return
+    guard = np.asarray(7, dtype)
+    room = np.empty(length + 8, dtype)
+    room[...] = guard
+    assert_same(ufunc(*x, out=room[where : where + length]), expected)
+    assert (room[:where] == guard).all() and (room[where + length :] == guard).all()
 
 
 @pytest.mark.parametrize("step", [-3, -2, -1, 2, 3])

@@ -132,6 +132,26 @@ def test_streamed_loop_is_the_other_but_for_its_stores(name, form, target):
     assert "sfence" in text[text.index("\nrun:") :]
 
 
+PREFETCH = re.compile(r"\tprefetch\w*\t")
+
+
+@every_kernel
+@every_target
+def test_loop_that_fetches_ahead_is_the_other_but_for_that(name, form, target):
+    text = assembly(name, form, target)
+    if TARGETS[target].architecture not in FENCES or _formats.FORMATS[form].bits < 32:
+        assert "kernel_ahead" not in text
+        return
+    loop, ahead = hot_loop(text, "kernel"), hot_loop(text, "kernel_ahead")
+    assert not PREFETCH.search(loop)
+    declared = element_wise()[name]
+    vectors = TARGETS[target].interleave * (declared.nin + len(declared.results))
+    count = len(PREFETCH.findall(ahead))
+    assert count >= vectors / 2
+    arithmetic = re.compile(_X86_OPERATION + r"p[sd]\b")
+    assert len(arithmetic.findall(loop)) == len(arithmetic.findall(ahead))
+
+
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
 def test_the_patterns_find_what_they_are_for(architecture):
     scalar, double, packed = {

@@ -32,7 +32,7 @@ POOL_FIELDS = (
 """The words of the process's table, addresses and integers."""
 
 JOB = 3
-"""Words at the head of a job: how many chunks have been taken from the front (in the lower half) and
+"""Words at the head of a job: how many chunks were taken from the front (in the lower half) and
 from the back; the number of all; and the body."""
 
 CHUNKS = 8

@@ -360,6 +360,26 @@ def test_process_that_dies_is_an_error_of_its_library():
     assert "no such library" in cell.note
 
 
+@pytest.mark.parametrize("name", PEERS)
+def test_workloads_take_turns(name):
+    """What a library has prepared for one still holds after it has prepared another."""
+    libraries, missing = peers.load([name])
+    if missing:
+        pytest.skip(missing[name])
+    (library,) = libraries.values()
+    cases = [
+        problems.problem(workloads.Workload(function, dtype, (size,)))
+        for function in library.arrays.keys() & ACTIVATIONS.keys()
+        for dtype in ("float32", "float64")
+        for size in (100, 1000)
+    ]
+    calls = [measure.checked(name, library, case)[0] for case in cases]
+    for case, call in zip(cases, calls, strict=True):
+        case.forget()
+        got = PEERS[name].result(call(), case.out)
+        np.testing.assert_allclose(got, case.want, *measure.TOLERANCE[case.workload.dtype])
+
+
 def test_libraries_are_told_how_many_threads(monkeypatch):
     told = []
     monkeypatch.setattr(fastact, "set_num_threads", told.append, raising=False)

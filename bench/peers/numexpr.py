@@ -2,6 +2,8 @@
 
 import functools
 
+import numpy as np
+
 from .base import Library
 
 
@@ -13,10 +15,11 @@ def load(threads: int) -> Library:
     def expression(formula: str):
         def factory(inputs, out):
             names = ["x"] if len(inputs) == 1 else ["x1", "x2"]
-            arrays = dict(zip(names, inputs, strict=True))
-            numexpr.evaluate(formula, local_dict=arrays, global_dict={}, out=out)
-            # Repeats the latest expression, which is this one: no two are prepared at a time.
-            return functools.partial(numexpr.re_evaluate, local_dict=arrays)
+            # As `evaluate` chooses it, which finds the expression and its operands in each call.
+            kind = np.double if inputs[0].itemsize > 4 else float  # what it calls double and float
+            compiled = numexpr.NumExpr(formula, [(name, kind) for name in names])
+            options = dict(casting="same_kind", ex_uses_vml=numexpr.use_vml)
+            return functools.partial(compiled, *inputs, out=out, **options)
 
         return factory
 

@@ -53,7 +53,9 @@ def define(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> llvm.ModuleRe
     text = str(module)
     if f"@{_VECTOR}" not in text:
         return module
-    text = re.sub(rf"(?m)^(declare .*@{LOOKUP}(_16)?\(|@llvm\.compiler\.used =).*\n", "", text)
+    text = re.sub(
+        rf"(?m)^(declare .*@({LOOKUP}|{_VECTOR})\(|@llvm\.compiler\.used =).*\n", "", text
+    )
     text = text.replace(f"@{LOOKUP}(", f"@{_SCALAR}(") + _DEFINITION
     module = llvm.parse_assembly(text)
     passes = llvm.create_new_module_pass_manager()

@@ -45,7 +45,7 @@ def function(kernel: Callable, form: Format, target: Target) -> tuple[str, str]:
 
 
 def _variants(name: str) -> str:
-    """Twice as many lanes as a loop has, in vectors of half the size, go into one of its own."""
+    """The functions that are visible; the one for half as many lanes fills up with zeros."""
     whole, half = _LANES, _LANES // 2
     there = ", ".join(f"i32 {min(lane, half)}" for lane in range(whole))
     back = ", ".join(f"i32 {lane}" for lane in range(half))

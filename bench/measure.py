@@ -102,7 +102,9 @@ def largest_error(case: Problem, got: np.ndarray) -> float | None:
 
 
 class Measurement:
-    """The calls of a workload, checked, and their samples so far.
+    """A workload that libraries were seen to compute, and the samples of their times so far.
+
+    What they prepare for it, such as sessions with threads, is kept while samples are taken only.
 
     Parameters
     ----------
@@ -124,13 +126,13 @@ class Measurement:
         self._ulp: dict[str, float | None] = {}
         self._failed: dict[str, Cell] = {}
         self._counts: dict[tuple[str, str], int] = {}
-        calls: dict[str, Call] = {}
+        self._with_bounds = with_bounds
         with np.errstate(all="ignore"):  # steps of other libraries overflow
             for name, library in libraries.items():
                 if factory_of(library, case.workload) is None:
                     continue
                 try:
-                    calls[name], got = checked(name, library, case)
+                    _, got = checked(name, library, case)
                     self._ulp[name] = largest_error(case, got) if with_ulp else None
                 except Unsupported as reason:
                     self._failed[name] = Cell("unsupported", str(reason))
@@ -138,11 +140,7 @@ class Measurement:
                     self._failed[name] = Cell("wrong", str(reason))
                 except Exception as reason:  # one broken library must not end the run
                     self._failed[name] = Cell("error", f"{type(reason).__name__}: {reason}")
-            limits = bounds.calls(case) if with_bounds else {}
-        self._times = {name: times for name, (_, times) in limits.items()}
-        self._timed = {("library", name): calls[name] for name in self._ulp}
-        self._timed |= {("bound", name): call for name, (call, _) in limits.items()}
-        self._samples: dict[tuple[str, str], list[float]] = {key: [] for key in self._timed}
+        self._samples: dict[tuple[str, str], list[float]] = {}
 
     def collect(self, repetitions: int, seconds: float = SECONDS, warm_up: float = 0) -> None:
         """Time every library that computed the workload.
@@ -156,15 +154,23 @@ class Measurement:
         warm_up : float
             Seconds of calls to each library before the first that counts.
         """
-        prepare = self._case.prepare
+        case = self._case
+        prepare = case.prepare
         with np.errstate(all="ignore"):
-            for key, call in self._timed.items():
+            timed: dict[tuple[str, str], Call] = {}
+            for name in self._ulp:
+                factory = factory_of(self._libraries[name], case.workload)
+                timed["library", name] = factory(case.inputs, case.out)
+            limits = bounds.calls(case) if self._with_bounds else {}
+            timed |= {("bound", name): call for name, (call, _) in limits.items()}
+            for key, call in timed.items():
                 timing.warm_up(call, warm_up, prepare)
                 if key not in self._counts:
                     self._counts[key] = timing.calls_per_sample(call, prepare)
-            new = timing.interleaved(self._timed, self._counts, repetitions, prepare, seconds)
+            new = timing.interleaved(timed, self._counts, repetitions, prepare, seconds)
         for key, samples in new.items():
-            self._samples[key] += samples
+            factor = limits[key[1]][1] if key[0] == "bound" else 1
+            self._samples.setdefault(key, []).extend(factor * ns for ns in samples)
 
     def row(self) -> Row:
         """A cell for each library that has the function."""
@@ -175,8 +181,9 @@ class Measurement:
                 "measured", "", quartiles(self._samples[key]), self._counts[key], ulp
             )
         found = {
-            name: quartiles([times * ns for ns in self._samples["bound", name]])
-            for name, times in self._times.items()
+            name: quartiles(samples)
+            for (kind, name), samples in self._samples.items()
+            if kind == "bound"
         }
         ordered = {name: cells[name] for name in self._libraries if name in cells}
         done = max(map(len, self._samples.values()), default=0)

@@ -46,11 +46,13 @@ def check(k):
 
 def repeat(seconds, *whats):
     # Each of them over and over in a thread of its own; how often each was done.
-    end = time.time() + seconds
     counts = [0] * len(whats)
     wrong = []
+    started = threading.Barrier(len(whats))  # on a busy machine, starting 16 took 2 s
     def work(me):
         try:
+            started.wait(60)
+            end = time.time() + seconds
             while time.time() < end:
                 whats[me]()
                 counts[me] += 1

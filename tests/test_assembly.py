@@ -113,43 +113,31 @@ def test_tables_are_looked_up_in_registers(name, form, target):
 
 
 STREAMED_STORE = re.compile(r"\tv?movnt(p[sd]|dq)\t")
-
-
-@every_kernel
-@every_target
-def test_streamed_loop_is_the_other_but_for_its_stores(name, form, target):
-    text = assembly(name, form, target)
-    outputs = len(element_wise()[name].results)
-    narrow = _formats.FORMATS[form].bits < 32
-    if TARGETS[target].architecture not in FENCES or outputs > 1 or narrow:
-        assert "kernel_stream" not in text
-        return
-    loop, streamed = hot_loop(text, "kernel"), hot_loop(text, "kernel_stream")
-    assert not STREAMED_STORE.search(loop)
-    count = len(STREAMED_STORE.findall(streamed))
-    assert count >= TARGETS[target].interleave / 2
-    assert len(loop.splitlines()) == len(streamed.splitlines())
-    assert "sfence" in text[text.index("\nrun:") :]
-
-
 PREFETCH = re.compile(r"\tprefetch\w*\t")
+ARITHMETIC = re.compile(_X86_OPERATION + r"p[sd]\b")
 
 
 @every_kernel
 @every_target
-def test_loop_that_fetches_ahead_is_the_other_but_for_that(name, form, target):
+def test_copies_of_the_loop_are_as_it_is_but_for_what_they_are_made_for(name, form, target):
     text = assembly(name, form, target)
+    declared = element_wise()[name]
+    vectors = TARGETS[target].interleave
     if TARGETS[target].architecture not in FENCES or _formats.FORMATS[form].bits < 32:
-        assert "kernel_ahead" not in text
+        assert "kernel_ahead" not in text and "kernel_stream" not in text
         return
     loop, ahead = hot_loop(text, "kernel"), hot_loop(text, "kernel_ahead")
-    assert not PREFETCH.search(loop)
-    declared = element_wise()[name]
-    vectors = TARGETS[target].interleave * (declared.nin + len(declared.results))
-    count = len(PREFETCH.findall(ahead))
-    assert count >= vectors / 2
-    arithmetic = re.compile(_X86_OPERATION + r"p[sd]\b")
-    assert len(arithmetic.findall(loop)) == len(arithmetic.findall(ahead))
+    assert not PREFETCH.search(loop) and not STREAMED_STORE.search(loop)
+    operands = declared.nin + len(declared.results)
+    assert len(PREFETCH.findall(ahead)) >= vectors * operands / 2
+    assert len(ARITHMETIC.findall(loop)) == len(ARITHMETIC.findall(ahead))
+    if len(declared.results) > 1:
+        assert "kernel_stream" not in text
+        return
+    streamed = hot_loop(text, "kernel_stream")
+    assert len(STREAMED_STORE.findall(streamed)) >= vectors / 2
+    assert len(loop.splitlines()) == len(streamed.splitlines())
+    assert "sfence" in text[text.index("\nrun:") :]
 
 
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastact
-from fastact import _declare, _engine
+from fastact import _declare, _engine, _ufunc
 from fastact._declare import element_wise
 
 FLOATS = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
@@ -76,6 +76,18 @@ def peer(activation):
 def dtype(request):
     """Each floating-point format."""
     return request.param
+
+
+def ufunc_for(kernel, target, types="efd"):
+    """The ufunc of a `kernel` of one number, with code for another machine, which runs here too."""
+    return _ufunc.create(
+        name=kernel.__name__,
+        nin=1,
+        doc="",
+        types=types,
+        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
+        make_loop=functools.partial(_engine.loop_address, kernel, 1, target=target),
+    )
 
 
 def sample(declared, dtype, shape=(), seed=0):

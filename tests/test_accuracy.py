@@ -1,15 +1,15 @@
 """Errors stay within what every activation declares, over all or over many inputs."""
 
-import functools
 import platform
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import ufunc_for
 
 import fastact
 from bench import accuracy
-from fastact import _engine, _host, _ufunc
+from fastact import _host
 from fastact._declare import ACTIVATIONS
 from fastact._targets import KNOWN
 
@@ -80,7 +80,7 @@ def test_every_float32(declared):
     if hasattr(declared.kernel, "by_tables"):
         complete = _host.host().permutes
         if complete:  # the other kernel, for the same machine without its widest vectors
-            functions.append(ufunc_for(declared, replace(_host.host(), vector_bits=256)))
+            functions.append(ufunc_for(declared.kernel, replace(_host.host(), vector_bits=256)))
     reports = [accuracy.exhaustive(f, declared.reference, "float32") for f in functions]
     print(f"{declared.name} float32: {reports}")
     for report in reports:
@@ -103,24 +103,12 @@ def test_many_float64(declared, seed):
     assert report.decreases == 0
 
 
-def ufunc_for(declared, target):
-    """The ufunc with code for another machine, which this one has to run."""
-    return _ufunc.create(
-        name=declared.name,
-        nin=1,
-        doc="",
-        types="efd",
-        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(_engine.loop_address, declared.kernel, 1, target=target),
-    )
-
-
 @unary
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(declared, target):
     """Without fma and half instructions (v2), and with narrower vectors."""
-    function = ufunc_for(declared, KNOWN[target])
+    function = ufunc_for(declared.kernel, KNOWN[target])
     for name in ("float16", "bfloat16"):
         report = accuracy.exhaustive(function, declared.reference, name)
         assert report.ulp <= declared.ulp[name]

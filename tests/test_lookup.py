@@ -2,12 +2,12 @@
 
 import ctypes
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
+from conftest import ufunc_for
 
-from fastact import _engine, _host, _scalar, _tables, _ufunc
+from fastact import _engine, _host, _scalar, _tables
 from fastact._scalar import ENTRIES
 
 VALUES = np.random.default_rng(3).permutation(ENTRIES) - 7.5
@@ -47,23 +47,12 @@ def expected(kernel, x):
     return sum(np.roll(VALUES, i + 1)[k] * x.astype(float) ** i for i in range(3))
 
 
-def ufunc(kernel, target):
-    return _ufunc.create(
-        name=kernel.__name__,
-        nin=1,
-        doc="",
-        types="ef",
-        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(_engine.loop_address, kernel, 1, target=target),
-    )
-
-
 @every_target
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("kernel", [entry, polynomial])
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 64, 1000])
 def test_entries(kernel, target, dtype, size):
-    function = ufunc(kernel, target)
+    function = ufunc_for(kernel, target)
     x = np.resize(np.arange(-40, 41), size).astype(dtype)
     for operand in (x, np.repeat(x, 3)[::3]):
         want = expected(kernel, x).astype(np.float32).astype(dtype)
@@ -81,15 +70,14 @@ def test_entries_one_by_one(kernel):
 @every_target
 def test_kernels_by_tables_are_for_targets_that_permute(target):
     """And for what is computed in binary32."""
-    function = ufunc(_scalar.with_tables(negative)(positive), target)
+    function = ufunc_for(_scalar.with_tables(negative)(positive), target)
     for dtype in "ef":
         assert function(np.ones(100, dtype))[0] == (-1 if target.permutes else 1)
 
 
 def test_kernels_by_tables_are_not_for_float64():
-    make = functools.partial(_engine.loop_address, _scalar.with_tables(negative)(positive), 1)
-    choose = functools.partial(_engine.choose_dtype, keeps_integers=False)
-    assert _ufunc.create("positive", 1, "", "d", choose, make)(1.0) == 1
+    function = ufunc_for(_scalar.with_tables(negative)(positive), None, "d")
+    assert function(1.0) == 1
 
 
 def positive(x):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._elementary import RANGE
 from ._scalar import Table
 
 _SHIFT = 12582912.0  # 1.5 * 2**23: adding it rounds to an integer
@@ -38,9 +39,7 @@ class Tanh(NamedTuple):
 
 
 class Sigmoid(NamedTuple):
-    upsplit: Any  # powers of 2 are computed so much too large, as in _elementary.py
-    unsplit: Any
-    shift: Any  # as pow2_of_sum wants it
+    shift: Any  # as pow2_of_sum wants it, for powers of 2 that are 2**split too large
     last: Any  # the sum that stands for the last row
     pieces: Pieces
 
@@ -127,13 +126,10 @@ TANH = Tanh(
     pieces=_pieces(_TANH_ROWS, 0, 1),
 )
 
-_BIAS = 127
-_SPLIT = 60  # its square is no subnormal either
+_TOO_LARGE = 127 + float(RANGE.single.split)  # in the exponent field, with its bias
 
 SIGMOID = Sigmoid(
-    upsplit=np.float32(2.0**_SPLIT),
-    unsplit=np.float32(2.0**-_SPLIT),
-    shift=np.float32(_SHIFT + _BIAS + _SPLIT),
-    last=np.float32(_SHIFT + _BIAS + _SPLIT - len(_SIGMOID_ROWS) + 1),
-    pieces=_pieces(_SIGMOID_ROWS, _BIAS + _SPLIT, -1),
+    shift=np.float32(_SHIFT + _TOO_LARGE),
+    last=np.float32(_SHIFT + _TOO_LARGE - len(_SIGMOID_ROWS) + 1),
+    pieces=_pieces(_SIGMOID_ROWS, int(_TOO_LARGE), -1),
 )

@@ -35,8 +35,9 @@ TOMS 17, 1991)."""
 
 def _sigmoid_by_tables(x):
     c = _s.pick(_e.EXP, x)
+    limits = _s.pick(_e.RANGE, x)
     tables = _t.SIGMOID
-    z = _s.at_least(-_s.magnitude(x), _s.pick(_e.RANGE, x).lowest)
+    z = _s.at_least(-_s.magnitude(x), limits.lowest)
     total = _s.muladd(z, c.log2_e, tables.shift)
     row = _s.at_least(total, tables.last)
     # Exact but for the last product, which is 0 unless x is below all rows.
@@ -46,8 +47,8 @@ def _sigmoid_by_tables(x):
     slope = _s.polynomial(t, tables.pieces.slope, row)
     y = _s.last_muladd(t, slope, _s.lookup(tables.pieces.value, row))
     y = y * _s.pow2_of_sum(total)  # exact
-    rest = _s.last_muladd(y, _s.like(x, -1), tables.upsplit)
-    return (rest if x > _s.like(x, 0) else y) * tables.unsplit
+    rest = _s.last_muladd(y, _s.like(x, -1), limits.upsplit)
+    return (rest if x > _s.like(x, 0) else y) * limits.unsplit
 
 
 @_activation(

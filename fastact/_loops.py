@@ -32,13 +32,16 @@ from ._fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from ._formats import FORMATS, Format
 from ._machine_code import ALONE, ENTRY
 from ._streaming import AHEAD as AHEAD_KERNEL
-from ._streaming import FENCES
+from ._streaming import FENCES, PREFETCH_IR
 from ._streaming import STREAMED as STREAMED_KERNEL
 from ._targets import Target
 
 # Bytes of an output (bench/NOTES.md).
 AHEAD = 1 << 19  # from which on what comes next is fetched meanwhile
 STREAMED = 1 << 24  # from which on it goes past the caches
+PAGE = 4096  # of memory
+LINE = 64  # of a cache
+PRIMED = 8  # lines of each page that are fetched by hand where results go past the caches
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
 
 
@@ -380,9 +383,14 @@ def _streamed(operands: list[str], size: int, block: int, target: Target) -> tup
     begin = "".join(
         f"\n  %{p}.begin = getelementptr i8, ptr %{p}, i64 %head.bytes" for p in operands
     )
-    declared = f"""
+    declared = f"""{PREFETCH_IR}
 declare void @llvm.x86.sse.sfence()
+declare ptr @llvm.ptrmask.p0.i64(ptr, i64)
 declare void @{STREAMED_KERNEL}({_pointers(operands)}, i64)"""
+    here = "".join(
+        f"\n  %{p}.here = getelementptr i8, ptr %{p}.begin, i64 %bytes.done" for p in operands
+    )
+    prime = "".join(_prime(x) for x in inputs)
     return (
         declared,
         f"""
@@ -406,7 +414,17 @@ align:
 aligned:
   %behind = sub i64 %n, %head
   %blocks.stream = udiv i64 %behind, {block}{begin}
-  call void @{STREAMED_KERNEL}({_pointers(operands, ".begin")}, i64 %blocks.stream)
+  br label %page
+page:
+  %blocks.done = phi i64 [ 0, %aligned ], [ %blocks.next, %page ]
+  %bytes.done = mul i64 %blocks.done, {block * size}{here}{prime}
+  %blocks.open = sub i64 %blocks.stream, %blocks.done
+  %blocks.page = call i64 @llvm.umin.i64(i64 %blocks.open, i64 {PAGE // (block * size)})
+  call void @{STREAMED_KERNEL}({_pointers(operands, ".here")}, i64 %blocks.page)
+  %blocks.next = add i64 %blocks.done, %blocks.page
+  %unfinished = icmp ult i64 %blocks.next, %blocks.stream
+  br i1 %unfinished, label %page, label %ordered
+ordered:
   {FENCES[target.architecture]}
   %done.stream = mul i64 %blocks.stream, {block}
   %handled.stream = add i64 %head, %done.stream
@@ -414,6 +432,21 @@ aligned:
 streamed:
   br label %remainder""",
     )
+
+
+def _prime(x: str) -> str:
+    """Fetch the first lines of the page after next of `x`, where the processor begins anew.
+
+    It fetches ahead by itself within a page.
+    """
+    lines = "".join(
+        f"""
+  %{x}.line.{k} = getelementptr i8, ptr %{x}.page, i64 {2 * PAGE + LINE * k}
+  call void @llvm.prefetch.p0(ptr %{x}.line.{k}, i32 0, i32 2, i32 1)"""
+        for k in range(PRIMED)
+    )
+    return f"""
+  %{x}.page = call ptr @llvm.ptrmask.p0.i64(ptr %{x}.here, i64 {-PAGE}){lines}"""
 
 
 def _words(operands: list[str]) -> list[tuple[str, str]]:

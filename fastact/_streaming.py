@@ -19,6 +19,8 @@ DISTANCE = 2048  # bytes from a vector to what is fetched meanwhile (bench/NOTES
 FENCES = {"x86_64": "call void @llvm.x86.sse.sfence()"}
 """What orders such stores before later ones, by architecture; others do without such stores."""
 
+PREFETCH_IR = "\ndeclare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
+
 _LOAD = re.compile(r"= load <\d+ x \w+>, ptr (%[\w.]+), align 1\b.*")
 _STORE = re.compile(r"store <(\d+) x (\w+)> (%[\w.]+, ptr (%[\w.]+)), align 1\b")
 _BYTES = {"half": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
@@ -64,4 +66,4 @@ def _with_prefetches(body: str, text: str) -> tuple[str, str]:
 
     body = _LOAD.sub(lambda load: load[0] + prefetch(load[1], 0), body)
     body = re.sub(rf"{_STORE.pattern}.*", lambda store: store[0] + prefetch(store[4], 1), body)
-    return body, "\ndeclare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
+    return body, "" if "declare void @llvm.prefetch.p0(" in text else PREFETCH_IR

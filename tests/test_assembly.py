@@ -137,7 +137,9 @@ def test_copies_of_the_loop_are_as_it_is_but_for_what_they_are_made_for(name, fo
     streamed = hot_loop(text, "kernel_stream")
     assert len(STREAMED_STORE.findall(streamed)) >= vectors / 2
     assert len(loop.splitlines()) == len(streamed.splitlines())
-    assert "sfence" in text[text.index("\nrun:") :]
+    run = text[text.index("\nrun:") :].partition("\n.Lfunc_end")[0]
+    assert "sfence" in run
+    assert len(PREFETCH.findall(run)) == _loops.PRIMED * declared.nin
 
 
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import itertools
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -134,7 +133,7 @@ def run(options: argparse.Namespace, results: Results) -> None:
             results.versions = {name: library.version for name, library in libraries.items()}
             for name, reason in results.missing.items():
                 progress.write(f"{name} is missing: {reason}", file=sys.stderr)
-            progress.total += len(libraries) * len(counts)
+            progress.total += len(libraries) * bool(counts)
             for workload in alone:
                 progress.set_description(workload.name)
                 case = problem(workload)
@@ -142,11 +141,9 @@ def run(options: argparse.Namespace, results: Results) -> None:
                     measure.measure(case, libraries, options.repetitions, options.accuracy)
                 )
                 progress.update()
-        # Out of the block above, which keeps to one core; a library's runs follow each other,
-        # so that its scaling is not that of a machine that changes its speed.
-        for library, count in itertools.product(libraries, counts):
-            progress.set_description(f"{library}, {count} threads")
-            rows = threads.scaling(shared, library, count, options.repetitions)
+        for library in libraries if counts else ():  # out of the block that keeps to one core
+            progress.set_description(f"{library}, {', '.join(map(str, counts))} threads")
+            rows = threads.scaling(shared, library, counts, options.repetitions)
             threads.merge(results.scaling, rows)
             progress.update()
     results.incomplete = False

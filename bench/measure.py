@@ -1,5 +1,6 @@
 """One workload in several libraries: results checked, errors measured, then calls timed."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -121,7 +122,8 @@ class Measurement:
     def __init__(
         self, case: Problem, libraries: dict[str, Library], with_ulp: bool, with_bounds: bool = True
     ) -> None:
-        self._case = case
+        # A process that waits for its turn has no need to hold what had to come out.
+        self._case = dataclasses.replace(case, want=np.empty(0))
         self._libraries = libraries
         self._ulp: dict[str, float | None] = {}
         self._failed: dict[str, Cell] = {}

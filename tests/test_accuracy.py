@@ -81,7 +81,7 @@ def test_every_float32(declared):
         complete = _host.host().permutes
         if complete:  # the other kernel, for the same machine without its widest vectors
             functions.append(ufunc_for(declared.kernel, replace(_host.host(), vector_bits=256)))
-    reports = [accuracy.exhaustive(f, declared.reference, "float32") for f in functions]
+    reports = accuracy.exhaustive_reports(functions, declared.reference, "float32")
     print(f"{declared.name} float32: {reports}")
     for report in reports:
         assert report.count >= 1 << 32

@@ -329,7 +329,7 @@ def test_interruption_before_the_first_row(monkeypatch, command):
 
 
 def test_interruption_of_threads(monkeypatch, command):
-    monkeypatch.setattr(subprocess, "run", interrupt_at(3, subprocess.run))  # after git and one
+    monkeypatch.setattr(threads, "scaling", interrupt_at(2, threads.scaling))
     sizes = ["--sizes", "64", "--shapes", "7x13x5", "--libraries", "numpy"]
     status, found, _ = command(*ONE, *sizes, "--parts", "threads", "--threads", "1")
     assert status == 130
@@ -354,7 +354,7 @@ def test_each_library_has_a_process_of_its_own(monkeypatch, command):
 
 
 def test_process_that_dies_is_an_error_of_its_library():
-    (row,) = threads.scaling([SIGMOID], "no such library", 1, 1)
+    (row,) = threads.scaling([SIGMOID], "no such library", [1], 1)
     (cell,) = row.cells.values()
     assert cell.status == "error"
     assert "no such library" in cell.note

@@ -43,6 +43,9 @@ _DAY, _HOUR = 86400, 3600
 trouble: Exception | None = None
 """Why code was not loaded or not kept in this process, if so: the first such reason."""
 
+compiled = 0
+"""How often code was not found in this process, and made."""
+
 # Settings of Numba's that do not reach the code.
 _WITHOUT_EFFECT = ("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CACHE")
 
@@ -86,6 +89,7 @@ def object_code(
     build : callable
         Makes the object code.
     """
+    global compiled
     try:
         path = None
         if enabled():
@@ -99,6 +103,7 @@ def object_code(
         _say(reason)
         path = None
     code = build()
+    compiled += 1
     if path is not None:
         try:
             for source in paths:  # it may be the new one that `build` has imported

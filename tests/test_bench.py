@@ -360,6 +360,25 @@ def test_process_that_dies_is_an_error_of_its_library():
     assert "no such library" in cell.note
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="0 cores are an error on Linux")
+def test_numbers_of_threads_take_turns(monkeypatch):
+    """And one whose process dies does not keep the others from theirs."""
+    turns = []
+    take_turn = threads._Process.take_turn
+
+    def noted(process):
+        turns.append(process)
+        take_turn(process)
+
+    monkeypatch.setattr(threads._Process, "take_turn", noted)
+    some = 2 * threads.ROUNDS
+    rows = threads.scaling([SIGMOID], "numpy", [1, 0, 2], some)  # there are no 0 cores
+    assert [row.threads for row in rows] == [1, 0, 2]
+    assert [row.cells["numpy"].status for row in rows] == ["measured", "error", "measured"]
+    assert rows[0].repetitions == rows[2].repetitions == some
+    assert turns == turns[:3] * threads.ROUNDS and len(set(turns)) == 3
+
+
 @pytest.mark.parametrize("name", PEERS)
 def test_workloads_take_turns(name):
     """What a library has prepared for one still holds after it has prepared another."""

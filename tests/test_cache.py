@@ -990,6 +990,22 @@ def test_warmup(kept):
     assert "numba" not in run_python(code).split()
 
 
+def test_warmup_does_not_count_what_another_process_makes(kept):
+    warm = ["warmup", "relu", "--dtypes", "float32"]
+    command(*warm)
+    code = f"""
+import fastact.__main__ as m
+from fastact._commands import warmup
+def meanwhile(jobs):
+    open({str(kept.folder / f"step-float32-{0:032x}.code")!r}, "w").close()
+    return jobs
+warmup._progress = meanwhile
+m.main({warm})
+"""
+    assert run_python(code).startswith("2 ready, 0 of them compiled in ")
+    assert len(_cache.entries()) == 3
+
+
 def test_warmup_knows_everything():
     run_python(USE_ALL)
     count = sum(4 + 8 * declared.keeps_integers for declared in element_wise().values())

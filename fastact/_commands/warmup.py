@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         if not _cache.enabled():
             raise Refused("there is no cache to warm up, as FASTACT_CACHE is 0")
         place = _cache.folder()
-        before = {entry.path for entry in _cache.entries()}
+        before = _cache.compiled
     except (_cache.Unusable, OSError) as reason:
         raise Refused(str(reason)) from reason
     start = time.perf_counter()
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         job()
     if _cache.trouble is not None:  # a warning has said so
         return 1
-    made = sum(entry.path not in before for entry in _cache.entries())
+    made = _cache.compiled - before  # not new entries: other processes make some too
     seconds = time.perf_counter() - start
     print(f"{len(jobs)} ready, {made} of them compiled in {seconds:.1f} s, in {place}")
     return 0

@@ -26,10 +26,10 @@ from .workloads import Workload
 
 SECONDS = 0.7  # for one workload of one library, where calls take long
 
-ROUNDS = 3
+ROUNDS = 7
 """How often all workloads are gone through for a part of the samples, by turns. The host of a
-virtual machine may keep a second core from running for a second, which took all samples of one row
-in six."""
+virtual machine keeps a second core from running for a second now and then: in one row of six all
+samples were hit with one round, in one of eight so many with three that the median was."""
 
 SETTLE = 0.3
 """Seconds between the turns, in which idle threads cease to spin (0.2 for OpenMP's)."""

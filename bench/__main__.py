@@ -133,7 +133,7 @@ def run(options: argparse.Namespace, results: Results) -> None:
             results.versions = {name: library.version for name, library in libraries.items()}
             for name, reason in results.missing.items():
                 progress.write(f"{name} is missing: {reason}", file=sys.stderr)
-            progress.total += len(libraries) * bool(counts)
+            progress.total += threads.turns([*libraries], counts, options.repetitions)
             for workload in alone:
                 progress.set_description(workload.name)
                 case = problem(workload)
@@ -141,11 +141,14 @@ def run(options: argparse.Namespace, results: Results) -> None:
                     measure.measure(case, libraries, options.repetitions, options.accuracy)
                 )
                 progress.update()
-        for library in libraries if counts else ():  # out of the block that keeps to one core
-            progress.set_description(f"{library}, {', '.join(map(str, counts))} threads")
-            rows = threads.scaling(shared, library, counts, options.repetitions)
-            threads.merge(results.scaling, rows)
+
+        def say(what: str) -> None:
+            progress.set_description(what)
             progress.update()
+
+        if counts:  # out of the block that keeps to one core
+            repetitions = options.repetitions
+            threads.scaling(shared, [*libraries], counts, repetitions, results.scaling, say)
     results.incomplete = False
 
 

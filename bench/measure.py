@@ -179,9 +179,10 @@ class Measurement:
         cells = dict(self._failed)
         for name, ulp in self._ulp.items():
             key = ("library", name)
-            cells[name] = Cell(
-                "measured", "", quartiles(self._samples[key]), self._counts[key], ulp
-            )
+            if key in self._samples:  # else nothing was collected before an interruption
+                cells[name] = Cell(
+                    "measured", "", quartiles(self._samples[key]), self._counts[key], ulp
+                )
         found = {
             name: quartiles(samples)
             for (kind, name), samples in self._samples.items()

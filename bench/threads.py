@@ -4,12 +4,13 @@ Thread pools that spin while they wait spoil the times of others in the same pro
 that runs this module measures one library with one number of threads: ``python -m bench.threads
 LIBRARY THREADS REPETITIONS``. It reads workloads as a line of JSON from stdin and answers with a
 line when it is ready; for each further line it takes a part of the samples, and answers with a
-line; at the end of stdin it writes rows as JSON. So the processes of one library take turns: how it
-scales is not how a machine changes its speed.
+line; at the end of stdin it writes rows as JSON. So all libraries and numbers of threads take
+turns: what is compared is not how a machine changes its speed meanwhile.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from . import machine
 from .results import Cell, Results, Row, from_json, to_json
@@ -27,8 +28,8 @@ from .workloads import Workload
 SECONDS = 0.7  # for one workload of one library, where calls take long
 
 ROUNDS = 7
-"""How often all workloads are gone through for a part of the samples, by turns. The host of a
-virtual machine keeps a second core from running for a second now and then: in one row of six all
+"""How often at most all workloads are gone through for a part of the samples, by turns. The host of
+a virtual machine keeps a second core from running for a second now and then: in one row of six all
 samples were hit with one round, in one of eight so many with three that the median was."""
 
 SETTLE = 0.3
@@ -45,40 +46,57 @@ def counts(cores: int) -> list[int]:
     return sorted({*powers, cores})
 
 
+def rounds(repetitions: int) -> int:
+    """How often all workloads are gone through, for some three samples of each or more."""
+    return min(ROUNDS, math.ceil(repetitions / 3))
+
+
+def turns(libraries: Sequence[str], threads: Sequence[int], repetitions: int) -> int:
+    """How often :func:`scaling` says what it does."""
+    return (1 + rounds(repetitions)) * len(libraries) * len(threads)
+
+
 def scaling(
-    workloads: Sequence[Workload], library: str, threads: Sequence[int], repetitions: int
-) -> list[Row]:
-    """Measure one library.
+    workloads: Sequence[Workload],
+    libraries: Sequence[str],
+    threads: Sequence[int],
+    repetitions: int,
+    rows: list[Row],
+    say: Callable[[str], None],
+) -> None:
+    """Measure libraries.
 
     Parameters
     ----------
     workloads : sequence of Workload
-    library : str
-        Key of :data:`bench.peers.PEERS`.
+    libraries : sequence of str
+        Keys of :data:`bench.peers.PEERS`.
     threads : sequence of int
-        How many threads and cores it gets, one number after another.
+        How many threads and cores they get, one number after another.
     repetitions : int
         Samples of each time.
-
-    Returns
-    -------
-    list of Row
-        With the cell of one library alone; an "error" in each where the process failed.
+    rows : list of Row
+        Where to put what was measured; when it is interrupted, what there is by then. Cells are
+        an "error" where the process of a library and number of threads failed.
+    say : callable
+        Is told what is done next.
     """
     asked = json.dumps([dataclasses.asdict(workload) for workload in workloads])
-    rows: list[Row] = []
+    processes: dict[tuple[str, int], _Process] = {}
     with contextlib.ExitStack() as stack:
-        processes = {
-            count: stack.enter_context(_process(asked, library, count, repetitions))
-            for count in threads
-        }
-        for _ in range(ROUNDS):
-            for process in processes.values():
-                process.take_turn()
-                time.sleep(SETTLE)
-        for count, process in processes.items():
-            rows += process.rows(workloads, library, count)
-    return rows
+        try:
+            for library, count in itertools.product(libraries, threads):
+                say(f"preparing {library}, {count} threads")
+                process = _process(asked, library, count, repetitions)
+                processes[library, count] = stack.enter_context(process)
+            for number in range(1, rounds(repetitions) + 1):
+                for (library, count), process in processes.items():
+                    say(f"round {number}, {library}, {count} threads")
+                    process.take_turn()
+                    time.sleep(SETTLE)
+        finally:
+            for (library, count), process in processes.items():
+                merge(rows, process.rows(workloads, library, count))
 
 
 class _Process:
@@ -99,7 +117,7 @@ class _Process:
         said = self._process.stdout.read()
         status = self._process.wait()
         if status == 0:
-            return from_json(said).rows
+            return from_json(said[said.index("{") :]).rows  # behind an answer nobody waited for
         self._errors.seek(0)
         reason = (self._errors.read().strip().splitlines() or ["no message"])[-1]
         cells = {library: Cell("error", f"exit status {status}: {reason}")}
@@ -120,6 +138,7 @@ def _process(asked: str, library: str, count: int, repetitions: int) -> Iterator
         subprocess.Popen(
             command, cwd=machine.ROOT, env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            start_new_session=True,  # Ctrl-C is for the one that asks them what they have
         ) as process,
     ):  # fmt: skip
         try:
@@ -151,6 +170,7 @@ def main(arguments: Sequence[str]) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
 
+    import numpy as np
     import threadpoolctl
 
     from . import peers
@@ -161,22 +181,31 @@ def main(arguments: Sequence[str]) -> None:
     if missing:
         sys.exit(missing[library])
     asked = [Workload(**w | {"shape": tuple(w["shape"])}) for w in json.loads(sys.stdin.readline())]
-    measurements = []
+    measurements, arrays = [], {}
     for workload in asked:
         # A thread of NumPy's BLAS would spin on a core of the library's, long after the
         # expected results are known: dense layers of two threads took as long as of one.
         with threadpoolctl.threadpool_limits(1):
             case = problem(workload)
+        # All processes are there at once, so functions share their operands, which are the same:
+        # 128 MB for 16,777,216 float32 instead of 640.
+        inputs, out = arrays.setdefault(
+            (workload.dtype, workload.shape, len(case.inputs)), (case.inputs, case.out)
+        )
+        if all(map(np.array_equal, inputs, case.inputs)):
+            case = dataclasses.replace(case, inputs=inputs, out=out)
         measurements.append(Measurement(case, loaded, with_ulp=False, with_bounds=False))
     answers.write("ready\n")
+    parts = rounds(repetitions)
     for _ in sys.stdin:
         for measurement in measurements:
-            measurement.collect(math.ceil(repetitions / ROUNDS), SECONDS / ROUNDS, WARM_UP)
+            measurement.collect(math.ceil(repetitions / parts), SECONDS / parts, WARM_UP)
         answers.write("done\n")
     rows = [
         dataclasses.replace(measurement.row(), threads=threads, own_process=True)
         for measurement in measurements
     ]
+    rows = [row for row in rows if row.cells]  # else it was interrupted before
     answers.write(to_json(Results("", rows=rows)))
     answers.close()
 

@@ -329,7 +329,8 @@ def test_interruption_before_the_first_row(monkeypatch, command):
 
 
 def test_interruption_of_threads(monkeypatch, command):
-    monkeypatch.setattr(threads, "scaling", interrupt_at(2, threads.scaling))
+    turn = interrupt_at(2, threads._Process.take_turn)
+    monkeypatch.setattr(threads._Process, "take_turn", turn)
     sizes = ["--sizes", "64", "--shapes", "7x13x5", "--libraries", "numpy"]
     status, found, _ = command(*ONE, *sizes, "--parts", "threads", "--threads", "1")
     assert status == 130
@@ -354,16 +355,18 @@ def test_each_library_has_a_process_of_its_own(monkeypatch, command):
 
 
 def test_process_that_dies_is_an_error_of_its_library():
-    (row,) = threads.scaling([SIGMOID], "no such library", [1], 1)
+    rows = []
+    threads.scaling([SIGMOID], ["no such library"], [1], 1, rows, lambda _: None)
+    (row,) = rows
     (cell,) = row.cells.values()
     assert cell.status == "error"
     assert "no such library" in cell.note
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="0 cores are an error on Linux")
-def test_numbers_of_threads_take_turns(monkeypatch):
+def test_libraries_and_numbers_of_threads_take_turns(monkeypatch):
     """And one whose process dies does not keep the others from theirs."""
-    turns = []
+    turns, said, rows = [], [], []
     take_turn = threads._Process.take_turn
 
     def noted(process):
@@ -371,12 +374,17 @@ def test_numbers_of_threads_take_turns(monkeypatch):
         take_turn(process)
 
     monkeypatch.setattr(threads._Process, "take_turn", noted)
-    some = 2 * threads.ROUNDS
-    rows = threads.scaling([SIGMOID], "numpy", [1, 0, 2], some)  # there are no 0 cores
-    assert [row.threads for row in rows] == [1, 0, 2]
-    assert [row.cells["numpy"].status for row in rows] == ["measured", "error", "measured"]
-    assert rows[0].repetitions == rows[2].repetitions == some
-    assert turns == turns[:3] * threads.ROUNDS and len(set(turns)) == 3
+    # There are no 0 cores.
+    threads.scaling([SIGMOID], ["numpy", "scipy"], [1, 0], 5, rows, said.append)
+    assert len(said) == threads.turns(["numpy", "scipy"], [1, 0], 5) == 12
+    assert turns == turns[:4] * 2 and len(set(turns)) == 4
+    assert [row.threads for row in rows] == [1, 0]
+    for row, status in zip(rows, ("measured", "error"), strict=True):
+        assert {name: cell.status for name, cell in row.cells.items()} == {
+            "numpy": status,
+            "scipy": status,
+        }
+    assert rows[0].repetitions == 6
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -404,6 +412,11 @@ def test_libraries_are_told_how_many_threads(monkeypatch):
     monkeypatch.setattr(fastact, "set_num_threads", told.append, raising=False)
     peers.load([OURS, OURS_UNPACKED], threads=3)
     assert told == [3, 3]
+
+
+def test_rounds_of_threads():
+    found = [threads.rounds(n) for n in (1, 3, 4, 9, 21, 25, 1000)]
+    assert found == [1, 1, 2, 3, 7, threads.ROUNDS, threads.ROUNDS]
 
 
 def test_counts_of_threads():

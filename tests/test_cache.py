@@ -788,7 +788,7 @@ def test_sixteen_processes_start_cold(kept):
 
 @pytest.mark.exhaustive
 def test_sixteen_whole_processes_start_cold(kept):
-    # Some of everything: all of it takes each of them 20 s, and they share the cores.
+    # Some of everything: every function in one dtype took them 200 s on two cores.
     some = USE_ALL
     for all_of_them, instead in {
         '"efd" + "bBhHiIlLqQ" * getattr(declared, "keeps_integers", False)': '"f"',

@@ -7,18 +7,20 @@ used any more: there it has lost its threads, and maybe a lock that one of them 
 import ctypes
 import os
 import sys
+from _thread import RLock
 from ctypes import CFUNCTYPE, c_int64, c_void_p
 from typing import NamedTuple
 
-from . import _threads
+from . import _jobs, _threads
 from ._fan_out import POOL_FIELDS
-from ._lock import MAKING
 
 # What a thread has to be given for the fan-out to pay, in picoseconds: sigmoid of 16,384 float32,
 # 9 us, gains 1.1 to 1.6 with our own threads awake, and loses with TBB's (bench/NOTES.md).
 _SHARES = {"fastact": 5_000_000, "tbb": 20_000_000}
 
 _NEVER = 1 << 62
+
+_STARTING = RLock()
 
 # What one core takes to move a byte that comes from beyond its own caches, and the bytes that those
 # hold at most. relu of 262,144 float32 takes 85 us here, 13 by its cost in cache.
@@ -64,15 +66,21 @@ def attach(setting: int, cost: float, nbytes: int = 0) -> None:
 
 def start() -> State:
     """Start the layer, if it is not; which it is."""
+    if state.layer == "not started":
+        # Who asks is a loop, which could hand on nothing that a signal handler raises.
+        _jobs.run("threads", _start_once, patiently=True)
+    return state
+
+
+def _start_once() -> None:
     global state
-    with MAKING:  # a fork waits for it, as this may be where LLVM is locked
+    with _STARTING:
         if state.layer == "not started":
             try:
                 _start(_threads.layer(os.environ))
             except Exception as trouble:  # whatever it is, one thread computes the same
                 _table.share = _NEVER
                 state = State("none", f"{type(trouble).__name__}: {trouble}")
-        return state
 
 
 def _start(layer: str) -> None:

@@ -8,6 +8,7 @@ use, so that the first call compiles and every later one goes straight to machin
 """
 
 import ctypes
+import functools
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, byref, c_char, c_char_p, c_int, c_ssize_t, c_void_p, py_object
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy._core import _multiarray_umath
 
+from . import _jobs
 from ._lock import MAKING
 
 
@@ -75,6 +77,17 @@ class _UFuncStruct(ctypes.Structure):
         ("reserved", c_int),
         ("name", c_void_p),
         ("types", c_void_p),
+        ("doc", c_void_p),
+        ("ptr", c_void_p),
+        ("obj", c_void_p),
+        ("userloops", c_void_p),
+        ("core_enabled", c_int),
+        ("core_num_dim_ix", c_int),
+        ("core_num_dims", c_void_p),
+        ("core_dim_ixs", c_void_p),
+        ("core_offsets", c_void_p),
+        ("core_signature", c_void_p),
+        ("type_resolver", c_void_p),
     )
 
 
@@ -122,34 +135,39 @@ def create(
     struct = _UFuncStruct.from_address(id(ufunc) + object.__basicsize__)
     struct.types = ctypes.addressof(listed)
     struct.ntypes = len(types)
+    # It would look for the types in the list that a call casts to, and call a loop of the past.
+    struct.type_resolver = None
 
     made: set[DType] = set()
 
     def promote(ufunc, operands, signature, result) -> int:
-        # NumPy cannot take an exception from here: Python prints it, the callback seems to
-        # return 0, and what it left in `result` decides. As long as that is what came in,
-        # and no types are listed to fall back on, NumPy finds no loop and raises its own
-        # TypeError, which names the ufunc and the dtypes.
+        # NumPy looks at `result` even where an exception is lost on the way back.
         for i in range(nargs):
             result[i] = _new_reference(operands[i])
-        with MAKING:
-            struct.ntypes = 0
-            dtype = wanted([operands[i] for i in range(nin)], signature)
-            if dtype is not None and dtype not in made:
-                _add_loop(ufunc, name, dtype, make_loop(dtype))
-                made.add(dtype)
-            struct.ntypes = len(types)
-        if dtype is None:
-            for i in range(nargs):
-                _drop_reference(result[i])
-            return -1
-        # NumPy looks again with these, if they differ from what it had: an unspecified
-        # output becomes known, or a known one unspecified.
-        for i in range(nargs):
-            _drop_reference(result[i])
-            known_output = i >= nin and operands[i]
-            result[i] = None if known_output else _new_reference(id(dtype))
+        try:
+            try:
+                dtype = wanted([operands[i] for i in range(nin)], signature)
+                if dtype is not None:
+                    if dtype not in made:
+                        _jobs.run((ufunc, dtype), functools.partial(make, dtype))
+                    # NumPy looks again with these, if they differ from what it had: an
+                    # unspecified output becomes known, or a known one unspecified.
+                    for i in range(nargs):
+                        known_output = i >= nin and operands[i]
+                        _replace(result, i, None if known_output else dtype)
+            except BaseException as error:
+                _replace(result, 0, _Raiser(error))
+        except BaseException as error:  # an interrupt amid these very lines
+            _replace(result, 0, _Raiser(error))
         return 0
+
+    def make(dtype: DType) -> None:
+        if dtype not in made:
+            address = make_loop(dtype)
+            with MAKING:  # two threads may be here, if one holds Numba's lock
+                if dtype not in made:
+                    _add_loop(ufunc, name, dtype, address)
+                    made.add(dtype)
 
     def wanted(operands: list[int], signature) -> DType | None:
         fixed = {signature[i] for i in range(nargs) if signature[i]}
@@ -172,6 +190,26 @@ def create(
     return ufunc
 
 
+class _Raiser:
+    """Stands for a DType where a promoter cannot give one, and raises `error` instead.
+
+    NumPy takes no exception from a function of ctypes. (Python prints it, and returns something.)
+    But it compares the DTypes that it is given with those of its loops, by ``issubclass``, which
+    asks what is no class for its bases, and hands on what that raises.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        # issubclass takes this one for the lack of bases.
+        if isinstance(error, AttributeError):
+            cause, error = error, RuntimeError(f"the loop cannot be made: {error}")
+            error.__cause__ = cause
+        self.error = error
+
+    @property
+    def __bases__(self):
+        raise self.error
+
+
 def _object_at(address: int) -> Any:
     return ctypes.cast(address, py_object).value
 
@@ -182,9 +220,12 @@ def _new_reference(address: int | None) -> int | None:
     return address
 
 
-def _drop_reference(address: int | None) -> None:
-    if address:
-        ctypes.pythonapi.Py_DecRef(py_object(_object_at(address)))
+def _replace(references: Any, i: int, new: object | None) -> None:
+    """Put `new` in the place of one of an array's own references."""
+    before = references[i]
+    references[i] = None if new is None else _new_reference(id(new))
+    if before:
+        ctypes.pythonapi.Py_DecRef(py_object(_object_at(before)))
 
 
 def _common(dtypes: Sequence[DType]) -> DType:

@@ -894,47 +894,6 @@ def test_threads_that_ask_for_one_entry_compile_once(kept, made):
     assert kept.entry().name.startswith("relu-float32-")
 
 
-FORK = """
-import os, threading, time, warnings
-import numpy as np, fastact
-from fastact._lock import MAKING
-
-warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
-taken = threading.Event()
-
-def make():
-    with MAKING:
-        taken.set()
-        time.sleep(0.5)
-
-thread = threading.Thread(target=make)
-thread.start()
-taken.wait()
-child = os.fork()
-if child == 0:
-    got = []
-
-    def take():
-        if MAKING.acquire(timeout=5):
-            MAKING.release()
-            got.append(True)
-
-    other = threading.Thread(target=take)
-    take()  # first, as another thread may get the number of the one that had it
-    other.start()
-    other.join()
-    os._exit(0 if got == [True, True] else 1)
-print(os.waitpid(child, 0)[1])
-thread.join()
-assert MAKING.acquire(timeout=5)
-"""
-
-
-@posix
-def test_fork_while_a_loop_is_being_made():
-    assert run_python(FORK) == "0\n"
-
-
 # Bounded.
 
 

@@ -8,6 +8,7 @@ import ctypes
 import os
 import sys
 from ctypes import CFUNCTYPE, c_int64, c_void_p
+from types import ModuleType
 from typing import NamedTuple
 
 from . import _threads
@@ -62,6 +63,21 @@ def attach(setting: int, cost: float, nbytes: int = 0) -> None:
     words[0] = ctypes.addressof(_table)
 
 
+def foreseen() -> State:
+    """What `start` would start, and does not: nothing is compiled and no thread begun."""
+    if state.layer != "not started":
+        return state
+    try:
+        if _threads.layer(os.environ) == "tbb":
+            _tbb_layer()
+            return State("tbb")
+    except (ImportError, OSError, AttributeError) as reason:
+        return State("fastact", f"no tbb: {reason}")
+    except Exception as trouble:
+        return State("none", f"{type(trouble).__name__}: {trouble}")
+    return State("fastact")
+
+
 def start() -> State:
     """Start the layer, if it is not; which it is."""
     global state
@@ -87,16 +103,20 @@ def _start(layer: str) -> None:
 
 def _start_tbb() -> None:
     global state
-    if _forked:
-        raise ImportError("this process was forked")
-    from . import _tbb
-
-    layer = _tbb.numba_layer()
+    layer = _tbb_layer()
     _table.get_mask, _table.set_mask = layer.get_num_threads, layer.set_num_threads
     _table.get_limit = _table.get_limit or layer.get_num_threads
     _table.share = _SHARES["tbb"]
     _table.parallel_for = layer.parallel_for
     state = State("tbb")
+
+
+def _tbb_layer() -> ModuleType:
+    if _forked:
+        raise ImportError("this process was forked")
+    from . import _tbb
+
+    return _tbb.numba_layer()
 
 
 def _start_own(reason: str = "") -> None:
@@ -123,6 +143,20 @@ def _start_first(quiet: int) -> None:
     except KeyboardInterrupt:
         return
     cell.value = 1
+
+
+@CFUNCTYPE(c_int64, c_void_p)
+def _count_anew(key: int) -> int:
+    """In place of ``get_count`` in a forked child, which may have been given other cores.
+
+    It is called once, by the first call that is worth several threads.
+    """
+    try:
+        _table.count = _threads.default()
+        _table.get_count = _OWN_COUNT
+    except KeyboardInterrupt:  # which cannot leave this; the next call comes here again
+        ctypes.pythonapi.PyErr_SetInterrupt()
+    return _threads.get_own(key) or _table.count
 
 
 def _limit_of_numba() -> int:
@@ -156,11 +190,13 @@ def _reset_in_child() -> None:
         own.forget_helpers()
     # A child of a process that never started TBB has nothing to lose.
     _forked = _forked or state.layer == "tbb"
+    _table.get_count = ctypes.cast(_count_anew, c_void_p).value
     _reset()
 
 
 _forked = False
-_table.get_count = ctypes.cast(_threads.get_own, c_void_p).value
+_OWN_COUNT = ctypes.cast(_threads.get_own, c_void_p).value
+_table.get_count = _OWN_COUNT
 _table.key = _threads.KEY
 _table.start = ctypes.cast(_start_first, c_void_p).value
 _table.interrupt = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, c_void_p).value

@@ -4,6 +4,7 @@ For images and clusters: on the kind of machine that will run it, since code is 
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -13,6 +14,8 @@ import numpy as np
 from .. import activations, objectives
 from .._formats import FORMATS, format_of
 from . import Refused
+
+SUMMARY = "Compile functions ahead, into the cache of machine code."
 
 FUNCTIONS = {
     name: function
@@ -120,4 +123,5 @@ def _progress(jobs: list) -> Iterable:
         from tqdm import tqdm
     except ImportError:  # a bar is all that is missing then
         return jobs
-    return tqdm(jobs, "compiling", unit=" loops", disable=None)  # only on a terminal
+    shown = sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    return tqdm(jobs, "compiling", unit=" loops", disable=not shown)

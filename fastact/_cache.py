@@ -47,7 +47,7 @@ _NOTHING = (None, b"", None)  # what `_find` has found then
 trouble: str | None = None
 """Why code was not loaded or not kept in this process, if so: the first such reason."""
 
-_untold: list[str] = []  # what `warn_of_trouble` has to say, until it has
+_warnings_left = [1]  # emptied by the thread that gives the only one
 
 compiled = 0
 """How often code was not found in this process, and made."""
@@ -109,12 +109,14 @@ def object_code(
 
 def warn_of_trouble() -> None:
     """Tell why code was not loaded or not kept, if so: once a process, and by no exception."""
+    if trouble is None:
+        return
     try:
-        reason = _untold.pop()
+        _warnings_left.pop()
     except IndexError:
         return
     text = (
-        f"fastact compiles in memory and keeps no machine code: {reason} "
+        f"fastact compiles in memory and keeps no machine code: {trouble} "
         "(FASTACT_CACHE_DIR chooses a folder, FASTACT_CACHE=0 does without)"
     )
     try:
@@ -135,7 +137,6 @@ def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:
         if trouble is None:
             # As text, since an exception would keep alive all that its callers had.
             trouble = _told(reason)
-            _untold.append(trouble)
         return None
 
 

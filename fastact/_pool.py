@@ -137,7 +137,11 @@ def _start_first(quiet: int) -> None:
     Sets the word at `quiet` to 1 unless an exception prevents it, which can only be an interrupt.
     Python raises none between an assignment and the end.
     """
+    global _interrupted
     cell = c_int64.from_address(quiet)
+    if _interrupted:
+        _interrupted = False
+        return
     try:
         start()
     except KeyboardInterrupt:
@@ -151,11 +155,13 @@ def _count_anew(key: int) -> int:
 
     It is called once, by the first call that is worth several threads.
     """
+    global _interrupted
     try:
         _table.count = _threads.default()
         _table.get_count = _OWN_COUNT
     except KeyboardInterrupt:  # which cannot leave this; the next call comes here again
-        ctypes.pythonapi.PyErr_SetInterrupt()
+        _interrupted = True
+        return 2  # so that threads are to be started
     return _threads.get_own(key) or _table.count
 
 
@@ -195,6 +201,7 @@ def _reset_in_child() -> None:
 
 
 _forked = False
+_interrupted = False  # where that cannot be told; `_start_first` can
 _OWN_COUNT = ctypes.cast(_threads.get_own, c_void_p).value
 _table.get_count = _OWN_COUNT
 _table.key = _threads.KEY

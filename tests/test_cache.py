@@ -79,7 +79,7 @@ class Kept:
 def kept(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTACT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(_cache, "trouble", None)
-    monkeypatch.setattr(_cache, "_untold", [])
+    monkeypatch.setattr(_cache, "_warnings_left", [1])
     source = tmp_path / "source.py"
     source.write_text("coefficient = 1.5\n")
     return Kept(tmp_path / "cache", source)
@@ -708,6 +708,13 @@ def test_what_ends_the_program_does(kept, monkeypatch, step, error):
     with pytest.raises(error):
         kept.get()
     assert _cache.trouble is None
+
+
+def test_threads_in_trouble_warn_once(kept, monkeypatch):
+    """As loops are made in several threads."""
+    kept.folder.write_text("a file where the folder should be")
+    with one_warning("is not a folder"):
+        in_four_threads(lambda: [kept.get() for _ in range(9)])
 
 
 def test_trouble_keeps_nothing_alive(kept, monkeypatch):

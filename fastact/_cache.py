@@ -193,12 +193,18 @@ def folder() -> str:
     if not chosen.strip():
         return _platform_folder()
     path = os.path.expanduser(chosen)
-    if path.startswith("~"):
-        raise Unusable(f"{path} is in a home folder that is not known")
+    if not _home_is_known(chosen, path):
+        raise Unusable(f"{chosen} is in a home folder that is not known")
     try:
         return os.path.abspath(path)
     except OSError as reason:
         raise Unusable(f"{path} is relative to the current folder, which is gone") from reason
+
+
+def _home_is_known(path: str, expanded: str) -> bool:
+    if os.name == "posix" and path.partition("/")[0] == "~":
+        return os.path.isabs(os.environ.get("HOME", expanded))  # an empty one would be the root
+    return not expanded.startswith("~")
 
 
 def _platform_folder() -> str:

@@ -168,9 +168,12 @@ def _count_anew(key: int) -> int:
 def _limit_of_numba() -> int:
     """The address of the function that tells numba's number of threads, if it has any yet."""
     parallel = sys.modules.get("numba.np.ufunc.parallel")
-    if not getattr(parallel, "_is_initialized", False):
-        return 0
-    return ctypes.cast(parallel._get_num_threads, c_void_p).value or 0
+    try:
+        if parallel._is_initialized:
+            return ctypes.cast(parallel._get_num_threads, c_void_p).value or 0
+    except Exception:  # there is none, or something else is in its place
+        pass
+    return 0
 
 
 def _limit_of_tbb() -> int:

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 import fastact
 from fastact import _cache, _engine, _frontend, _host
 from fastact.__main__ import main
+from fastact._commands import warmup
 from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._formats import FLOATS
 from fastact._plan import lanes_for
@@ -197,6 +198,14 @@ def test_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("FASTACT_CACHE_DIR", "~no-such-user/cache")
     with pytest.raises(_cache.Unusable, match="~no-such-user/cache"):
         _cache.folder()
+    for home in ("", "rel", "."):  # not the root, and not the current folder
+        monkeypatch.setenv("HOME", home)
+        for place in ("~/mine", "~"):
+            monkeypatch.setenv("FASTACT_CACHE_DIR", place)
+            with pytest.raises(_cache.Unusable, match=f"^{place} is in a home folder"):
+                _cache.folder()
+        monkeypatch.setenv("FASTACT_CACHE_DIR", "~root/mine")
+        assert os.path.isabs(_cache.folder())
 
 
 # The key.
@@ -1384,6 +1393,26 @@ def test_warmup_refuses(kept, capsys, monkeypatch):
     assert "'complex64'" in error and "bfloat16" in error and "int8" in error
     monkeypatch.setenv("FASTACT_CACHE", "0")
     assert "FASTACT_CACHE" in refused(capsys, "warmup")
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+def test_warmup_for_no_machine(kept, capsys, monkeypatch, error):
+    def host():
+        raise error("FASTACT_CPU must be less")
+
+    monkeypatch.setattr(_engine, "host", host)
+    message = "python -m fastact warmup: error: FASTACT_CPU must be less\n"
+    assert refused(capsys, "warmup", "relu") == message
+
+
+def test_warmup_without_numba(kept, capsys, monkeypatch):
+    def without(*_):
+        raise ModuleNotFoundError("No module named 'numba'")
+
+    monkeypatch.setitem(warmup.FUNCTIONS, "relu", types.SimpleNamespace(nin=1))
+    monkeypatch.setattr(warmup, "partial", lambda *_: without)
+    message = "error: compiling needs Numba and llvmlite (No module named 'numba')\n"
+    assert refused(capsys, "warmup", "relu", "--dtypes", "int8").endswith(message)
 
 
 def test_warmup_fails_where_nothing_is_kept(kept):

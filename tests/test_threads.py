@@ -529,6 +529,20 @@ print(*_pool.state, "numba" in sys.modules)
     assert run_python(code, FASTACT_NUM_THREADS="2") == "fastact  False\n"
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["None", "7", "types.SimpleNamespace(_is_initialized=True)", "types.ModuleType('parallel')"],
+)
+def test_something_else_in_place_of_a_module_of_numba(change):
+    run_python("import numpy as np, fastact; fastact.relu(np.float32(1))")  # which imports it
+    code = f"""
+import sys, types, numpy as np, fastact as fa
+sys.modules["numba.np.ufunc.parallel"] = {change}
+print(fa.relu(np.float32(-1)))
+"""
+    assert run_python(code) == "0.0\n"
+
+
 def test_bad_layer():
     code = "try:\n import fastact\nexcept ValueError as e: print(e)"
     expected = "FASTACT_THREADING_LAYER must be one of fastact, tbb, got 'omp'\n"

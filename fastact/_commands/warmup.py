@@ -46,6 +46,10 @@ def run(options: argparse.Namespace) -> int:
     """Make the code of every function and dtype."""
     from .. import _cache, _engine
 
+    try:
+        _engine.host()  # which may not be what was asked for, or none that code is made for
+    except (ValueError, RuntimeError) as reason:
+        raise Refused(str(reason)) from reason
     names = _known("FUNCTION", options.functions, dict.fromkeys(NAMES))
     dtypes = _known("DTYPE", options.dtypes, _dtypes())
     jobs: list[Callable] = [
@@ -65,8 +69,11 @@ def run(options: argparse.Namespace) -> int:
     except (_cache.Unusable, OSError) as reason:
         raise Refused(str(reason)) from reason
     start = time.perf_counter()
-    for job in _progress(jobs):
-        job()
+    try:
+        for job in _progress(jobs):
+            job()
+    except ImportError as reason:
+        raise Refused(f"compiling needs Numba and llvmlite ({reason})") from reason
     if _cache.trouble is not None:  # a warning has said so
         return 1
     made = _cache.compiled - before  # not new entries: other processes make some too

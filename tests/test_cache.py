@@ -837,6 +837,7 @@ def test_home_that_is_read_only(tmp_path):
 
 GONE = """
 import os, tempfile
+import numpy  # which cannot be imported there under Python 3.13.0
 os.chdir(tempfile.mkdtemp())
 os.rmdir(os.getcwd())
 """

@@ -13,9 +13,10 @@ from . import _threads
 
 def _is_command() -> bool:
     """Whether Python is looking for what ``python -m fastact`` asks for."""
-    if sys.argv[:1] != ["-m"]:  # as long as it is looking
+    arguments = getattr(sys, "argv", [])  # embedded interpreters may have none
+    if arguments[:1] != ["-m"]:  # as long as it is looking
         return False
-    module = sys.orig_argv[-len(sys.argv)]
+    module = sys.orig_argv[-len(arguments)]
     return module == __package__ or (module[:1] == "-" and module.endswith(f"m{__package__}"))
 
 

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pickle
@@ -966,6 +967,27 @@ def test_disk_that_is_full_in_the_middle_of_a_file(kept):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(kept.folder.iterdir())
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+
+
+@pytest.mark.parametrize("call", ["open", "replace", "access", "makedirs", "stat", "fstat"])
+@pytest.mark.parametrize("number", ["EDQUOT", "EIO", "ESTALE", "ENOSYS"])
+def test_errors_of_the_system(kept, monkeypatch, call, number):
+    """As of a quota that is exceeded, or a server that is gone."""
+    code = getattr(errno, number)
+    original = getattr(os, call)
+
+    def fail(path, *arguments, **keywords):
+        if call == "fstat" or str(path).startswith(str(kept.folder)):
+            raise OSError(code, os.strerror(code))
+        return original(path, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with one_warning(os.strerror(code)):
+            assert kept.get() == (CODE, True)
+    assert not kept.folder.exists() or not list(kept.folder.iterdir())
     assert kept.get() == (CODE, True)
     assert kept.get() == (CODE, False)
 

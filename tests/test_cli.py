@@ -109,6 +109,14 @@ def test_without_docstrings(arguments, tmp_path, monkeypatch):
             assert verb.SUMMARY[1:].rstrip(".") in " ".join(done.stdout.split())
 
 
+@pytest.mark.parametrize("name", sorted(set(CALLS) - {"plot"}))  # matplotlib reads some itself
+def test_where_text_without_an_encoding_is_an_error(name):
+    command(*CALLS[name])  # it compiles, with Numba, which reads some, too
+    done = command(*CALLS[name], options=["-X", "warn_default_encoding", "-W", "error"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "unknown (" not in done.stdout
+
+
 # Output that cannot be written.
 
 REDIRECTED = {

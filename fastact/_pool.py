@@ -178,11 +178,11 @@ def _limit_of_numba() -> int:
 
 def _limit_of_tbb() -> int:
     """The same of numba's layer for TBB, whether numba has started it yet or not."""
-    from . import _tbb
-
     try:
+        from . import _tbb
+
         return _tbb.numba_layer().get_num_threads
-    except (ImportError, OSError, AttributeError):
+    except Exception:
         return 0
 
 

@@ -583,7 +583,7 @@ def test_entry_of_absurd_size(kept):
     kept.get(name="another")
     kept.get()
     (path,) = kept.folder.glob("some-thing-*")
-    os.truncate(path, 1 << 42)  # there is one byte in 4096 blocks less than that
+    os.truncate(path, 1 << 42)  # it takes no space on the disk
     assert kept.get() == (CODE, True)
     assert kept.get() == (CODE, False)
     os.truncate(path, 1 << 42)
@@ -1314,8 +1314,8 @@ def test_entries_that_vanish(kept, monkeypatch):
     _cache._evict(str(kept.folder))
 
 
-@posix
-def test_names_that_are_no_text(kept, capfdbinary, monkeypatch):
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names have to be text")
+def test_names_that_are_no_text(kept):
     kept.folder = Path(os.fsdecode(os.fsencode(kept.folder) + b"\xff"))
     kept.get()
     open(os.fsencode(kept.folder) + b"/\xfe-" + b"0" * 32 + b".code", "w").close()

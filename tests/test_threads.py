@@ -543,6 +543,23 @@ print(fa.relu(np.float32(-1)))
     assert run_python(code) == "0.0\n"
 
 
+@pytest.mark.parametrize("layer", _threads.LAYERS)
+def test_something_else_in_place_of_numba(layer):
+    """It is no reason to do without threads."""
+    code = """
+import sys, types, numpy as np, fastact as fa
+{change}
+from fastact import _pool
+foreseen = _pool.foreseen()
+print(fa.relu(np.float32(-1)), *_pool.start(), sep=", ")
+assert foreseen == _pool.state
+"""
+    run_python(code.format(change=""))
+    code = code.format(change="sys.modules['numba'] = types.ModuleType('numba')")
+    reason = "no tbb: numba is not found" if layer == "tbb" else ""
+    assert run_python(code, FASTACT_THREADING_LAYER=layer) == f"0.0, fastact, {reason}\n"
+
+
 def test_bad_layer():
     code = "try:\n import fastact\nexcept ValueError as e: print(e)"
     expected = "FASTACT_THREADING_LAYER must be one of fastact, tbb, got 'omp'\n"

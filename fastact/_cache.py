@@ -303,6 +303,8 @@ def _content(path: str, imported: int) -> str:
 
 def _check_age(path: str, status: os.stat_result, imported: int) -> None:
     # When the inode was last changed: installers may set old times of modification.
+    if status.st_ctime_ns > max(imported, time.time_ns()):
+        raise Unusable(f"{path} is dated in the future (is the clock right?)")
     if status.st_ctime_ns > imported:
         raise Unusable(f"{path} has been changed since it was imported")
 

@@ -396,6 +396,17 @@ def test_sources_that_were_changed_after_they_were_imported(kept):
     assert not list(kept.folder.glob("*"))
 
 
+def test_sources_that_are_dated_in_the_future(kept, monkeypatch):
+    """As seen by a clock that is behind."""
+    past = kept.source.stat().st_ctime_ns - 10**12
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: past + 1)
+        with one_warning(str(kept.source), "is the clock right?"):
+            assert kept.get(imported=past) == (CODE, True)
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+
+
 def test_sources_that_are_changed_while_compiling(kept):
     imported = time.time_ns()
     kept.source.write_text("coefficient = 1.5\n")

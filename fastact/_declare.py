@@ -150,6 +150,13 @@ def derivative(**fields: Any) -> "BinaryDeclarator":
         name = kernel.__name__.removesuffix(_SUFFIX)
         summary = f"Gradient with regard to the input of {name}, element-wise."
         declared = Derivative(kernel, summary, **fields)
+        if declared.saved not in ("input", "output") or (
+            declared.saved == "output" and declared.of_output is not None
+        ):
+            raise ValueError(
+                f"{kernel.__name__}: the second parameter must be called input, with of_output if "
+                f"the output tells the derivative, or output, got {declared.saved!r}"
+            )
         DERIVATIVES[name] = declared
         return _ufunc_of(declared)
 

@@ -44,13 +44,28 @@ class Kernels:
         x, w, b, y = (
             np.zeros(size, self.dtype) for size in (shape[:2], shape[1:], shape[2], shape[::2])
         )
-        return _cost.fastest(lambda: self.direct(plan.ctypes.data, x, w, b, y)) / math.prod(shape)
+        return _cost.fastest(lambda: self.direct(plan, x, w, b, y)) / math.prod(shape)
 
-    def plan(self, activation: str | None, **fields: int) -> np.ndarray:
+    def plan(self, activation: str | None, **fields: "int | Address") -> "Address":
         """A plan with the `activation` and what `fields` give of the rest."""
         loop, row_wise = _epilogue(activation, self.dtype)
         fields |= {"loop": loop, "row_wise": row_wise, "dtype": id(self.dtype)}
-        return np.array([fields.get(name, 0) for name in FIELDS], np.int64)
+        values = [fields.get(name, 0) for name in FIELDS]
+        return Address(np.array(values, np.int64), self.dtype, *values)
+
+
+class Address(int):
+    """The address of an array, which lives as long as it, as does what the array has addresses of.
+
+    Compiled code is handed nothing else for what is no argument of the call itself.
+    """
+
+    keeps: tuple[object, ...]
+
+    def __new__(cls, array: np.ndarray, *others: object) -> "Address":
+        self = super().__new__(cls, array.ctypes.data)
+        self.keeps = (array, *others)
+        return self
 
 
 def kernels(dtype: np.dtype, columns: int) -> Kernels:
@@ -85,7 +100,7 @@ class Weights:
     activation : str or None
         By its name.
     temporary : bool
-        Whether they are needed only until this thread packs others.
+        Whether they are in a buffer that :meth:`give_back` keeps for the next ones.
     """
 
     def __init__(
@@ -104,27 +119,36 @@ class Weights:
         row = depth * lanes
         row += _ALIGNMENT // itemsize * (row * itemsize % 4096 == 0)
         self._packed = (_borrowed if temporary else aligned)((vectors, row), w.dtype)
-        self._plans: dict[str | None, np.ndarray] = {}  # compiled code has their addresses
+        self._plans: dict[str | None, Address] = {}
         self.bias = np.zeros(columns, w.dtype) if b is None else np.array(b, w.dtype)
         self.kernels.pack(
             w.ctypes.data, *w.strides, depth, columns, self._packed.ctypes.data, row * itemsize
         )
         self._fields = {
-            "w": self._packed.ctypes.data,
+            "w": Address(self._packed),
             "w_vector": row * itemsize,
             "w_final": (vectors - 1) * row * itemsize,
             "w_k": lanes * itemsize,
             "depth": depth,
             "columns": columns,
-            "bias": self.bias.ctypes.data,
+            "bias": Address(self.bias),
         }
         self.call = self.bound(activation)
 
     def bound(self, activation: str | None) -> Callable[[np.ndarray, np.ndarray], int]:
-        """The compiled function from x to out with this activation; valid as long as `self`."""
-        if activation not in self._plans:
-            self._plans[activation] = self.kernels.plan(activation, **self._fields)
-        return functools.partial(self.kernels.packed, self._plans[activation].ctypes.data)
+        """The compiled function from x to out with this activation, which holds all it reads."""
+        plan = self._plans.get(activation)
+        if plan is None:
+            made = self.kernels.plan(activation, **self._fields)
+            plan = self._plans.setdefault(activation, made)
+        return functools.partial(self.kernels.packed, plan)
+
+    def give_back(self) -> None:
+        """Let the next temporary weights of this thread have the buffer, and be of no more use."""
+        del self.call
+        buffer = self._packed.base
+        if buffer is not None and buffer.nbytes <= _SCRATCH_LIMIT:
+            _scratch.buffer = buffer
 
     def unpacked(self) -> np.ndarray:
         """W again."""
@@ -139,18 +163,27 @@ class Weights:
 
 def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     """An uninitialised array that starts on a line of the cache."""
-    size = shape[0] * shape[1] * dtype.itemsize
-    buffer = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % _ALIGNMENT
-    return buffer[start : start + size].view(dtype).reshape(shape)
+    return _part(np.empty(_room(shape, dtype), np.uint8), shape, dtype)
 
 
 def _borrowed(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """The same, in memory of this thread that its next call gives again."""
-    size = shape[0] * shape[1] * dtype.itemsize
-    if size > _SCRATCH_LIMIT:
+    """The same, in the buffer that this thread gave back last.
+
+    It is no longer to be had then, so that a signal handler, a trace function or a destructor that
+    comes here between two uses of it gets another one.
+    """
+    buffer = vars(_scratch).pop("buffer", None)
+    if buffer is None or len(buffer) < _room(shape, dtype):
         return aligned(shape, dtype)
-    buffer = getattr(_scratch, "buffer", None)
-    if buffer is None or len(buffer) < size:
-        buffer = _scratch.buffer = aligned((1, size), np.dtype(np.uint8))[0]
-    return buffer[:size].view(dtype).reshape(shape)
+    return _part(buffer, shape, dtype)
+
+
+def _room(shape: tuple[int, int], dtype: np.dtype) -> int:
+    return shape[0] * shape[1] * dtype.itemsize + _ALIGNMENT
+
+
+def _part(buffer: np.ndarray, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """The first line of the cache in `buffer`, and on."""
+    start = -buffer.ctypes.data % _ALIGNMENT
+    size = shape[0] * shape[1] * dtype.itemsize
+    return buffer[start : start + size].view(dtype).reshape(shape)

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 
 class Frozen:
-    """Attributes of the names `_fixed` are set once, by ``__init__``.
+    """Attributes of the names `_fixed` are set once, all together, by ``_fix``.
 
     Copies and pickles are of the same class. They get the fixed attributes by the ``__init__`` of
     the class that fixes them, and all others as other objects do.
@@ -12,11 +12,16 @@ class Frozen:
 
     _fixed: ClassVar[frozenset[str]]
 
+    def _fix(self, **attributes: Any) -> None:
+        if not self._fixed.isdisjoint(vars(self)):
+            raise AttributeError(f"{type(self).__name__}: __init__ must be called once, not again")
+        vars(self).update(attributes)
+
     def __setattr__(self, name: str, value: object) -> None:
-        if name in self._fixed and name in vars(self):
+        if name in self._fixed:
             raise AttributeError(
                 f"{type(self).__name__}: {name} must stay what it is, got {value!r}; "
-                "another object may have it"
+                f"a new {type(self).__name__} may have it"
             )
         super().__setattr__(name, value)
 

@@ -4,7 +4,7 @@ import functools
 import math
 from _thread import _local  # as threading does, whose import takes longer than ours
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, c_int64, py_object
+from ctypes import CFUNCTYPE, addressof, c_int64, py_object
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from ._fan_out import SETTING
 from ._formats import FORMATS
 from ._plan import FIELDS, lanes_for
+
+_Words = c_int64 * len(FIELDS)
 
 _ALIGNMENT = 64  # a vector that straddles two lines of the cache takes twice as long to load
 
@@ -51,20 +53,21 @@ class Kernels:
         loop, row_wise = _epilogue(activation, self.dtype)
         fields |= {"loop": loop, "row_wise": row_wise, "dtype": id(self.dtype)}
         values = [fields.get(name, 0) for name in FIELDS]
-        return Address(np.array(values, np.int64), self.dtype, *values)
+        words = _Words(*values)
+        return Address(addressof(words), words, self.dtype, values)
 
 
 class Address(int):
-    """The address of an array, which lives as long as it, as does what the array has addresses of.
+    """The address of what lives as long as it, as does all that is found from there.
 
     Compiled code is handed nothing else for what is no argument of the call itself.
     """
 
     keeps: tuple[object, ...]
 
-    def __new__(cls, array: np.ndarray, *others: object) -> "Address":
-        self = super().__new__(cls, array.ctypes.data)
-        self.keeps = (array, *others)
+    def __new__(cls, address: int, *keeps: object) -> "Address":
+        self = int.__new__(cls, address)
+        self.keeps = keeps
         return self
 
 
@@ -118,20 +121,22 @@ class Weights:
         # Vectors a multiple of 4 KB apart would all fall into the same sets of the cache.
         row = depth * lanes
         row += _ALIGNMENT // itemsize * (row * itemsize % 4096 == 0)
-        self._packed = (_borrowed if temporary else aligned)((vectors, row), w.dtype)
+        if temporary:
+            self._packed, self._buffer = _borrowed((vectors, row), w.dtype)
+        else:
+            self._packed = aligned((vectors, row), w.dtype)
         self._plans: dict[str | None, Address] = {}
         self.bias = np.zeros(columns, w.dtype) if b is None else np.array(b, w.dtype)
-        self.kernels.pack(
-            w.ctypes.data, *w.strides, depth, columns, self._packed.ctypes.data, row * itemsize
-        )
+        packed = Address(self._packed.ctypes.data, self._packed)
+        self.kernels.pack(w.ctypes.data, *w.strides, depth, columns, packed, row * itemsize)
         self._fields = {
-            "w": Address(self._packed),
+            "w": packed,
             "w_vector": row * itemsize,
             "w_final": (vectors - 1) * row * itemsize,
             "w_k": lanes * itemsize,
             "depth": depth,
             "columns": columns,
-            "bias": Address(self.bias),
+            "bias": Address(self.bias.ctypes.data, self.bias),
         }
         self.call = self.bound(activation)
 
@@ -146,9 +151,8 @@ class Weights:
     def give_back(self) -> None:
         """Let the next temporary weights of this thread have the buffer, and be of no more use."""
         del self.call
-        buffer = self._packed.base
-        if buffer is not None and buffer.nbytes <= _SCRATCH_LIMIT:
-            _scratch.buffer = buffer
+        if len(self._buffer) <= _SCRATCH_LIMIT:
+            _scratch.buffer = self._buffer
 
     def unpacked(self) -> np.ndarray:
         """W again."""
@@ -163,27 +167,20 @@ class Weights:
 
 def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     """An uninitialised array that starts on a line of the cache."""
-    return _part(np.empty(_room(shape, dtype), np.uint8), shape, dtype)
+    size = shape[0] * shape[1] * dtype.itemsize
+    buffer = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + size].view(dtype).reshape(shape)
 
 
-def _borrowed(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """The same, in the buffer that this thread gave back last.
+def _borrowed(shape: tuple[int, int], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and the buffer that it is in: the one that this thread gave back last.
 
     It is no longer to be had then, so that a signal handler, a trace function or a destructor that
     comes here between two uses of it gets another one.
     """
-    buffer = vars(_scratch).pop("buffer", None)
-    if buffer is None or len(buffer) < _room(shape, dtype):
-        return aligned(shape, dtype)
-    return _part(buffer, shape, dtype)
-
-
-def _room(shape: tuple[int, int], dtype: np.dtype) -> int:
-    return shape[0] * shape[1] * dtype.itemsize + _ALIGNMENT
-
-
-def _part(buffer: np.ndarray, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """The first line of the cache in `buffer`, and on."""
-    start = -buffer.ctypes.data % _ALIGNMENT
     size = shape[0] * shape[1] * dtype.itemsize
-    return buffer[start : start + size].view(dtype).reshape(shape)
+    buffer = vars(_scratch).pop("buffer", None)
+    if buffer is None or len(buffer) < size:
+        buffer = aligned((1, size), np.dtype(np.uint8))[0]
+    return buffer[:size].view(dtype).reshape(shape), buffer

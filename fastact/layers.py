@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,12 +165,19 @@ class Dense(Frozen):
     array([0.5, 0.5], dtype=float32)
     """
 
-    _fixed = frozenset(
-        (
-            *("activation", "dtype", "in_features", "out_features"),
-            *("_call", "_fast", "_has_bias", "_name", "_own", "_packed", "_tail"),
-        )
-    )
+    activation: str
+    dtype: np.dtype[Any]
+    in_features: int
+    out_features: int
+    _name: str | None
+    _has_bias: bool
+    _tail: tuple[int, ...]
+    _own: _weights.Weights  # in the type that the layer computes in by itself
+    _packed: dict[str, _weights.Weights]
+    _call: Callable[[np.ndarray, np.ndarray], int]
+    _fast: bool  # whether _call may be handed what has the dtype of the layer
+
+    _fixed = frozenset(__annotations__)
 
     def __init__(
         self,
@@ -178,19 +186,24 @@ class Dense(Frozen):
         activation: str | np.ufunc | None = _IDENTITY,
     ):
         W, b = as_array("Dense", "W", W), None if b is None else as_array("Dense", "b", b)
-        self._name = activation_name("Dense", activation)
-        self.activation = self._name or _IDENTITY
+        name = activation_name("Dense", activation)
         check_weights("Dense", W, b)
-        self.dtype = common_type("Dense", W=W, b=b)
-        self.in_features: int = W.shape[0]
-        self.out_features: int = W.shape[1]
-        self._tail = W.shape[1:]
-        self._has_bias = b is not None
-        own = compute_dtype(self.dtype)
-        self._own = _pack(W, b, self._name, own)
-        self._packed = {own.char: self._own}
-        self._call = self._own.call
-        self._fast = own == self.dtype
+        dtype = common_type("Dense", W=W, b=b)
+        computed = compute_dtype(dtype)
+        own = _pack(W, b, name, computed)
+        self._fix(
+            activation=name or _IDENTITY,
+            dtype=dtype,
+            in_features=W.shape[0],
+            out_features=W.shape[1],
+            _name=name,
+            _has_bias=b is not None,
+            _tail=W.shape[1:],
+            _own=own,
+            _packed={computed.char: own},
+            _call=own.call,
+            _fast=computed == dtype,
+        )
 
     @property
     def W(self) -> np.ndarray:
@@ -339,7 +352,8 @@ def common_type(caller: str, **operands: Any) -> np.dtype:
         if operand is None:
             continue
         dtype = operand.dtype
-        if not _is_known(dtype) and _first_safe(dtype) is None:
+        known = dtype.type is np.bool_ or format_of(dtype.type) is not None
+        if not known and _first_safe(dtype) is None:
             raise TypeError(
                 f"{caller}: {name} must be an array of float16, bfloat16, float32, float64, "
                 f"integers or bool, got dtype {dtype}"
@@ -348,15 +362,13 @@ def common_type(caller: str, **operands: Any) -> np.dtype:
     try:
         common = np.result_type(*types)
     except TypeError:
-        common = None
-    if common is None or not _is_known(common):
-        common = _first_safe(*types)
+        return _first_safe(*types)
     form = format_of(common.type)
-    return common if form and not form.is_integer else np.dtype(np.float64)
-
-
-def _is_known(dtype: np.dtype) -> bool:
-    return dtype.type is np.bool_ or format_of(dtype.type) is not None
+    if form is not None and not form.is_integer:
+        return common
+    if form is None and common.type is not np.bool_:
+        return _first_safe(*types)
+    return np.dtype(np.float64)
 
 
 def _first_safe(*dtypes: np.dtype) -> np.dtype | None:

@@ -96,29 +96,40 @@ class Sequential(Frozen):
     array([0., 1., 1., 0.])
     """
 
-    _fixed = frozenset(
-        (
-            *("classes_", "dtype", "in_features", "layers", "out_features"),
-            *("_compiled", "_general", "_head", "_own_calls", "_tail"),
-        )
-    )
+    layers: tuple[Layer, ...]
+    in_features: int
+    out_features: int
+    dtype: np.dtype[Any]
+    classes_: NDArray[Any] | None
+    _head: tuple[int]
+    _tail: tuple[int]
+    _own_calls: bool  # whether a layer has a __call__ of its own
+    _compiled: dict[np.dtype, _Program]
+    _general: dict[np.dtype, _Program]
+
+    _fixed = frozenset(__annotations__)
 
     def __init__(
         self,
         layers: Iterable[Dense | Sequential | np.ufunc | str | None],
         classes_: ArrayLike | None = None,
     ):
-        self.layers = _flattened(layers)
-        dense = [layer for layer in self.layers if isinstance(layer, Dense | Sequential)]
-        self.in_features, self.out_features = dense[0].in_features, dense[-1].out_features
-        self.dtype: np.dtype[Any] = common_type(
-            "Sequential", **{f"layer {k}": layer for k, layer in enumerate(dense)}
+        stack = _flattened(layers)
+        dense = [layer for layer in stack if isinstance(layer, Dense | Sequential)]
+        first, last = dense[0].in_features, dense[-1].out_features
+        types = {f"layer {k}": layer for k, layer in enumerate(dense)}
+        self._fix(
+            layers=stack,
+            in_features=first,
+            out_features=last,
+            dtype=common_type("Sequential", **types),
+            classes_=None if classes_ is None else np.array(classes_),
+            _head=(first,),
+            _tail=(last,),
+            _own_calls=any(map(_has_own_call, dense)),
+            _compiled={},
+            _general={},
         )
-        self.classes_ = None if classes_ is None else np.array(classes_)
-        self._own_calls = any(map(_has_own_call, dense))
-        self._head, self._tail = (self.in_features,), (self.out_features,)
-        self._compiled: dict[np.dtype, _Program] = {}
-        self._general: dict[np.dtype, _Program] = {}
 
     @classmethod
     def from_sklearn(cls, estimator: Any) -> Sequential:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _engine, _ufunc
+from . import _engine, _masked, _ufunc
 
 if TYPE_CHECKING:
     from ._typing import BinaryDeclarator, Declarator, ObjectiveDeclarator, RowUfunc
@@ -254,7 +254,7 @@ def row_activation(**fields: Any) -> "RowUfunc":
     """
     declared = RowActivation(**fields)
     ROW_ACTIVATIONS[declared.name] = declared
-    return _ufunc.create(  # type: ignore[return-value]
+    ufunc = _ufunc.create(
         name=declared.name,
         nin=1,
         doc=row_docstring(declared),
@@ -263,6 +263,8 @@ def row_activation(**fields: Any) -> "RowUfunc":
         make_loop=functools.partial(_engine.rows_address, declared.steps),
         signature="(n)->(n)",
     )
+    _masked.refuse(ufunc)
+    return ufunc  # type: ignore[return-value]
 
 
 def docstring(declared: Activation) -> str:

@@ -22,7 +22,7 @@ def as_array(caller: str, name: str, value: Any) -> np.ndarray:
     return array
 
 
-def check_unmasked(caller: str, name: str, value: Any) -> None:
+def check_unmasked(caller: str, name: str, value: Any, remedy: str = "filled(...)") -> None:
     """ValueError for arrays with masked elements, also in lists."""
     masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
     if masked is None:  # without the module there are none
@@ -34,7 +34,7 @@ def check_unmasked(caller: str, name: str, value: Any) -> None:
     elif isinstance(value, masked) and np.ma.is_masked(value):
         raise ValueError(
             f"{caller}: {name} must have no masked elements, got {np.ma.count_masked(value)} of "
-            f"{value.size}; {name}.filled(...) puts numbers in their place"
+            f"{value.size}; {name}.{remedy} has none"
         )
 
 
@@ -44,7 +44,7 @@ def _numbers(value: Any, array: np.ndarray) -> np.ndarray:
     if not isinstance(dtypes, Iterable) or isinstance(dtypes, np.dtype):
         dtypes = [getattr(value, "dtype", None)]
     kinds = [_of_numbers(dtype) for dtype in dtypes]
-    if None in kinds:
+    if any(kind is None for kind in kinds):
         return array
     common = np.result_type(*kinds)
     if common.kind != "f":

@@ -107,10 +107,9 @@ def dense(
 @functools.lru_cache(256)
 def _direct(char: str, columns: int, activation: Any):
     """Plan and function for weights used as they are; TypeError or ValueError if there is none."""
-    dtype = np.dtype(char)
     if char not in "fd":
         raise TypeError(char)
-    kernels = _weights.kernels(dtype, columns)
+    kernels = _weights.kernels(np.dtype(char), columns)
     return kernels.plan(activation_name("dense", activation)), kernels.direct
 
 
@@ -391,7 +390,7 @@ def output(caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype) 
         raise TypeError(f"{caller}: out must be an ndarray, got {type(out).__name__}")
     if out.shape != shape:
         raise ValueError(f"{caller}: out must have shape {shape}, got shape {out.shape}")
-    check_unmasked(caller, "out", out)
+    check_unmasked(caller, "out", out, remedy="data")
     # NumPy casts numbers to text and objects as well, and to the small integers of ml_dtypes.
     inexact = out.dtype.kind in "fc" or "float" in out.dtype.name or "complex" in out.dtype.name
     if not inexact or not np.can_cast(dtype, out.dtype, "same_kind"):

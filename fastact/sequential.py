@@ -154,7 +154,9 @@ class Sequential(Frozen):
             A single target has a column too. With two classes, the columns of a Perceptron
             are the decision function, negated and as it is. Hence
             ``model.classes_[model(x).argmax(axis=-1)]`` are the predicted labels of every
-            classifier but a multilabel one, whose labels are where ``model(x) > 0.5``.
+            classifier but a multilabel one, whose labels are where ``model(x) > 0.5``. (An
+            MLPClassifier that was fitted to a single class has two columns, of which either
+            stands for it.)
 
         Raises
         ------
@@ -185,9 +187,12 @@ class Sequential(Frozen):
         Raises
         ------
         TypeError
-            For other modules; the error says where.
+            For other modules, and for weights that are no plain tensors of float16, float32 or
+            float64; the error says where.
         ValueError
-            For parameters that are not supported, and Dropout in training mode.
+            For parameters that are not supported, weights that are sparse or without values (on
+            the meta device), hooks (also those for all modules), a ``forward`` that was replaced,
+            and Dropout in training mode.
         """
         from . import _from_torch
 

@@ -1,8 +1,10 @@
-"""Masked arrays of NumPy and functions of rows, in which hidden elements would take part.
+"""Functions of rows and elements that are hidden, which would take part in the rest of their row.
 
-Such arrays know of no ``__array_ufunc__``: they are handed the finished result, and look up what
-else is to be done for a ufunc in a dictionary of the module ``numpy.ma.core``. As NumPy imports
-that module only where it is used, and it takes longer than ours, the entry is made after it.
+A ufunc is handed the bare numbers. But NumPy's masked arrays, which know of no ``__array_ufunc__``,
+are handed the finished result, and look up what else is to be done for a ufunc in a dictionary of
+the module ``numpy.ma.core``. As NumPy imports that module only where it is used, and it takes
+longer than ours, the entry is made after it. And pandas, for a Series, takes the ``__call__`` of a
+ufunc by its name and hands it what the Series consists of; NumPy itself does not ask for that.
 """
 
 import sys
@@ -12,18 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from ._operands import check_unmasked
+from ._operands import check_present, check_unmasked
 
 _MODULE = "numpy.ma.core"
 
 
 def refuse(ufunc: np.ufunc) -> None:
-    """Let `ufunc` raise ValueError for arrays with masked elements."""
+    """Let `ufunc` raise ValueError for masked arrays and Series with elements that are hidden."""
 
     def domain(*operands: Any) -> np.ndarray:
         for operand in operands:
             check_unmasked(ufunc.__name__, "x", operand)
         return np.zeros((), bool)  # no element of the result is to be masked for its own sake
+
+    def call(*operands: Any, **keywords: Any) -> Any:
+        for operand in operands[: ufunc.nin]:
+            check_present(ufunc.__name__, "x", operand)
+        return ufunc(*operands, **keywords)
+
+    if hasattr(ufunc, "__dict__"):  # not in older versions of NumPy
+        vars(ufunc)["__call__"] = call
 
     def register(module: ModuleType) -> None:
         module.ufunc_domain[ufunc] = domain

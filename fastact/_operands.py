@@ -38,6 +38,17 @@ def check_unmasked(caller: str, name: str, value: Any, remedy: str = "filled(...
         )
 
 
+def check_present(caller: str, name: str, value: Any) -> None:
+    """ValueError for arrays of pandas in which values are missing."""
+    if not isinstance(value, np.ndarray) and hasattr(value, "isna"):
+        missing = np.count_nonzero(value.isna())
+        if missing:
+            raise ValueError(
+                f"{caller}: {name} must have no missing values, got {missing} of {value.size}; "
+                f"{name}.to_numpy(na_value=...) has none"
+            )
+
+
 def _numbers(value: Any, array: np.ndarray) -> np.ndarray:
     """A Series or a DataFrame in one type of numbers; `array`, of objects, where there is none."""
     dtypes = getattr(value, "dtypes", None)

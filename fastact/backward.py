@@ -36,13 +36,15 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
     Returns
     -------
     ndarray
-        Of the common type of the operands: float16 (or bfloat16), float32 or float64. The 16-bit
-        formats are computed in float32 and rounded once; integers and bool give float64.
+        Of the common type of the operands, as of :func:`fastact.dense`: float16 (or bfloat16),
+        float32 or float64. The 16-bit formats are computed in float32 and rounded once; integers
+        and bool give float64.
 
     Raises
     ------
     ValueError
-        For operands without an axis or of different shapes.
+        For operands without an axis or of different shapes, and masked arrays with masked
+        elements.
     TypeError
         For complex, longdouble, string, datetime and object operands.
     AxisError
@@ -95,14 +97,15 @@ def dense_backward(
     grad_x : ndarray, shape (..., K)
     grad_W : ndarray, shape (K, N)
     grad_b : ndarray, shape (N,)
-        All of the common type of the operands: float16 (or bfloat16), float32 or float64. The
-        16-bit formats are computed in float32 and rounded once; integers and bool alone give
-        float64.
+        All of the common type of the operands, as of :func:`fastact.dense`: float16 (or
+        bfloat16), float32 or float64. The 16-bit formats are computed in float32 and rounded
+        once; integers and bool alone give float64.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit each other, and an unknown activation.
+        For shapes that do not fit each other, an unknown activation, one whose derivative its
+        output does not tell, and masked arrays with masked elements.
     TypeError
         For complex, longdouble, string, datetime and object operands.
 

@@ -58,16 +58,19 @@ def dense(
     ndarray, shape (..., N)
         `out`, or a new array of the common type of the operands: float16 (or bfloat16),
         float32 or float64. The 16-bit formats are computed in float32 and rounded once;
-        integers and bool alone give float64.
+        integers and bool alone give float64. Where NumPy knows no common type, as of float16 and
+        bfloat16, or it is another one of ml_dtypes (int4, float8), it is the first of float16,
+        float32 and float64 that all operands cast to safely, as of a ufunc.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit each other, an unknown activation, or an `out` that overlaps
-        an input or is read-only.
+        For shapes that do not fit each other, an unknown activation, an `out` that overlaps
+        an input or is read-only, and masked arrays with masked elements.
     TypeError
         For complex, longdouble, string, datetime and object operands, and an `out` that is no
-        array or would lose the kind of the result.
+        array or whose elements are no floating-point or complex numbers (NumPy casts the result
+        of a ufunc to text and objects as well).
 
     Notes
     -----
@@ -78,6 +81,10 @@ def dense(
     is one: which of two NaNs a product keeps is the compiler's choice.) The sum is within
     ``K * eps * (abs(x) @ abs(W))`` of the exact one. NaN and infinities behave as in matmul.
     No floating-point warning is raised.
+
+    Series and DataFrames are taken as arrays: columns of several types of numbers, bool among
+    them, as one of the common type, and what is missing as NaN (integers and bool with missing
+    values are float64).
 
     Blocks of registers and loops around them follow K. Goto and R. van de Geijn, "Anatomy of
     high-performance matrix multiplication" (2008).

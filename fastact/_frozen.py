@@ -1,21 +1,23 @@
 """What layers and stacks have in common: attributes that stay, and copies of their class."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 
 class Frozen:
-    """Attributes of the names `_fixed` are set once, all together, by ``_fix``.
+    """Attributes are set once, all together, by ``_fix``; a subclass may add others.
 
     Copies and pickles are of the same class. They get the fixed attributes by the ``__init__`` of
     the class that fixes them, and all others as other objects do.
     """
 
-    _fixed: ClassVar[frozenset[str]]
+    _fixed: frozenset[str] = frozenset()
 
     def _fix(self, **attributes: Any) -> None:
-        if not self._fixed.isdisjoint(vars(self)):
-            raise AttributeError(f"{type(self).__name__}: __init__ must be called once, not again")
-        vars(self).update(attributes)
+        for name in vars(self).keys() & attributes:
+            raise AttributeError(
+                f"{type(self).__name__}: {name} must be set once, by __init__, and was set before"
+            )
+        vars(self).update(attributes, _fixed=frozenset((*attributes, "_fixed")))
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in self._fixed:

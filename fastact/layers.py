@@ -183,8 +183,6 @@ class Dense(Frozen):
     _call: Callable[[np.ndarray, np.ndarray], int]
     _fast: bool  # whether _call may be handed what has the dtype of the layer
 
-    _fixed = frozenset(__annotations__)
-
     def __init__(
         self,
         W: ArrayLike,
@@ -238,10 +236,10 @@ class Dense(Frozen):
         result = common_type("Dense", x=x, W=self)
         y = output("Dense", out, x, self.out_features, result)
         check_overlap("Dense", y, x=x)
-        _blockwise(self.weights(compute_dtype(result)), x, y)
+        _blockwise(self._packed_as(compute_dtype(result)), x, y)
         return y
 
-    def weights(self, dtype: np.dtype) -> _weights.Weights:
+    def _packed_as(self, dtype: np.dtype) -> _weights.Weights:
         """The weights as compiled code wants them, the same for all callers."""
         found = self._packed.get(dtype.char)
         if found is None:

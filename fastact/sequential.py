@@ -107,8 +107,6 @@ class Sequential(Frozen):
     _compiled: dict[np.dtype, _Program]
     _general: dict[np.dtype, _Program]
 
-    _fixed = frozenset(__annotations__)
-
     def __init__(
         self,
         layers: Iterable[Dense | Sequential | np.ufunc | str | None],
@@ -446,7 +444,7 @@ def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
     fusible, width = None, _input_width(stack)
     for layer in stack:
         if isinstance(layer, Dense):
-            weights, width = layer.weights(dtype), layer.out_features
+            weights, width = layer._packed_as(dtype), layer.out_features
             fusible = weights if layer.activation == "identity" else None
             steps.append((weights.call, width, dtype))
         elif fusible is not None:

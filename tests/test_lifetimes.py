@@ -10,7 +10,7 @@ import pytest
 from conftest import assert_same
 
 import fastact as fa
-from fastact import _weights, layers
+from fastact import _weights, backward, layers, sequential
 
 
 def random(shape, dtype, seed):
@@ -49,7 +49,7 @@ def test_a_trace_function_may_call(outer, inner):
     """Between any two lines of ours, as a signal handler or a destructor may."""
     expected, within = CALLS[outer](), CALLS[inner]()
     wrong, count, before = [], 0, sys.gettrace()
-    ours = layers.__file__, _weights.__file__
+    ours = [module.__file__ for module in (layers, _weights, sequential, backward)]
 
     def trace(frame, event, argument):
         nonlocal count
@@ -113,7 +113,7 @@ def test_threads_that_pack_at_once_get_the_same_weights(monkeypatch):
         return slow
 
     def work():
-        weights = layer.weights(np.dtype("d"))
+        weights = layer._packed_as(np.dtype("d"))
         found.append((weights, weights.bound("tanh").args))
 
     monkeypatch.setattr(layers, "_pack", meet(pack))

@@ -33,8 +33,9 @@ class Tenfold(fa.Dense):
     __slots__ = ("slot",)
 
     def __init__(self, W, factor):
-        super().__init__(W, B)
         self.factor = factor
+        super().__init__(W, B)
+        self.weights = "its own name for something else"
         self.slot = "kept"
 
     def __call__(self, x):
@@ -96,12 +97,22 @@ def test_attributes_of_a_stack_stay(name):
 def test_nor_does_another_init_change_them():
     layer, model = fa.Dense(W), fa.Sequential([fa.Dense(W)])
     expected = layer(X)
-    with pytest.raises(AttributeError, match=r"^Dense: __init__ must be called once"):
+    with pytest.raises(AttributeError, match=r"^Dense: \w+ must be set once, by __init__"):
         layer.__init__(2 * W)
-    with pytest.raises(AttributeError, match=r"^Sequential: __init__ must be called once"):
+    with pytest.raises(AttributeError, match=r"^Sequential: \w+ must be set once"):
         model.__init__([layer, "relu"])
     assert_same(layer(X), expected)
     assert_same(model(X), expected)
+
+
+def test_nor_does_what_was_set_before():
+    class Early(fa.Dense):
+        def __init__(self):
+            self.activation = "relu"
+            super().__init__(W)
+
+    with pytest.raises(AttributeError, match=r"^Early: activation must be set once"):
+        Early()
 
 
 # Copies.

@@ -29,7 +29,7 @@ class Frozen:
 
     def __delattr__(self, name: str) -> None:
         if name in self._fixed:
-            raise AttributeError(f"{type(self).__name__}: {name} must stay, and was deleted")
+            raise AttributeError(f"{type(self).__name__}: {name} must stay, and cannot be deleted")
         super().__delattr__(name)
 
     def __getstate__(self) -> Any:

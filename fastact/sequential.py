@@ -248,6 +248,7 @@ class Sequential(Frozen):
         return y
 
     def _one_by_one(self, x: np.ndarray, out: Any) -> np.ndarray:
+        """The result where layers have calls of their own, which may give anything."""
         found: Any = x
         for layer in self.layers:
             found = layer(found)
@@ -445,7 +446,7 @@ def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
     for layer in stack:
         if isinstance(layer, Dense):
             weights, width = layer._packed_as(dtype), layer.out_features
-            fusible = weights if layer.activation == "identity" else None
+            fusible = weights if layer._name is None else None
             steps.append((weights.call, width, dtype))
         elif fusible is not None:
             steps[-1] = (fusible.bound(layer.__name__), width, dtype)

@@ -261,11 +261,18 @@ class Wayward(fa.Dense):
     def b(self):
         return None
 
+    @property
+    def activation(self):
+        return "identity"
+
 
 def test_what_a_layer_computes_with_is_its_own():
     layer, plain = Wayward(W, B, "tanh"), fa.Dense(W, B, "tanh")
     for dtype in "efd":
         assert_same(layer(X.astype(dtype)), plain(X.astype(dtype)))
+        assert_same(
+            fa.Sequential([layer, "relu"])(X.astype(dtype)), fa.relu(plain(X.astype(dtype)))
+        )
     assert_same(copy.copy(layer)(X), plain(X))
 
 

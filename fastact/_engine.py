@@ -4,10 +4,13 @@ LLVM is imported at the first use of a kernel, not with the package, and Numba o
 not where the cache has the code.
 """
 
+import contextlib
 import functools
 import os
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -209,6 +212,17 @@ def host() -> "Target":
     return _host.host()
 
 
+@contextlib.contextmanager
+def _import_warnings() -> Iterator[None]:
+    """No warnings of text without an encoding, where they are asked for: Numba's import has some."""
+    if not sys.flags.warn_default_encoding:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EncodingWarning)
+        yield
+
+
 def _kernel_addresses(
     generator: str,
     name: str,
@@ -255,7 +269,8 @@ def _load(
         _jobs.begin_compiling()
         if generator not in BY_NUMBA:
             return build(target)
-        from numba.core.compiler_lock import global_compiler_lock
+        with _import_warnings():
+            from numba.core.compiler_lock import global_compiler_lock
 
         # Before any lock of ours: another thread may hold it, and want a loop.
         with global_compiler_lock:

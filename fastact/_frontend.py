@@ -19,6 +19,7 @@ from numba import types
 from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.imputils import lower_constant
+from numba.core.ir import Loc
 from numba.extending import (
     lower_builtin,
     models,
@@ -72,10 +73,20 @@ def _settings() -> Iterator[None]:
     with global_compiler_lock:  # as all who compile
         config.reload_config()  # which the compiler does where the environment has changed
         before = {name: getattr(config, name) for name in _SETTINGS}
+        path_of = Loc._get_path
+
+        def path_from_anywhere(location: Loc) -> str:
+            try:
+                return path_of(location)
+            except OSError:  # relative to the current folder, which is gone
+                return location.filename
+
         vars(config).update(_SETTINGS)
+        Loc._get_path = path_from_anywhere
         try:
             yield
         finally:
+            Loc._get_path = path_of
             vars(config).update(before)
 
 

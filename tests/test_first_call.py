@@ -310,3 +310,24 @@ threading.stack_size(65536)
 print(fa.softplus(1.0), threading.stack_size())
 """
     assert first(code) == f"{SOFTPLUS_1} 65536\n"
+
+
+def test_a_current_folder_that_is_gone(tmp_path):
+    code = f"""
+import os
+import fastact as fa
+os.chdir({str(tmp_path)!r})
+os.rmdir({str(tmp_path)!r})
+print(fa.softplus(1.0), *fa.softmax([0.0, 0.0]))
+"""
+    assert first(code) == f"{SOFTPLUS_1} 0.5 0.5\n"
+
+
+def test_warnings_for_text_without_an_encoding():
+    code = """
+import subprocess, sys
+code = "import fastact as fa; print(fa.softplus(1.0), *fa.softmax([0.0, 0.0]))"
+options = ["-X", "warn_default_encoding", "-W", "error"]
+subprocess.run([sys.executable, *options, "-c", code], check=True)
+"""
+    assert first(code) == f"{SOFTPLUS_1} 0.5 0.5\n"

@@ -55,3 +55,15 @@ def format_of(scalar_type: type) -> Format | None:
     if scalar_type.__name__ == "bfloat16" and scalar_type.__module__.startswith("ml_dtypes"):
         return BFLOAT16
     return None
+
+
+def first_safe(*dtypes: np.dtype) -> np.dtype | None:
+    """The first of float16, float32 and float64 that all `dtypes` cast to safely, if there is one.
+
+    That is what types are computed in that have no common one here, such as float16 and bfloat16,
+    or int4.
+    """
+    for wide in map(np.dtype, "efd"):
+        if all(dtype.kind not in "mM" and np.can_cast(dtype, wide) for dtype in dtypes):
+            return wide
+    return None

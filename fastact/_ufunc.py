@@ -17,6 +17,7 @@ import numpy as np
 from numpy._core import _multiarray_umath
 
 from . import _jobs
+from ._formats import first_safe
 from ._lock import MAKING
 
 
@@ -175,10 +176,12 @@ def create(
             return None
         if fixed:
             return choose(_object_at(fixed.pop()), True)
+        dtypes = [_object_at(address) for address in operands]
         try:
-            return choose(_common([_object_at(address) for address in operands]), False)
+            found = choose(_common(dtypes), False)
         except TypeError:  # no common DType
-            return None
+            found = None
+        return found or _first_safe(dtypes)
 
     callback = _promoter_type(promote)
     capsule = ctypes.pythonapi.PyCapsule_New
@@ -231,6 +234,15 @@ def _replace(references: Any, i: int, new: object | None) -> None:
 def _common(dtypes: Sequence[DType]) -> DType:
     """The DType that NumPy promotes `dtypes` to; TypeError where there is none."""
     return _promote_dtypes(len(dtypes), (py_object * len(dtypes))(*dtypes))
+
+
+def _first_safe(dtypes: Sequence[DType]) -> DType | None:
+    """The same as `first_safe`, of DTypes; None for those that are no single dtype."""
+    try:
+        found = first_safe(*(dtype() for dtype in dtypes))
+    except TypeError:
+        return None
+    return None if found is None else type(found)
 
 
 def _add_loop(ufunc: np.ufunc, name: str, dtype: DType, address: int) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy._core import _multiarray_umath
 
 from . import _jobs
-from ._formats import first_safe
+from ._formats import BFLOAT16, Format, first_safe, format_of
 from ._lock import MAKING
 
 
@@ -39,6 +39,9 @@ _from_func_and_data = _function(  # and signature, which is NULL for element-wis
 _add_loop_from_spec = _function("_UFUNC_API", 43, c_int, py_object, c_void_p)
 _add_promoter = _function("_UFUNC_API", 44, c_int, py_object, py_object, py_object)
 _promote_dtypes = _function("_ARRAY_API", 364, py_object, c_ssize_t, POINTER(py_object))
+
+# The abstract DTypes of Python's numbers.
+_WEAK = {"_PyFloatDType": float, "_PyLongDType": int}
 
 _NO_IDENTITY = -1  # PyUFunc_None
 _SAME_KIND_CASTING = 3
@@ -139,6 +142,10 @@ def create(
     # It would look for the types in the list that a call casts to, and call a loop of the past.
     struct.type_resolver = None
 
+    if hasattr(ufunc, "__dict__"):  # not in older versions of NumPy
+        # Otherwise pickle looks for the name in every module there is.
+        vars(ufunc).update(__module__=__package__, __qualname__=name)
+
     made: set[DType] = set()
 
     def promote(ufunc, operands, signature, result) -> int:
@@ -232,15 +239,27 @@ def _replace(references: Any, i: int, new: object | None) -> None:
 
 
 def _common(dtypes: Sequence[DType]) -> DType:
-    """The DType that NumPy promotes `dtypes` to; TypeError where there is none."""
+    """The DType that NumPy promotes `dtypes` to; TypeError where there is none.
+
+    Python's numbers are weak beside bfloat16, too, as beside NumPy's own floats.
+    """
+    others = [dtype for dtype in dtypes if dtype.__name__ not in _WEAK]
+    if not others:
+        dtypes = [type(np.dtype(_WEAK[dtype.__name__])) for dtype in dtypes]
+    elif BFLOAT16 in map(_format, others):
+        dtypes = others
     return _promote_dtypes(len(dtypes), (py_object * len(dtypes))(*dtypes))
+
+
+def _format(dtype: DType) -> Format | None:
+    return None if dtype.type is None else format_of(dtype.type)
 
 
 def _first_safe(dtypes: Sequence[DType]) -> DType | None:
     """The same as `first_safe`, of DTypes; None for those that are no single dtype."""
     try:
         found = first_safe(*(dtype() for dtype in dtypes))
-    except TypeError:
+    except (TypeError, SystemError):  # as NumPy says of abstract ones
         return None
     return None if found is None else type(found)
 

@@ -39,6 +39,11 @@ GENERATORS = {
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
+    "convert": (*(*_ALWAYS, "_conversions", "_convert_code", "_ndarray", "_plan", "_structured"),),
+    "undisturbed": (
+        *("_codegen", "_environment", "_fan_out", "_lookup", "_machine_code", "_streaming"),
+        *("_targets", "_undisturbed_code"),
+    ),
     "helpers": (
         *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_streaming"),
         "_targets",
@@ -167,6 +172,31 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
     options = repr((form, lanes, object.__basicsize__))
     symbols = [*ENTRIES, SETTING]
     return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, symbols)
+
+
+def convert_address(source: Format, sink: Format) -> int:
+    """Compile the conversion of arrays, or load its code; see ``_convert_code.py``."""
+    from ._machine_code import ENTRY
+
+    def build(target: "Target") -> bytes:
+        from . import _convert_code
+
+        return _convert_code.object_code(source, sink, target)
+
+    name, options = f"convert-{source.name}-{sink.name}", repr((source, sink, object.__basicsize__))
+    return _load("convert", name, [], None, options, build, [ENTRY])[ENTRY]
+
+
+def undisturbed_address() -> int:
+    """Compile what runs a function in the default environment, or load its code."""
+    from ._machine_code import ENTRY
+
+    def build(target: "Target") -> bytes:
+        from . import _undisturbed_code
+
+        return _undisturbed_code.object_code(target)
+
+    return _load("undisturbed", "undisturbed", [], None, "", build, [ENTRY])[ENTRY]
 
 
 def helper_addresses() -> dict[str, int]:

@@ -40,6 +40,9 @@ INTEGERS = {
 }
 FORMATS = FLOATS | INTEGERS
 
+BOOL = Format("bool", "bool", 8, "float64")
+"""As a source of conversions only: nothing is computed in it."""
+
 
 def format_of(scalar_type: type) -> Format | None:
     """The format of arrays of `scalar_type`, or None where there is none.

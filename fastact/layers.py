@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _weights, activations
+from . import _convert, _weights, activations
 from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from ._formats import FORMATS, format_of
 from ._plan import DONE
@@ -190,14 +190,17 @@ class Dense:
     @property
     def W(self) -> np.ndarray:
         """The weights, as a new array."""
-        return self._packed[compute_dtype(self.dtype).char].unpacked().astype(self.dtype)
+        return _convert.converted(
+            self._packed[compute_dtype(self.dtype).char].unpacked(), self.dtype
+        )
 
     @property
     def b(self) -> np.ndarray | None:
         """The bias, as a new array, or None."""
         if not self._has_bias:
             return None
-        return self._packed[compute_dtype(self.dtype).char].bias.astype(self.dtype)
+        bias = self._packed[compute_dtype(self.dtype).char].bias
+        return _convert.converted(bias.copy(), self.dtype)
 
     def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """``activation(x @ W + b)`` for x of shape (..., K); see :func:`dense`."""
@@ -241,8 +244,9 @@ def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
 
 
 def _pack(W, b, name: str | None, dtype: np.dtype, temporary: bool = False) -> _weights.Weights:
-    bias = None if b is None else b.astype(dtype, copy=False)
-    return _weights.Weights(np.require(W, dtype, "A"), bias, name, temporary)
+    bias = None if b is None else _convert.converted(b, dtype)
+    W = np.require(_convert.converted(W, dtype), dtype, "A")  # of this very object, too
+    return _weights.Weights(W, bias, name, temporary)
 
 
 def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
@@ -258,12 +262,11 @@ def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
     depth, columns = weights.shape
     rows = min(len(x), max(1, _BLOCK // (weights.dtype.itemsize * (depth + columns or 1))))
     source, sink = np.empty((rows, depth), weights.dtype), np.empty((rows, columns), weights.dtype)
-    with np.errstate(all="ignore"):  # values that are too large for out become infinite
-        for start in range(0, len(x), rows or 1):
-            part = x[start : start + rows]
-            np.copyto(source[: len(part)], part)
-            weights.call(source[: len(part)], sink[: len(part)])
-            np.copyto(y[start : start + rows], sink[: len(part)], casting="same_kind")
+    for start in range(0, len(x), rows or 1):
+        part = x[start : start + rows]
+        _convert.copy(part, source[: len(part)])
+        weights.call(source[: len(part)], sink[: len(part)])
+        _convert.copy(sink[: len(part)], y[start : start + rows])
 
 
 def activation_name(caller: str, activation: Any, what: str = "activation must be") -> str | None:

@@ -13,6 +13,7 @@ import numpy as np
 from . import activations, layers
 from ._plan import DONE
 from ._threads import get_num_threads
+from ._undisturbed import undisturbed
 from ._weights import aligned
 from .layers import Dense
 
@@ -207,8 +208,8 @@ class Sequential:
         layers.check_overlap("Sequential", y, x=x)
         compiled = self._compiled.get(x.dtype)
         if y.dtype != general.dtype or compiled is None or not compiled.run(x, y):
-            with np.errstate(all="ignore"):  # values that are too large for out become infinite
-                _run_parts(general, x, y)
+            # The last step may be an activation, whose result NumPy casts to `out`.
+            undisturbed(lambda: _run_parts(general, x, y))
         return y
 
     def _prepare(self, dtype: np.dtype) -> None:

@@ -50,7 +50,9 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
 
     Notes
     -----
-    In NumPy's arithmetic, by several passes. The error is some eps times
+    In NumPy's arithmetic, by several passes; yet no floating-point warning is raised, and the
+    caller's rounding mode, flush-to-zero and status flags neither change the result nor are
+    changed. The error is some eps times
     ``output * (abs(grad_output) + sum(abs(grad_output * output)))``, growing with the logarithm of
     the length of a row: where the difference cancels, few digits are left of it.
     """
@@ -111,7 +113,10 @@ def dense_backward(
 
     Notes
     -----
-    The products are NumPy's, so their bits depend on its BLAS. At 0, relu and step have the
+    The products are NumPy's, so their bits depend on its BLAS. No floating-point warning is
+    raised, and the calling thread's rounding mode, flush-to-zero and status flags neither change
+    the result nor are changed; threads of the BLAS, if it starts any, have a floating-point
+    environment of their own, which this package does not set. At 0, relu and step have the
     derivative 0. The derivative of softplus is 1 - exp(-output).
 
     Examples

@@ -74,7 +74,10 @@ def dense(
     number of rows, their memory layout, and whether W was packed before. (Of NaN only that it
     is one: which of two NaNs a product keeps is the compiler's choice.) The sum is within
     ``K * eps * (abs(x) @ abs(W))`` of the exact one. NaN and infinities behave as in matmul.
-    No floating-point warning is raised.
+    No floating-point warning is raised, and the caller's rounding mode, flush-to-zero and status
+    flags neither change the result nor are changed. Operands and results of other types than
+    the layer computes in are converted with one rounding each, to nearest even, what is too
+    large to infinity.
 
     Blocks of registers and loops around them follow K. Goto and R. van de Geijn, "Anatomy of
     high-performance matrix multiplication" (2008).

@@ -3,7 +3,9 @@
 import contextlib
 import ctypes
 import ctypes.util
+import functools
 import gc
+import itertools
 import json
 import platform
 import signal
@@ -13,11 +15,12 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import assert_same, is_nan, nans, run_python, sample
+from conftest import FLOATS, assert_same, is_nan, nans, run_python, sample
 
 import fastact
 from fastact import _engine
-from fastact._declare import element_wise
+from fastact._declare import DERIVATIVES, ROW_ACTIVATIONS, element_wise
+from fastact._formats import FORMATS, INTEGERS
 
 LENGTHS = [1, 7, 67, 600]
 
@@ -234,6 +237,130 @@ def test_registers_and_layers(layer_dtype, registers, state):
             assert after == before
             assert_same(out, expected)
             assert_same(packed, expected)
+
+
+# Layers that convert operands or results.
+
+TYPES = [np.dtype("?"), *map(np.dtype, INTEGERS), *FLOATS]
+SWAPPED = [np.dtype(code).newbyteorder() for code in "efdhq"]
+OUTPUTS = [*FLOATS, *SWAPPED[:3], np.dtype(np.complex64)]
+
+
+def hard_to_convert(dtype, shape, seed=5):
+    """Values that are rounded, subnormal, too large or NaN in another type."""
+    rng = np.random.default_rng(seed)
+    if dtype.kind == "b":
+        return rng.random(shape) < 0.5
+    if dtype.kind in "iu":
+        limits, native = np.iinfo(dtype), dtype.newbyteorder("=")
+        drawn = rng.integers(limits.min, limits.max, shape, native, endpoint=True)
+        return (drawn >> rng.integers(0, limits.bits, shape, native)).astype(dtype)
+    limits, native = ml_dtypes.finfo(dtype), dtype.newbyteorder("=")
+    tiny, normal = float(limits.smallest_subnormal), float(limits.smallest_normal)
+    rare = np.array([tiny, -tiny, normal, -normal, 1e-41, 1 / 3, 1e-3, 1e5, float(limits.max), 0])
+    drawn = np.where(rng.random(shape) < 0.5, rng.choice(rare, shape), rng.normal(size=shape))
+    drawn = drawn.astype(native)
+    drawn.flat[-1] = nans(native)[0]  # a signalling one
+    return drawn.astype(dtype) if dtype != native else drawn
+
+
+def layers_that_convert():
+    """x, W and the type of out, for all types that a layer takes together."""
+    for x_type, W_type in itertools.product([*TYPES, *SWAPPED], TYPES):
+        try:
+            common = np.result_type(x_type, W_type)
+        except TypeError:
+            assert "bfloat16" in {x_type.name, W_type.name}  # with what it has no common type
+            continue
+        common = common if common.name in FORMATS and common.kind not in "iu" else np.dtype("d")
+        with np.errstate(all="ignore"):
+            x, W = hard_to_convert(x_type, (9, 5)), hard_to_convert(W_type, (5, 3), seed=6)
+        for out_type in OUTPUTS:
+            if np.can_cast(common, out_type, "same_kind"):
+                yield x, W, out_type
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+def test_registers_and_layers_that_convert(registers, state):
+    wanted = registers.value(state)
+    wrong, count = [], 0
+    for x, W, out_type in layers_that_convert():
+        layer = fastact.Dense(W, W[0])
+        functions = {
+            "dense": functools.partial(fastact.dense, x, W, W[0]),
+            "Dense": functools.partial(layer, x),
+            "Sequential": functools.partial(fastact.Sequential([layer, "softplus"]), x),
+        }
+        for name, function in functions.items():
+            expected, out = np.zeros((2, 9, 3), out_type)
+            with np.errstate(all="raise"):
+                function(out=expected)
+            with registers.set(wanted):
+                function(out=out)
+                after = registers.read()
+            count += 1
+            if after != wanted or out.tobytes() != expected.tobytes():
+                wrong.append(f"{name}({x.dtype}, {W.dtype}, {out_type}): {after ^ wanted:#x}")
+    assert count > 2000
+    assert not wrong, (len(wrong), wrong[:20])
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+def test_registers_and_weights(registers, state):
+    """That a layer is built and read in another environment does not show."""
+    wanted = registers.value(state)
+    for W_type in TYPES:
+        W = hard_to_convert(W_type, (5, 3)) if W_type.kind in "biu" else quiet(W_type, (5, 3))
+        for x_type in FLOATS:
+            if "bfloat16" in {W_type.name, x_type.name} and W_type != x_type:
+                continue  # not all have a common type
+            x = np.linspace(-2, 2, 10).reshape(2, 5).astype(x_type)
+            layer = fastact.Dense(W, W[0])
+            expected = layer(x), layer.W, layer.b
+            with registers.set(wanted):
+                other = fastact.Dense(W, W[0])
+                found = other(x), other.W, other.b
+                after = registers.read()
+            assert after == wanted
+            for one, another in zip(found, expected, strict=True):
+                assert_same(one, another)
+
+
+def quiet(dtype, shape):
+    values = hard_to_convert(dtype, shape)
+    return np.where(is_nan(values), np.ones((), dtype), values)
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", [*DERIVATIVES, *ROW_ACTIVATIONS, "identity"])
+def test_registers_and_backward_functions(name, dtype, registers, state):
+    wanted = registers.value(state)
+    x, W, b = layer_operands(dtype)
+    x, W = (np.where(is_nan(v) | np.isinf(v), np.ones((), dtype), v) for v in (x, W))
+    y = fastact.dense(x, W, b, name)
+    y = np.where(is_nan(y), np.ones((), dtype), y)
+    y[0, :4] = ml_dtypes.finfo(dtype).smallest_subnormal
+    g = np.resize(hard_to_convert(dtype, (37,)), y.shape)[::-1, ::-1]
+    types = [dtype, *(other for other in FLOATS[2:] if other != dtype)]
+    with np.errstate(all="ignore"):
+        gradients = [g.astype(t) for t in types]
+    calls = [functools.partial(fastact.dense_backward, g, x, W, y, name) for g in gradients]
+    if name in ROW_ACTIVATIONS:
+        function = getattr(fastact, f"{name}_backward")
+        calls += [functools.partial(function, g, y) for g in gradients]
+    for call in calls:
+        with np.errstate(all="raise"):
+            expected = call()
+        with registers.set(wanted):
+            found = call()
+            after = registers.read()
+        assert after == wanted
+        expected, found = (v if isinstance(v, tuple) else (v,) for v in (expected, found))
+        for one, another in zip(found, expected, strict=True):
+            assert_same(one, another)
 
 
 def call_with_traps():

@@ -13,19 +13,9 @@ from ctypes import CFUNCTYPE, c_int64, py_object
 import numpy as np
 
 from . import _engine
-from ._formats import BOOL, FORMATS, Format, format_of
+from ._formats import CONVERSIONS, conversion_format
 from ._plan import DONE
 from ._undisturbed import undisturbed
-
-PAIRS = frozenset(
-    (source, sink)
-    for source in (BOOL, *FORMATS.values())
-    for sink in FORMATS.values()
-    if source == sink
-    # A long integer would be rounded twice on its way to 16 bits.
-    or not (sink.is_integer or (source.is_integer and (source.bits, sink.bits) == (64, 16)))
-)
-"""Source and sink of the conversions that are compiled."""
 
 
 def copy(source: np.ndarray, sink: np.ndarray) -> None:
@@ -51,14 +41,8 @@ def converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 @functools.lru_cache(256)
 def _compiled(source: np.dtype, sink: np.dtype) -> Callable[[np.ndarray, np.ndarray], int] | None:
-    pair = _form(source), _form(sink)
-    if pair not in PAIRS:
+    pair = conversion_format(source.type), conversion_format(sink.type)
+    if pair not in CONVERSIONS or not (source.isnative and sink.isnative):
         return None
     # ctypes lets other threads run meanwhile.
     return CFUNCTYPE(c_int64, py_object, py_object)(_engine.convert_address(*pair))
-
-
-def _form(dtype: np.dtype) -> Format | None:
-    if not dtype.isnative:
-        return None
-    return BOOL if dtype.type is np.bool_ else format_of(dtype.type)

@@ -46,7 +46,7 @@ def storage_type(form: Format, target: Target) -> str:
 
 
 def element_ir(name: str, source: Format, sink: Format, target: Target) -> str:
-    """``@NAME``, from an element of `source` to one of `sink`, a pair that ``_convert.py`` has."""
+    """``@NAME``, from an element of `source` to one of `sink`, a pair of the `CONVERSIONS`."""
     kinds = storage_type(source, target), storage_type(sink, target)
     helpers, steps = [], []
     if source != sink:

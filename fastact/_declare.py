@@ -166,6 +166,7 @@ def _ufunc_of(declared: Activation) -> np.ufunc:
         make_loop=functools.partial(
             _engine.loop_address, declared.kernel, declared.nin, nout=len(declared.results)
         ),
+        make_mixed=functools.partial(_engine.mixed_address, nout=len(declared.results)),
         nout=len(declared.results),
     )
 
@@ -254,6 +255,7 @@ def row_activation(**fields: Any) -> "RowUfunc":
         types="efd",
         choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
         make_loop=functools.partial(_engine.rows_address, declared.steps),
+        make_mixed=_engine.mixed_rows_address,
         signature="(n)->(n)",
     )
 

@@ -4,6 +4,7 @@ LLVM is imported at the first use of a kernel, not with the package, and Numba o
 not where the cache has the code.
 """
 
+import ctypes
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._fan_out import SETTING
-from ._formats import FLOAT32, FLOAT64, Format, format_of
+from ._formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
 from ._lock import MAKING
 from ._scalar import SCALAR_FUNCTIONS
 
@@ -40,6 +41,10 @@ GENERATORS = {
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
     "convert": (*(*_ALWAYS, "_conversions", "_convert_code", "_ndarray", "_plan", "_structured"),),
+    "mixed": (
+        *(*_ALWAYS, "_conversions", "_convert_code", "_mixed_code", "_ndarray", "_plan"),
+        "_structured",
+    ),
     "undisturbed": (
         *("_codegen", "_environment", "_fan_out", "_lookup", "_machine_code", "_streaming"),
         *("_targets", "_undisturbed_code"),
@@ -185,6 +190,42 @@ def convert_address(source: Format, sink: Format) -> int:
 
     name, options = f"convert-{source.name}-{sink.name}", repr((source, sink, object.__basicsize__))
     return _load("convert", name, [], None, options, build, [ENTRY])[ENTRY]
+
+
+def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 1) -> int:
+    """The address of a strided loop for `inputs` of these types, around that for `dtype`.
+
+    Its code is loaded once for each `loop`, the address of that one.
+    """
+
+    def build(target: "Target") -> bytes:
+        from . import _mixed_code
+
+        return _mixed_code.object_code(forms, form, nout, target)
+
+    forms, form = [conversion_format(t.type) for t in inputs], format_of(dtype.type)
+    name = "-".join(["mixed", *(source.name for source in forms), form.name])
+    return _mixed(name, repr((forms, form, nout)), build, loop)
+
+
+def mixed_rows_address(inputs: Sequence[DType], dtype: DType, loop: int) -> int:
+    """The same for a function of rows, as by :func:`rows_address`."""
+
+    def build(target: "Target") -> bytes:
+        from . import _mixed_code
+
+        return _mixed_code.rows_object_code(source, form, target)
+
+    source, form = conversion_format(inputs[0].type), format_of(dtype.type)
+    return _mixed(f"rows-{source.name}-{form.name}", repr((source, form)), build, loop)
+
+
+def _mixed(name: str, options: str, build: Callable[["Target"], bytes], loop: int) -> int:
+    from ._machine_code import ENTRY, TARGET
+
+    found = _load("mixed", name, [], None, options, build, [ENTRY, TARGET])
+    ctypes.c_void_p.from_address(found[TARGET]).value = loop
+    return found[ENTRY]
 
 
 def undisturbed_address() -> int:

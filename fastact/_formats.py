@@ -58,3 +58,19 @@ def format_of(scalar_type: type) -> Format | None:
     if scalar_type.__name__ == "bfloat16" and scalar_type.__module__.startswith("ml_dtypes"):
         return BFLOAT16
     return None
+
+
+CONVERSIONS = frozenset(
+    (source, sink)
+    for source in (BOOL, *FORMATS.values())
+    for sink in FORMATS.values()
+    if source == sink
+    # A long integer would be rounded twice on its way to 16 bits.
+    or not (sink.is_integer or (source.is_integer and (source.bits, sink.bits) == (64, 16)))
+)
+"""Source and sink of the conversions that are compiled (``_convert_code.py``)."""
+
+
+def conversion_format(scalar_type: type) -> Format | None:
+    """The format of arrays of `scalar_type` in conversions, if it has one."""
+    return BOOL if scalar_type is np.bool_ else format_of(scalar_type)

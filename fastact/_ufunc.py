@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy._core import _multiarray_umath
 
+from ._formats import CONVERSIONS, conversion_format, format_of
 from ._lock import MAKING
 
 
@@ -79,8 +80,10 @@ class _UFuncStruct(ctypes.Structure):
 
 
 DType = type[np.dtype]
+DTypes = tuple[DType, ...]
 MakeLoop = Callable[[DType], int]
 ChooseDType = Callable[[DType, bool], DType | None]
+MakeMixed = Callable[[Sequence[DType], DType, int], int]
 
 _promoter_type = ctypes.CFUNCTYPE(
     c_int, py_object, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_void_p)
@@ -97,8 +100,9 @@ def create(
     make_loop: MakeLoop,
     signature: str | None = None,
     nout: int = 1,
+    make_mixed: MakeMixed | None = None,
 ) -> np.ufunc:
-    """A ufunc of `nin` inputs and `nout` outputs, all of one DType.
+    """A ufunc of `nin` inputs and `nout` outputs that computes in one DType.
 
     Parameters
     ----------
@@ -111,6 +115,9 @@ def create(
         ``make_loop(dtype)`` is the address of a strided loop. Called once per DType.
     signature : str, optional
         The core dimensions of a generalized ufunc, such as "(n)->(n)".
+    make_mixed : callable, optional
+        ``make_mixed(inputs, dtype, loop)`` is the address of a strided loop for `inputs` of
+        other DTypes around the `loop` for `dtype`. Without it, NumPy casts.
     """
     names = [name.encode(), doc.encode()]
     core = None if signature is None else signature.encode()
@@ -123,7 +130,7 @@ def create(
     struct.types = ctypes.addressof(listed)
     struct.ntypes = len(types)
 
-    made: set[DType] = set()
+    made: dict[DTypes, int] = {}  # addresses by the DTypes of inputs and outputs
 
     def promote(ufunc, operands, signature, result) -> int:
         # NumPy cannot take an exception from here: Python prints it, the callback seems to
@@ -134,12 +141,11 @@ def create(
             result[i] = _new_reference(operands[i])
         with MAKING:
             struct.ntypes = 0
-            dtype = wanted([operands[i] for i in range(nin)], signature)
-            if dtype is not None and dtype not in made:
-                _add_loop(ufunc, name, dtype, make_loop(dtype))
-                made.add(dtype)
+            dtypes = wanted([operands[i] for i in range(nin)], signature)
+            if dtypes is not None and dtypes not in made:
+                make(dtypes)
             struct.ntypes = len(types)
-        if dtype is None:
+        if dtypes is None:
             for i in range(nargs):
                 _drop_reference(result[i])
             return -1
@@ -148,19 +154,35 @@ def create(
         for i in range(nargs):
             _drop_reference(result[i])
             known_output = i >= nin and operands[i]
-            result[i] = None if known_output else _new_reference(id(dtype))
+            result[i] = None if known_output else _new_reference(id(dtypes[i]))
         return 0
 
-    def wanted(operands: list[int], signature) -> DType | None:
+    def make(dtypes: DTypes) -> None:
+        *inputs, dtype = dtypes[: nin + 1]
+        plain = (dtype,) * nargs
+        if plain not in made:
+            made[plain] = make_loop(dtype)
+            _add_loop(ufunc, name, plain, made[plain])
+        if dtypes != plain:
+            made[dtypes] = make_mixed(inputs, dtype, made[plain])
+            _add_loop(ufunc, name, dtypes, made[dtypes])
+
+    def wanted(operands: list[int], signature) -> DTypes | None:
         fixed = {signature[i] for i in range(nargs) if signature[i]}
         if len(fixed) > 1:
             return None
         if fixed:
-            return choose(_object_at(fixed.pop()), True)
+            dtype = choose(_object_at(fixed.pop()), True)
+            return None if dtype is None else (dtype,) * nargs
+        inputs = [_object_at(address) for address in operands]
         try:
-            return choose(_common([_object_at(address) for address in operands]), False)
+            dtype = choose(_common(inputs), False)
         except TypeError:  # no common DType
             return None
+        if dtype is None:
+            return None
+        taken = (given if make_mixed and _converts(given, dtype) else dtype for given in inputs)
+        return *taken, *(dtype,) * nout
 
     callback = _promoter_type(promote)
     capsule = ctypes.pythonapi.PyCapsule_New
@@ -170,6 +192,11 @@ def create(
     _add_promoter(ufunc, (np.dtype,) * nargs, wrapped)
     _immortal.append((ufunc, names, listed, callback, capsule_name))
     return ufunc
+
+
+def _converts(given: DType, dtype: DType) -> bool:
+    """Whether a loop that computes in `dtype` may take `given`. (Numbers of Python's have none.)"""
+    return (conversion_format(given.type), format_of(dtype.type)) in CONVERSIONS
 
 
 def _object_at(address: int) -> Any:
@@ -192,16 +219,24 @@ def _common(dtypes: Sequence[DType]) -> DType:
     return _promote_dtypes(len(dtypes), (py_object * len(dtypes))(*dtypes))
 
 
-def _add_loop(ufunc: np.ufunc, name: str, dtype: DType, address: int) -> None:
+def _add_loop(ufunc: np.ufunc, name: str, dtypes: DTypes, address: int) -> None:
     slots = (_Slot * 3)(
         _Slot(_SLOT_STRIDED_LOOP, address),
         _Slot(_SLOT_UNALIGNED_STRIDED_LOOP, address),
         _Slot(0, None),
     )
-    dtypes = (py_object * ufunc.nargs)(*(dtype,) * ufunc.nargs)
     # The loops clear nothing and leave the status flags as they were, so NumPy need not
     # look at them: that saves two accesses to the control register a call, and the caller's
     # own flags survive.
     flags = _NO_FLOATING_POINT_ERRORS | _SUPPORTS_UNALIGNED
-    spec = _Spec(name.encode(), ufunc.nin, ufunc.nout, 0, flags, dtypes, slots)
+    casting = max(_casting(given, dtypes[-1]) for given in dtypes)
+    listed = (py_object * ufunc.nargs)(*dtypes)
+    spec = _Spec(name.encode(), ufunc.nin, ufunc.nout, casting, flags, listed, slots)
     _add_loop_from_spec(ufunc, byref(spec))
+
+
+def _casting(given: DType, dtype: DType) -> int:
+    """NumPy's number of the strictest rule by which `given` may be cast to `dtype`."""
+    rules = ("no", "equiv", "safe", "same_kind", "unsafe")
+    arguments = np.dtype(given.type), np.dtype(dtype.type)
+    return next(k for k, rule in enumerate(rules) if np.can_cast(*arguments, rule))

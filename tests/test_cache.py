@@ -321,6 +321,12 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
     with pytest.raises(StopIteration):
         _engine.gemm_addresses(FLOATS["float32"], 4)
     assert set(passed["sources"]) == makers("_gemm_code")
+    with pytest.raises(StopIteration):
+        _engine.convert_address(FLOATS["float32"], FLOATS["float64"])
+    assert set(passed["sources"]) == makers("_convert_code")
+    with pytest.raises(StopIteration):
+        _engine.undisturbed_address()
+    assert set(passed["sources"]) == makers("_undisturbed_code")
 
 
 def test_kernels_have_keys_of_their_own(monkeypatch):

@@ -9,14 +9,14 @@ import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans
 
 from fastact import _convert, _convert_code, _engine, _machine_code
-from fastact._formats import INTEGERS
+from fastact._formats import CONVERSIONS, INTEGERS, conversion_format
 from fastact._targets import KNOWN
 
 TYPES = [np.dtype("?"), *map(np.dtype, INTEGERS), *FLOATS]
 PAIRS = [
     (source, sink)
     for source, sink in itertools.product(TYPES, FLOATS)
-    if source != sink and (_convert._form(source), _convert._form(sink)) in _convert.PAIRS
+    if source != sink and (conversion_format(source.type), conversion_format(sink.type)) in CONVERSIONS
 ]
 
 
@@ -123,7 +123,7 @@ host = pytest.mark.skipif(
 @host
 @pytest.mark.parametrize("source, sink", SMALLEST, ids=lambda dtype: dtype.name)
 def test_one_rounding_without_its_instructions(source, sink):
-    forms = _convert._form(source), _convert._form(sink)
+    forms = conversion_format(source.type), conversion_format(sink.type)
     code = _convert_code.object_code(*forms, KNOWN["x86-64-v2"])
     address = _machine_code.load(code, _machine_code.ENTRY)
     function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.py_object, ctypes.py_object)(address)

@@ -260,6 +260,14 @@ def row_activation(**fields: Any) -> "RowUfunc":
     )
 
 
+_ENVIRONMENT = """No floating-point warning is raised, and the caller's rounding mode, flush-to-zero
+and status flags neither change the result nor are changed. Inputs of several types are
+converted to their common type with one rounding, to nearest even. What NumPy casts itself is
+cast as for any ufunc, with its warnings and in the caller's rounding mode: results for an
+`out` of another type, inputs where a `dtype` or `signature` asks for another type than theirs,
+Python's numbers beside arrays of less than float64, and what reductions and ``at`` cast."""
+
+
 def docstring(declared: Activation) -> str:
     """The numpydoc text of the ufunc, below the signature line that NumPy adds."""
     inputs = ", ".join(declared.parameters)
@@ -319,8 +327,7 @@ Largest error, {measured}::
 
 {_accuracy(declared.ulp)}
 
-No floating-point warning is ever raised, and the caller's rounding mode and flags neither
-change the result nor are changed."""
+{_ENVIRONMENT}"""
 
 
 def row_docstring(declared: RowActivation) -> str:
@@ -372,8 +379,8 @@ Largest error, as a bound that samples stay below::
 
 {_accuracy(declared.ulp)}
 
-No floating-point warning is ever raised, and the caller's rounding mode neither changes the
-result nor is changed. NumPy itself lowers the flags before the loop of a generalized ufunc."""
+{_ENVIRONMENT} And NumPy lowers the status flags before the loop
+of a generalized ufunc."""
 
 
 def _accuracy(ulp: dict[str, float]) -> str:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import FLOATS, assert_same, is_nan, nans, run_python, sample
+from conftest import FLOATS, assert_same, bits, is_nan, nans, run_python, sample
 
 import fastact
-from fastact import _engine
-from fastact._declare import DERIVATIVES, ROW_ACTIVATIONS, element_wise
+from fastact import _convert, _engine
+from fastact._declare import DERIVATIVES, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._formats import FORMATS, INTEGERS
 
 LENGTHS = [1, 7, 67, 600]
@@ -361,6 +361,117 @@ def test_registers_and_backward_functions(name, dtype, registers, state):
         expected, found = (v if isinstance(v, tuple) else (v,) for v in (expected, found))
         for one, another in zip(found, expected, strict=True):
             assert_same(one, another)
+
+
+# Inputs of several types.
+
+
+def inputs_of_several_types(function):
+    """Tuples of inputs of types, not all alike, that have a common one, and that type.
+
+    All pairs for one function, as what converts knows no activation; for others, each type with
+    float64 and float32.
+    """
+    kinds = [*TYPES, *SWAPPED]
+    if function.nin == 1:
+        choices = [(kind,) for kind in kinds if kind not in FLOATS]
+    elif function is fastact.heaviside:
+        choices = itertools.product(kinds, kinds)
+    else:
+        wide = FLOATS[2:]
+        choices = [*itertools.product(kinds, wide), *itertools.product(wide, kinds)]
+    for types in choices:
+        if len(types) > 1 and len(set(types)) == 1:
+            continue
+        try:
+            common = np.result_type(*types)
+        except TypeError:
+            assert FLOATS[1] in types
+            continue
+        common = common if common in FLOATS else np.dtype(np.float64)
+        with np.errstate(all="ignore"):
+            yield [hard_to_convert(t, (3, 700), k) for k, t in enumerate(types)], common
+
+
+FUNCTIONS = [*element_wise(), *OBJECTIVES, *ROW_ACTIVATIONS]
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_registers_and_inputs_of_several_types(name, registers, state):
+    function = getattr(fastact, name)
+    wanted = registers.value(state)
+    # NumPy lowers the flags itself before the loop of a generalized ufunc.
+    flags = registers.flags if function.signature else 0
+    wrong, count = [], 0
+    for x, dtype in inputs_of_several_types(function):
+        if getattr(element_wise().get(name), "keeps_integers", False) and x[0].dtype.kind in "iu":
+            continue
+        native = [v.astype(v.dtype.newbyteorder("="), copy=False) for v in x]
+        expected = function(*(_convert.converted(v, dtype) for v in native))
+        expected = expected if function.nout > 1 else (expected,)
+        assert expected[0].dtype == dtype
+        for step in (1, 2):
+            out = tuple(np.zeros((3, 700 * step), dtype)[:, ::step] for _ in expected)
+            with np.errstate(all="raise"):
+                function(*x, out=out)
+            with registers.set(wanted):
+                function(*x, out=out)
+                after = registers.read()
+            count += 1
+            same = all(np.array_equal(bits(v), bits(w)) for v, w in zip(out, expected, strict=True))
+            if (after ^ wanted) & ~flags or not same:
+                wrong.append(f"{[str(v.dtype) for v in x]}: {after ^ wanted:#x}, {same}")
+    assert count
+    assert not wrong, (len(wrong), count, wrong[:20])
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+def test_registers_and_numbers_beside_arrays(binary, registers, state):
+    """NumPy's numbers are arrays of one."""
+    wanted = registers.value(state)
+    x = np.linspace(-1, 1, 700, dtype=np.float32)
+    for number in (np.float64(1 / 3), np.float64(1e-310), np.int64(2**53 + 1), np.uint8(3)):
+        for operands in ((x, number), (number, x), (x[::2], number), (x[:3], number)):
+            dtype = np.result_type(*operands)
+            if dtype.kind in "iu":
+                dtype = np.dtype(np.float64)
+            expected = binary(*(np.asarray(v).astype(dtype) for v in operands))
+            out = np.empty_like(expected)
+            with registers.set(wanted):
+                binary(*operands, out=out)
+                after = registers.read()
+            assert after == wanted
+            assert_same(out, expected)
+
+
+@needs_registers
+def test_registers_and_rows_of_long_integers(registers):
+    x, out = np.array([2**53 + 1, 2**53]), np.zeros(2)
+    with registers.set(registers.value("up")):
+        fastact.softmax(x, out=out)
+    assert_same(out, np.full(2, 0.5))
+
+
+CAST_BY_NUMPY = {
+    "out": lambda unary, binary, large, few: unary(large, out=few),
+    "dtype": lambda unary, binary, large, few: unary(large, dtype=few.dtype),
+    "signature": lambda unary, binary, large, few: unary(large, signature="f->f"),
+    "number of Python's": lambda unary, binary, large, few: binary(few, 1e300),
+    "reduction": lambda unary, binary, large, few: binary.reduce(large, dtype=few.dtype),
+}
+
+
+@pytest.mark.parametrize("kind", CAST_BY_NUMPY)
+@pytest.mark.parametrize(
+    "functions", [(np.positive, np.maximum), (fastact.relu, fastact.heaviside)], ids=str
+)
+def test_what_numpy_casts_is_cast_as_for_any_ufunc(kind, functions):
+    """As the docstrings say."""
+    with pytest.warns(RuntimeWarning, match="overflow encountered in"):
+        CAST_BY_NUMPY[kind](*functions, np.full(3, 1e300), np.ones(3, np.float32))
 
 
 def call_with_traps():

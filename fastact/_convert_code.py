@@ -2,7 +2,8 @@
 
 An object holds one pair of formats. Its `ENTRY` takes two ndarray objects of one shape and of any
 strides, which may not overlap. It returns `DONE` or, where the axes of an array but the last
-cannot be taken as one, `REFUSED`.
+cannot be taken as one, `REFUSED`. `RUN` is ``void run(source, stride, sink, stride, n)``, for `n`
+elements so many bytes apart, and in whatever floating-point environment it is called.
 """
 
 from llvmlite import ir
@@ -10,7 +11,7 @@ from llvmlite import ir
 from . import _codegen, _conversions
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._formats import BOOL, Format
-from ._machine_code import ENTRY
+from ._machine_code import ENTRY, RUN
 from ._ndarray import NDArray
 from ._plan import DONE, REFUSED
 from ._structured import Function
@@ -21,7 +22,7 @@ _FEW = 8  # columns that are not worth a loop of their own for each row
 # From double to 16 bits by way of float with one rounding nevertheless: what is not exact is cut
 # off with its last bit set ("rounding to odd"), as float has more than two bits to spare.
 _TO_ODD = """
-define internal float @NAME.to_odd(double %v) alwaysinline {
+define internal float @to_odd(double %v) alwaysinline {
   %near = fptrunc double %v to float
   %back = fpext float %near to double
   %inexact = fcmp one double %back, %v
@@ -40,14 +41,14 @@ define internal float @NAME.to_odd(double %v) alwaysinline {
 }"""
 
 
-def storage_type(form: Format, target: Target) -> str:
+def _storage_type(form: Format, target: Target) -> str:
     """The LLVM type of an element in memory."""
     return "i8" if form == BOOL else _conversions.storage_type(form, target)
 
 
-def element_ir(name: str, source: Format, sink: Format, target: Target) -> str:
-    """``@NAME``, from an element of `source` to one of `sink`, a pair of the `CONVERSIONS`."""
-    kinds = storage_type(source, target), storage_type(sink, target)
+def _element(source: Format, sink: Format, target: Target) -> str:
+    """@element: from `source` to `sink`, a pair of the `CONVERSIONS`."""
+    kinds = _storage_type(source, target), _storage_type(sink, target)
     helpers, steps = [], []
     if source != sink:
         double = sink.bits == 64 or (sink.bits == 16 and source.bits > 16)
@@ -58,28 +59,28 @@ def element_ir(name: str, source: Format, sink: Format, target: Target) -> str:
             operation = "uitofp" if source.kind == "unsigned" else "sitofp"
             steps.append(f"{operation} {kinds[0]} {{}} to {wide}")
         elif source.bits == 16:
-            helpers.append(_renamed(source, f"{name}.source", target))
-            steps.append(f"call float @{name}.source.decode({kinds[0]} {{}})")
+            helpers.append(_renamed(source, "source", target))
+            steps.append(f"call float @source.decode({kinds[0]} {{}})")
             wide = "float"
         else:
             wide = kinds[0]
         if sink.bits < 64 and wide == "double":
             if sink.bits == 16:
-                helpers.append(_TO_ODD.replace("NAME", name))
-                steps.append(f"call float @{name}.to_odd(double {{}})")
+                helpers.append(_TO_ODD)
+                steps.append("call float @to_odd(double {})")
             else:
                 steps.append("fptrunc double {} to float")
         if sink.bits == 64 and wide == "float":
             steps.append("fpext float {} to double")
         if sink.bits == 16:
-            helpers.append(_renamed(sink, f"{name}.sink", target))
-            steps.append(f"call {kinds[1]} @{name}.sink.encode(float {{}})")
+            helpers.append(_renamed(sink, "sink", target))
+            steps.append(f"call {kinds[1]} @sink.encode(float {{}})")
     values = ["%s", *(f"%v{k}" for k in range(len(steps)))]
     body = "".join(
         f"\n  {values[k + 1]} = {step.format(values[k])}" for k, step in enumerate(steps)
     )
     return f"""{"".join(helpers)}
-define internal {kinds[1]} @{name}({kinds[0]} %s) alwaysinline {{{body}
+define internal {kinds[1]} @element({kinds[0]} %s) alwaysinline {{{body}
   ret {kinds[1]} {values[-1]}
 }}"""
 
@@ -90,12 +91,9 @@ def _renamed(form: Format, prefix: str, target: Target) -> str:
     return text.replace("@decode", f"@{prefix}.decode").replace("@encode", f"@{prefix}.encode")
 
 
-def run_ir(name: str, source: Format, sink: Format, target: Target) -> str:
-    """``@NAME(source, stride, sink, stride, n)``: `n` elements `stride` bytes apart.
-
-    It refers to what :func:`metadata_ir` gives.
-    """
-    kinds = storage_type(source, target), storage_type(sink, target)
+def _run(source: Format, sink: Format, target: Target) -> str:
+    """@RUN, in a loop that is vectorised where neither has gaps."""
+    kinds = _storage_type(source, target), _storage_type(sink, target)
 
     def loop(label: str, strides: tuple[str, str], metadata: str) -> str:
         return f"""
@@ -109,37 +107,35 @@ def run_ir(name: str, source: Format, sink: Format, target: Target) -> str:
   %from.{label} = getelementptr i8, ptr %source, i64 %from.step.{label}
   %to.{label} = getelementptr i8, ptr %sink, i64 %to.step.{label}
   %s.{label} = load {kinds[0]}, ptr %from.{label}, align 1
-  %t.{label} = call {kinds[1]} @{name}.element({kinds[0]} %s.{label})
+  %t.{label} = call {kinds[1]} @element({kinds[0]} %s.{label})
   store {kinds[1]} %t.{label}, ptr %to.{label}, align 1
   %next.{label} = add nuw nsw i64 %i.{label}, 1
   %more.{label} = icmp ult i64 %next.{label}, %n
   br i1 %more.{label}, label %{label}, label %done, !llvm.loop {metadata}"""
 
-    return f"""{element_ir(f"{name}.element", source, sink, target)}
-define internal void @{name}(ptr noalias %source, i64 %stride, ptr noalias %sink, \
-i64 %sink.stride, i64 %n) noinline #0 {{
+    return f"""{_element(source, sink, target)}
+define void @{RUN}(ptr noalias %source, i64 %stride, ptr noalias %sink, \
+i64 %sink.stride, i64 %n) #0 {{
 entry:
   %from.apart = xor i64 %stride, {source.itemsize}
   %to.apart = xor i64 %sink.stride, {sink.itemsize}
   %apart = or i64 %from.apart, %to.apart
   %close = icmp eq i64 %apart, 0
   br i1 %close, label %unit.before, label %any.before
-{loop("unit", (str(source.itemsize), str(sink.itemsize)), "!20")}
-{loop("any", ("%stride", "%sink.stride"), "!21")}
+{loop("unit", (str(source.itemsize), str(sink.itemsize)), "!0")}
+{loop("any", ("%stride", "%sink.stride"), "!1")}
 done:
   ret void
 }}"""
 
 
-def metadata_ir(target: Target) -> str:
-    """What loops over elements refer to."""
-    return f"""
-attributes #0 = {{ "prefer-vector-width"="{target.vector_bits}" "no-builtins" }}
-!20 = distinct !{{!20, !22}}
-!21 = distinct !{{!21, !23, !24}}
-!22 = !{{!"llvm.loop.vectorize.enable", i1 true}}
-!23 = !{{!"llvm.loop.vectorize.enable", i1 false}}
-!24 = !{{!"llvm.loop.unroll.count", i32 4}}
+_METADATA = """
+attributes #0 = {{ "prefer-vector-width"="{bits}" "no-builtins" }}
+!0 = distinct !{{!0, !2}}
+!1 = distinct !{{!1, !3, !4}}
+!2 = !{{!"llvm.loop.vectorize.enable", i1 true}}
+!3 = !{{!"llvm.loop.vectorize.enable", i1 false}}
+!4 = !{{!"llvm.loop.unroll.count", i32 4}}
 """
 
 
@@ -148,7 +144,7 @@ def object_code(source: Format, sink: Format, target: Target) -> bytes:
     machine = _codegen.machine_of(target)
     module = _codegen.parse(_walk_ir(), target, machine)
     module.link_in(_codegen.parse(_support_ir(source, sink, target), target, machine))
-    _codegen.hide(module, {ENTRY})
+    _codegen.hide(module, {ENTRY, RUN})
     _codegen.optimise(module, machine)
     return machine.emit_object(module)
 
@@ -185,11 +181,11 @@ def _walk_ir() -> str:
 def _support_ir(source: Format, sink: Format, target: Target) -> str:
     """The entry, with the floating-point environment put aside, and a row of the arrays."""
     return f"""{ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR)}
-{run_ir("run", source, sink, target)}
+{_run(source, sink, target)}
 define i64 @row(i64 %source, i64 %stride, i64 %sink, i64 %sink.stride, i64 %n) {{
   %from = inttoptr i64 %source to ptr
   %to = inttoptr i64 %sink to ptr
-  call void @run(ptr %from, i64 %stride, ptr %to, i64 %sink.stride, i64 %n)
+  call void @{RUN}(ptr %from, i64 %stride, ptr %to, i64 %sink.stride, i64 %n)
   ret i64 0
 }}
 declare i64 @inner.{ENTRY}(i64, i64)
@@ -200,4 +196,4 @@ define i64 @{ENTRY}(i64 %source, i64 %sink) {{
   call void @leave(ptr %saved)
   ret i64 %status
 }}
-{metadata_ir(target)}"""
+{_METADATA.format(bits=target.vector_bits)}"""

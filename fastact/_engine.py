@@ -5,6 +5,7 @@ not where the cache has the code.
 """
 
 import ctypes
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,10 +25,11 @@ DType = type[np.dtype]
 
 _IMPORTED = time.time_ns()
 
-_ALWAYS = (
-    *("_codegen", "_environment", "_fan_out", "_formats", "_lookup", "_machine_code"),
-    *("_streaming", "_targets"),
+_WITHOUT_FORMATS = (
+    *("_codegen", "_environment", "_fan_out", "_lookup", "_machine_code", "_streaming"),
+    "_targets",
 )
+_ALWAYS = (*_WITHOUT_FORMATS, "_formats")
 _SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar", "_tables")
 GENERATORS = {
     "loop": _SCALARS,
@@ -41,14 +43,8 @@ GENERATORS = {
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
     "convert": (*(*_ALWAYS, "_conversions", "_convert_code", "_ndarray", "_plan", "_structured"),),
-    "mixed": (
-        *(*_ALWAYS, "_conversions", "_convert_code", "_mixed_code", "_ndarray", "_plan"),
-        "_structured",
-    ),
-    "undisturbed": (
-        *("_codegen", "_environment", "_fan_out", "_lookup", "_machine_code", "_streaming"),
-        *("_targets", "_undisturbed_code"),
-    ),
+    "mixed": (*_WITHOUT_FORMATS, "_mixed_code"),
+    "undisturbed": (*_WITHOUT_FORMATS, "_undisturbed_code"),
     "helpers": (
         *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_streaming"),
         "_targets",
@@ -179,9 +175,13 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
     return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, symbols)
 
 
-def convert_address(source: Format, sink: Format) -> int:
-    """Compile the conversion of arrays, or load its code; see ``_convert_code.py``."""
-    from ._machine_code import ENTRY
+@functools.cache
+def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
+    """Compile the conversion of arrays, or load its code.
+
+    The addresses of what ``_convert_code.py`` describes, by name.
+    """
+    from ._machine_code import ENTRY, RUN
 
     def build(target: "Target") -> bytes:
         from . import _convert_code
@@ -189,23 +189,19 @@ def convert_address(source: Format, sink: Format) -> int:
         return _convert_code.object_code(source, sink, target)
 
     name, options = f"convert-{source.name}-{sink.name}", repr((source, sink, object.__basicsize__))
-    return _load("convert", name, [], None, options, build, [ENTRY])[ENTRY]
+    return _load("convert", name, [], None, options, build, [ENTRY, RUN])
 
 
 def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 1) -> int:
-    """The address of a strided loop for `inputs` of these types, around that for `dtype`.
-
-    Its code is loaded once for each `loop`, the address of that one.
-    """
+    """The address of a strided loop for `inputs` of these types, around the `loop` for `dtype`."""
+    nin = len(inputs)
 
     def build(target: "Target") -> bytes:
         from . import _mixed_code
 
-        return _mixed_code.object_code(forms, form, nout, target)
+        return _mixed_code.object_code(nin, nout, target)
 
-    forms, form = [conversion_format(t.type) for t in inputs], format_of(dtype.type)
-    name = "-".join(["mixed", *(source.name for source in forms), form.name])
-    return _mixed(name, repr((forms, form, nout)), build, loop)
+    return _mixed(f"mixed-{nin}-{nout}", repr((nin, nout)), build, inputs, dtype, loop)
 
 
 def mixed_rows_address(inputs: Sequence[DType], dtype: DType, loop: int) -> int:
@@ -214,17 +210,27 @@ def mixed_rows_address(inputs: Sequence[DType], dtype: DType, loop: int) -> int:
     def build(target: "Target") -> bytes:
         from . import _mixed_code
 
-        return _mixed_code.rows_object_code(source, form, target)
+        return _mixed_code.rows_object_code(target)
 
-    source, form = conversion_format(inputs[0].type), format_of(dtype.type)
-    return _mixed(f"rows-{source.name}-{form.name}", repr((source, form)), build, loop)
+    return _mixed("mixed-rows", "", build, inputs, dtype, loop)
 
 
-def _mixed(name: str, options: str, build: Callable[["Target"], bytes], loop: int) -> int:
-    from ._machine_code import ENTRY, TARGET
+def _mixed(
+    name: str,
+    options: str,
+    build: Callable[["Target"], bytes],
+    inputs: Sequence[DType],
+    dtype: DType,
+    loop: int,
+) -> int:
+    from ._machine_code import ENTRY, RUN, TABLE
 
-    found = _load("mixed", name, [], None, options, build, [ENTRY, TARGET])
-    ctypes.c_void_p.from_address(found[TARGET]).value = loop
+    form = format_of(dtype.type)
+    found = _load("mixed", name, [], None, options, build, [ENTRY, TABLE])
+    sources = [conversion_format(given.type) for given in inputs]
+    words = [loop, form.itemsize]
+    words += [0 if s == form else convert_addresses(s, form)[RUN] for s in sources]
+    (ctypes.c_int64 * len(words)).from_address(found[TABLE])[:] = words
     return found[ENTRY]
 
 

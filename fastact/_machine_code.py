@@ -9,7 +9,8 @@ import llvmlite.binding as llvm
 ENTRY = "loop"  # the function that every object file of a ufunc's loop is made for
 ALONE = "loop_alone"  # the same without sharing its work among threads
 
-TARGET = "target"  # where a loop that converts has the address of the one that computes
+RUN = "run"  # what converts a run of elements
+TABLE = "table"  # the words of a loop that leaves the work to others
 
 _numbers = itertools.count()
 _resident = []  # code is never unloaded: ufuncs hold bare pointers into it

@@ -16,7 +16,8 @@ TYPES = [np.dtype("?"), *map(np.dtype, INTEGERS), *FLOATS]
 PAIRS = [
     (source, sink)
     for source, sink in itertools.product(TYPES, FLOATS)
-    if source != sink and (conversion_format(source.type), conversion_format(sink.type)) in CONVERSIONS
+    if source != sink
+    and (conversion_format(source.type), conversion_format(sink.type)) in CONVERSIONS
 ]
 
 

@@ -165,6 +165,11 @@ def create(
             _add_loop(ufunc, name, plain, made[plain])
         if dtypes != plain:
             made[dtypes] = make_mixed(inputs, dtype, made[plain])
+            if dtypes[0] is dtype and nin == 2:
+                # NumPy remembers what it finds: `accumulate` with a `dtype` is to go on getting
+                # operands of one type, which it insists on.
+                given = [np.dtype(one.type) for one in dtypes]
+                ufunc.resolve_dtypes(tuple(given), signature=(given[0], None, *given[nin:]))
             _add_loop(ufunc, name, dtypes, made[dtypes])
 
     def wanted(operands: list[int], signature) -> DTypes | None:
@@ -181,7 +186,12 @@ def create(
             return None
         if dtype is None:
             return None
-        taken = (given if make_mixed and _converts(given, dtype) else dtype for given in inputs)
+        taken = tuple(
+            given if make_mixed and _converts(given, dtype) else dtype for given in inputs
+        )
+        if (nin, nout) == (2, 1) and taken[0] is taken[1]:
+            # As NumPy asks for reductions of integers, whose result is then one of the inputs.
+            taken = (dtype, dtype)
         return *taken, *(dtype,) * nout
 
     callback = _promoter_type(promote)

@@ -1,8 +1,14 @@
 """The command line: ``python -m fastact``."""
 
 import argparse
+import codecs
+import contextlib
+import errno
+import io
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any, TextIO
 
 from . import __version__
 from ._commands import Refused, cache, info, plot, warmup
@@ -18,11 +24,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastact {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     for verb in VERBS:
-        summary = verb.__doc__.partition("\n")[0].rstrip(".")
         added = verbs.add_parser(
             verb.__name__.rpartition(".")[2],
-            help=summary[0].lower() + summary[1:],
-            description=f"{summary}.",
+            help=verb.SUMMARY[0].lower() + verb.SUMMARY[1:].rstrip("."),
+            description=verb.SUMMARY,
         )
         verb.configure(added)
         added.set_defaults(run=verb.run, parser=added)
@@ -54,5 +59,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.parser.exit(2, f"{options.parser.prog}: error: {reason}\n")
 
 
+class _Unwritten(Exception):
+    """Standard output failed. It is no `OSError`, which argparse passes over."""
+
+
+class _Output:
+    """Standard output, or None where there is none, whose failures are told from all others."""
+
+    def __init__(self, stream: TextIO | None):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if self._stream is None:
+            raise _Unwritten from OSError(errno.EBADF, os.strerror(errno.EBADF))
+        try:
+            return self._stream.write(text)
+        except OSError as reason:
+            raise _Unwritten from reason
+
+    def flush(self) -> None:
+        try:
+            if self._stream is not None:
+                self._stream.flush()
+        except OSError as reason:
+            raise _Unwritten from reason
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _process() -> int:
+    """As `main`, for a process, whose output may be impossible to write."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may be no text; in UTF-8, their own bytes can be printed.
+        is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+    output = _Output(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(output):
+            try:
+                return main()
+            finally:
+                output.flush()  # at the end of the process, Python could only complain
+    except _Unwritten as failure:
+        _abandon(sys.stdout)
+        reason = failure.__cause__
+        if not isinstance(reason, BrokenPipeError):  # who reads has enough, as `head` does
+            with contextlib.suppress(Exception):
+                message = f"cannot write the output: {reason.strerror}"
+                sys.stderr.write(f"python -m fastact: error: {message}\n")
+        return 1
+    finally:
+        try:
+            sys.stderr.flush()
+        except Exception:
+            _abandon(sys.stderr)
+
+
+def _abandon(stream: TextIO | None) -> None:
+    """Let what `stream` could not write go nowhere, so that Python does not try again."""
+    with contextlib.suppress(Exception):
+        place = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, place)
+        os.close(nowhere)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_process())

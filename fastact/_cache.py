@@ -3,15 +3,18 @@
 An entry is one file. Its name holds the key: a hash of everything that the code was made of
 and for. So entries are never updated, only replaced by the same or evicted, and a change of
 a source, a library or the machine simply leads to other names. A file begins with a checksum
-over key and code.
+over key and code. It finds damage and is no signature: who can write an entry can run code as
+those who load it. That is why entries are loaded only where no one else can write.
 
 Whatever goes wrong here costs time, never a result: the code is compiled in memory then, and
-one warning a process says why.
+one warning a process says why. So all that `object_code` does beside `build` is done by
+`_attempt`, which no exception leaves but those that end the program.
 """
 
 import contextlib
 import functools
 import hashlib
+import importlib.machinery
 import importlib.util
 import os
 import re
@@ -39,9 +42,12 @@ _ENTRY = re.compile(r"(?P<name>[\w-]+)-[0-9a-f]{32}\.code")
 _TEMPORARY = re.compile(_ENTRY.pattern + r"\.[0-9a-f]{16}\.tmp")
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _DAY, _HOUR = 86400, 3600
+_NOTHING = (None, b"", None)  # what `_find` has found then
 
-trouble: Exception | None = None
+trouble: str | None = None
 """Why code was not loaded or not kept in this process, if so: the first such reason."""
+
+_warnings_left = [1]  # emptied by the thread that gives the only one
 
 compiled = 0
 """How often code was not found in this process, and made."""
@@ -90,50 +96,127 @@ def object_code(
         Makes the object code.
     """
     global compiled
-    try:
-        path = None
-        if enabled():
-            paths = {*sources, _numba_version_file()}
-            key = _key(name, [_content(path, imported) for path in paths], target, options)
-            path = os.path.join(_open_folder(), f"{name}-{key.hex()}.code")
-            found = _read(path, key)
-            if found is not None:
-                return found
-    except (Unusable, OSError) as reason:
-        _say(reason)
-        path = None
-    code = build()
-    compiled += 1
-    if path is not None:
-        try:
-            for source in paths:  # it may be the new one that `build` has imported
-                _check_age(source, os.stat(source), imported)
-            _write(path, key, code)
-            _evict(os.path.dirname(path))
-        except (Unusable, OSError) as reason:
-            _say(reason)
+    sources = list(sources)
+    path, key, code = _attempt(_find, name, sources, imported, target, options) or _NOTHING
+    if code is None:
+        code = build()
+        compiled += 1
+        if path is not None:
+            _attempt(_keep, path, key, code, sources, imported)
+    warn_of_trouble()
     return code
+
+
+def warn_of_trouble() -> None:
+    """Tell why code was not loaded or not kept, if so: once a process, and by no exception."""
+    if trouble is None:
+        return
+    try:
+        _warnings_left.pop()
+    except IndexError:
+        return
+    text = (
+        f"fastact compiles in memory and keeps no machine code: {trouble} "
+        "(FASTACT_CACHE_DIR chooses a folder, FASTACT_CACHE=0 does without)"
+    )
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    except Exception:
+        # A filter makes it an error, but NumPy takes none from where loops are made. Or warnings
+        # cannot be shown, and then this may not be either.
+        with contextlib.suppress(Exception):
+            sys.stderr.write(f"RuntimeWarning: {text}\n")
+
+
+def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:
+    """What `step` returns; None where it fails, which is noted for `warn_of_trouble`."""
+    global trouble
+    try:
+        return step(*arguments)
+    except Exception as reason:  # of any kind: recursion, memory, what a library raises
+        if trouble is None:
+            # As text, since an exception would keep alive all that its callers had.
+            trouble = _told(reason)
+        return None
+
+
+def _told(reason: Exception) -> str:
+    try:
+        text = str(reason)
+    except Exception:
+        text = ""
+    if text and isinstance(reason, (Unusable, OSError)):
+        return text
+    return f"{type(reason).__name__}: {text}" if text else type(reason).__name__
+
+
+def _find(
+    name: str, sources: Iterable[str], imported: int, target: "Target", options: str
+) -> tuple[str | None, bytes, bytes | None]:
+    """The path of an entry, if it may be put there, its key, and its code, if it is there."""
+    if not enabled():
+        return _NOTHING
+    paths = {*sources, _numba_version_file()}
+    key = _key(name, [_content(path, imported) for path in paths], target, options)
+    path = os.path.join(_open_folder(), f"{name}-{key.hex()}.code")
+    return path, key, _read(path, key)
+
+
+def _keep(path: str, key: bytes, code: bytes, sources: Iterable[str], imported: int) -> None:
+    for source in (*sources, _numba_version_file()):
+        # It may be the new one that `build` has imported.
+        _check_age(source, os.stat(source), imported)
+    place = os.path.dirname(path)
+    if not os.access(place, os.R_OK):
+        raise Unusable(f"{place} cannot be listed, and so not be kept small")
+    _write(path, key, code)
+    _evict(place)
 
 
 def enabled() -> bool:
     """Whether the cache is to be used: the environment variable ``FASTACT_CACHE``."""
-    value = os.environ.get("FASTACT_CACHE", "1")
+    value = os.environ.get("FASTACT_CACHE", "").strip() or "1"
     if value not in ("0", "1"):
         raise Unusable(f"FASTACT_CACHE must be 0 or 1, got {value!r}")
     return value == "1"
 
 
 def folder() -> str:
-    """Where entries are: ``FASTACT_CACHE_DIR``, or the platform's place for caches."""
-    chosen = os.environ.get("FASTACT_CACHE_DIR")
-    if not chosen:
+    """Where entries are: ``FASTACT_CACHE_DIR``, or the platform's place for caches.
+
+    Raises
+    ------
+    Unusable
+        Where that is in a folder which is not known, as the home of a user who has none.
+    """
+    chosen = os.environ.get("FASTACT_CACHE_DIR", "")
+    if not chosen.strip():
+        return _platform_folder()
+    path = os.path.expanduser(chosen)
+    if not _home_is_known(chosen, path):
+        raise Unusable(f"{chosen} is in a home folder that is not known")
+    try:
+        return os.path.abspath(path)
+    except OSError as reason:
+        raise Unusable(f"{path} is relative to the current folder, which is gone") from reason
+
+
+def _home_is_known(path: str, expanded: str) -> bool:
+    if os.name == "posix" and path.partition("/")[0] == "~":
+        return os.path.isabs(os.environ.get("HOME", expanded))  # an empty one would be the root
+    return not expanded.startswith("~")
+
+
+def _platform_folder() -> str:
+    try:
         import platformdirs  # 3 ms, where it is needed
 
-        chosen = platformdirs.user_cache_dir("fastact", appauthor=False)
-    path = os.path.expanduser(chosen)
-    if path.startswith("~"):
-        raise Unusable(f"{path} is in a home folder that is not known")
-    return os.path.abspath(path)
+        path = os.path.expanduser(platformdirs.user_cache_dir("fastact", appauthor=False))
+    except Exception as reason:  # releases differ in what they raise where there is no home
+        raise Unusable(f"the platform's folder for caches is not known: {reason}") from reason
+    if not os.path.isabs(path):  # nor in whether they do
+        raise Unusable(f"the platform's folder for caches is not known: it would be {path!r}")
+    return path
 
 
 def state() -> dict[str, Any]:
@@ -142,15 +225,18 @@ def state() -> dict[str, Any]:
     kept: list[Entry] = []
     try:
         place = folder()
+        parent = _missing_from(place)
         kept = entries()
         if not enabled():
             use = "no: FASTACT_CACHE is 0"
-        elif os.path.lexists(place):
+        elif parent is None:
             _check_owner(place, os.stat(place))
-            if not os.access(place, os.W_OK | os.X_OK):
+            if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
                 use = "for loading only"
-    except (Unusable, OSError) as reason:
-        use = f"no: {reason}"
+        elif not os.access(parent, os.W_OK | os.X_OK):
+            use = f"no: it cannot be made in {parent}"
+    except Exception as reason:
+        use = f"no: {_told(reason)}"
     return {
         "folder": place,
         "in use": use,
@@ -170,31 +256,18 @@ def clear() -> int:
     """Remove every entry, and nothing else; how many there were."""
     count = 0
     for entry in _scan(folder()):
-        os.unlink(entry.path)
-        count += 1
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            os.unlink(entry.path)
+            count += 1
     return count
-
-
-def _say(reason: Exception) -> None:
-    global trouble
-    if trouble is not None:
-        return
-    trouble = reason
-    text = (
-        f"fastact compiles in memory and keeps no machine code: {reason} "
-        "(FASTACT_CACHE_DIR chooses a folder, FASTACT_CACHE=0 does without)"
-    )
-    try:
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
-    except RuntimeWarning:
-        # A filter makes it an error, but NumPy takes none from where loops are made.
-        if sys.stderr is not None:
-            sys.stderr.write(f"RuntimeWarning: {text}\n")
 
 
 def _numba_version_file() -> str:
     # Importing Numba takes 400 ms, importlib.metadata 20.
-    spec = importlib.util.find_spec("numba")
+    try:
+        spec = importlib.util.find_spec("numba")
+    except ValueError:  # something that has no spec is in its place
+        spec = importlib.machinery.PathFinder.find_spec("numba")
     if spec is None or spec.origin is None:
         raise Unusable("Numba is not found")
     return os.path.join(os.path.dirname(spec.origin), "_version.py")
@@ -230,6 +303,8 @@ def _content(path: str, imported: int) -> str:
 
 def _check_age(path: str, status: os.stat_result, imported: int) -> None:
     # When the inode was last changed: installers may set old times of modification.
+    if status.st_ctime_ns > max(imported, time.time_ns()):
+        raise Unusable(f"{path} is dated in the future (is the clock right?)")
     if status.st_ctime_ns > imported:
         raise Unusable(f"{path} has been changed since it was imported")
 
@@ -240,9 +315,26 @@ def _checksum(key: bytes, code: bytes) -> bytes:
 
 def _open_folder() -> str:
     place = folder()
-    # Others may read: an image or a cluster is warmed by one user for all.
-    os.makedirs(place, 0o755, exist_ok=True)
+    if _missing_from(place) is not None:
+        # Others may read: an image or a cluster is warmed by one user for all.
+        os.makedirs(place, 0o755, exist_ok=True)
     _check_owner(place, os.stat(place))
+    return place
+
+
+def _missing_from(place: str) -> str | None:
+    """None where the folder is there, else the one above that is; `Unusable` for other things."""
+    if os.path.isdir(place):
+        return None
+    while not os.path.exists(place):
+        if os.path.islink(place):
+            raise Unusable(f"{place} is a link to {os.readlink(place)}, which does not exist")
+        above = os.path.dirname(place)
+        if above == place:  # a drive that is not there
+            break
+        place = above
+    if not os.path.isdir(place):
+        raise Unusable(f"{place} is not a folder")
     return place
 
 
@@ -272,11 +364,13 @@ def _read(path: str, key: bytes) -> bytes | None:
         return None
     with open(descriptor, "rb") as stream:
         _check_owner(path, status)
-        content = stream.read()
+        if status.st_size > LIMIT:  # which may be more than there is memory
+            return None
+        content = stream.read(status.st_size)
     code = content[len(_HEADER) + _CHECKSUM_BYTES :]
     if content != _HEADER + _checksum(key, code) + code:
         return None
-    if time.time() - status.st_mtime > _DAY:
+    if abs(time.time() - status.st_mtime) > _DAY:  # the clock may have been wrong
         with contextlib.suppress(OSError):  # not ours, or not writable
             os.utime(path)
     return code
@@ -299,7 +393,8 @@ def _write(path: str, key: bytes, code: bytes) -> None:
 def _scan(place: str) -> Iterator[Entry]:
     """Entries and temporary files; other files are not ours."""
     try:
-        found = list(os.scandir(place))
+        with os.scandir(place) as files:
+            found = list(files)
     except FileNotFoundError:
         return
     for file in found:
@@ -309,16 +404,23 @@ def _scan(place: str) -> Iterator[Entry]:
                 status = file.stat(follow_symlinks=False)
             except OSError:  # another process has removed it
                 continue
-            yield Entry(match["name"], file.path, status.st_size, status.st_mtime)
+            if not stat.S_ISDIR(status.st_mode):
+                yield Entry(match["name"], file.path, status.st_size, status.st_mtime)
 
 
 def _evict(place: str) -> None:
-    found = sorted(_scan(place), key=lambda entry: entry.used)
+    now = time.time()
+
+    def age(entry: Entry) -> float:
+        return abs(now - entry.used)  # a time to come is of a clock that was wrong
+
+    # What is larger than all may be is damaged, and would drive out the others.
+    found = sorted(_scan(place), key=lambda e: (e.size > LIMIT, age(e)), reverse=True)
     total = sum(entry.size for entry in found)
     for entry in found:
         # A temporary file is of a process that is writing it, or was killed.
         temporary = entry.path.endswith(".tmp")
-        if time.time() - entry.used > _HOUR if temporary else total > LIMIT:
+        if age(entry) > _HOUR if temporary else total > LIMIT:
             with contextlib.suppress(OSError):  # another process was faster
                 os.unlink(entry.path)
             total -= entry.size

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _engine, _ufunc
+from . import _engine, _masked, _ufunc
 
 if TYPE_CHECKING:
     from ._typing import BinaryDeclarator, Declarator, ObjectiveDeclarator, RowUfunc
@@ -113,6 +113,7 @@ class Derivative(Activation):
         ``slope(m, saved)``: by how much the derivative of the activation changes with `saved`.
     of_output : callable, optional
         ``of_output(m, output)``: the derivative in terms of the output, if that is not `saved`.
+        An activation whose output does not tell has no gradient as part of a layer.
     """
 
     slope: Callable[..., Any] = None  # type: ignore[assignment] # those before have defaults
@@ -150,6 +151,13 @@ def derivative(**fields: Any) -> "BinaryDeclarator":
         name = kernel.__name__.removesuffix(_SUFFIX)
         summary = f"Gradient with regard to the input of {name}, element-wise."
         declared = Derivative(kernel, summary, **fields)
+        if declared.saved not in ("input", "output") or (
+            declared.saved == "output" and declared.of_output is not None
+        ):
+            raise ValueError(
+                f"{kernel.__name__}: the second parameter must be called input, with of_output if "
+                f"the output tells the derivative, or output, got {declared.saved!r}"
+            )
         DERIVATIVES[name] = declared
         return _ufunc_of(declared)
 
@@ -248,7 +256,7 @@ def row_activation(**fields: Any) -> "RowUfunc":
     """
     declared = RowActivation(**fields)
     ROW_ACTIVATIONS[declared.name] = declared
-    return _ufunc.create(  # type: ignore[return-value]
+    ufunc = _ufunc.create(
         name=declared.name,
         nin=1,
         doc=row_docstring(declared),
@@ -258,6 +266,8 @@ def row_activation(**fields: Any) -> "RowUfunc":
         make_mixed=_engine.mixed_rows_address,
         signature="(n)->(n)",
     )
+    _masked.refuse(ufunc)
+    return ufunc  # type: ignore[return-value]
 
 
 _ENVIRONMENT = """No floating-point warning is raised, and the caller's rounding mode, flush-to-zero
@@ -295,7 +305,9 @@ Parameters
 ----------
 {inputs} : array_like
     float16, float32, float64 or (with ml_dtypes) bfloat16 keep their type; integers
-    {integers}; bool gives float64. Inputs of several types are promoted as NumPy does.{operands}
+    {integers}; bool gives float64. Inputs of several types are promoted as NumPy does; float16
+    and bfloat16 together, and other types of ml_dtypes (int4, float8), are computed in the first
+    of float16, float32 and float64 that they cast to safely.{operands}
 out : ndarray, None, or tuple of ndarray and None, optional
     Where to put the result; its shape must be that of the broadcast inputs. It may be an
     input.
@@ -343,7 +355,8 @@ Parameters
 ----------
 x : array_like
     float16, float32, float64 or (with ml_dtypes) bfloat16 keep their type; integers and bool
-    give float64. At least one axis.
+    give float64; other types of ml_dtypes (int4, float8) are computed in the first of float16,
+    float32 and float64 that they cast to safely. At least one axis.
 out : ndarray, None, or tuple of ndarray and None, optional
     Where to put the result; its shape must be that of `x`. It may be `x`.
 axis : int, optional
@@ -361,7 +374,11 @@ Raises
 TypeError
     For complex, longdouble, string, datetime and object inputs.
 ValueError
-    For inputs without an axis.
+    For inputs without an axis, and where values are hidden: in masked arrays with masked
+    elements (unless `out` is a plain ndarray, which NumPy does not tell them of), and in a
+    Series, Index or DataFrame of pandas of a nullable type with missing values (with a NumPy
+    whose ufuncs have a ``__dict__``; pandas' bare arrays, as ``pd.array`` makes them, come
+    through in any case).
 
 Notes
 -----

@@ -4,15 +4,19 @@ LLVM is imported at the first use of a kernel, not with the package, and Numba o
 not where the cache has the code.
 """
 
+import contextlib
 import ctypes
 import functools
 import os
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from . import _jobs
 from ._fan_out import SETTING
 from ._formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
 from ._lock import MAKING
@@ -52,6 +56,23 @@ GENERATORS = {
 }
 """The modules that make object code, by what they make; a test compares them with imports."""
 
+BY_NUMBA = ("loop", "rows", "scalar")
+"""What Numba compiles a part of; the rest imports LLVM only."""
+
+
+Function = TypeVar("Function", bound=Callable)
+
+
+def _apart(function: Function) -> Function:
+    """Have `function` run as a job: it imports LLVM, and Numba where there is no code yet."""
+
+    @functools.wraps(function)
+    def apart(*arguments, **named):
+        key = (function.__name__, arguments, tuple(named.items()))
+        return _jobs.run(key, functools.partial(function, *arguments, **named))
+
+    return apart  # type: ignore[return-value]
+
 
 def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType | None:
     """The DType to compute in for operands of `dtype`, or None where there is none.
@@ -68,6 +89,7 @@ def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType |
     return None if requested else np.dtypes.Float64DType
 
 
+@_apart
 def loop_address(
     kernel: Callable,
     nin: int,
@@ -104,6 +126,7 @@ def loop_address(
     return found[ENTRY]
 
 
+@_apart
 def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
     """As :func:`loop_address`: that of ``double function(double, ...)``, or of float alike."""
     from ._machine_code import ENTRY
@@ -124,6 +147,7 @@ def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
     return _kernel_addresses("scalar", name, [kernel], None, options, build, [ENTRY])[ENTRY]
 
 
+@_apart
 def rows_address(
     steps: type, dtype: DType, target: "Target | None" = None, alone: bool = False
 ) -> int:
@@ -158,6 +182,7 @@ def rows_address(
     return found[ENTRY]
 
 
+@_apart
 def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
     """Compile the loops of dense layers, or load their code.
 
@@ -176,6 +201,7 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
 
 
 @functools.cache
+@_apart
 def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
     """Compile the conversion of arrays, or load its code.
 
@@ -192,6 +218,7 @@ def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
     return _load("convert", name, [], None, options, build, [ENTRY, RUN])
 
 
+@_apart
 def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 1) -> int:
     """The address of a strided loop for `inputs` of these types, around the `loop` for `dtype`."""
     nin = len(inputs)
@@ -204,6 +231,7 @@ def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 
     return _mixed(f"mixed-{nin}-{nout}", repr((nin, nout)), build, inputs, dtype, loop)
 
 
+@_apart
 def mixed_rows_address(inputs: Sequence[DType], dtype: DType, loop: int) -> int:
     """The same for a function of rows, as by :func:`rows_address`."""
 
@@ -234,6 +262,7 @@ def _mixed(
     return found[ENTRY]
 
 
+@_apart
 def undisturbed_address() -> int:
     """Compile what runs a function in the default environment, or load its code."""
     from ._machine_code import ENTRY
@@ -246,6 +275,7 @@ def undisturbed_address() -> int:
     return _load("undisturbed", "undisturbed", [], None, "", build, [ENTRY])[ENTRY]
 
 
+@_apart
 def helper_addresses() -> dict[str, int]:
     """Compile what threads of our own run, or load its code; the addresses by name."""
     from ._helper_code import SYMBOLS, object_code
@@ -253,11 +283,24 @@ def helper_addresses() -> dict[str, int]:
     return _load("helpers", "helpers", [], None, "", object_code, SYMBOLS)
 
 
+@functools.cache
+@_apart
 def host() -> "Target":
     """The machine this process runs on."""
     from . import _host
 
     return _host.host()
+
+
+@contextlib.contextmanager
+def _import_warnings() -> Iterator[None]:
+    """No warnings of text without an encoding, where they are asked for: Numba's import has some."""
+    if not sys.flags.warn_default_encoding:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EncodingWarning)
+        yield
 
 
 def _kernel_addresses(
@@ -300,20 +343,32 @@ def _load(
     from . import _cache, _host, _machine_code
 
     folder = os.path.dirname(__file__)
+    target = target or _host.host()
+
+    def built() -> bytes:
+        _jobs.begin_compiling()
+        if generator not in BY_NUMBA:
+            return build(target)
+        with _import_warnings():
+            from numba.core.compiler_lock import global_compiler_lock
+
+        # Before any lock of ours: another thread may hold it, and want a loop.
+        with global_compiler_lock:
+            return build(target)
+
+    if keeps:
+        code = _cache.object_code(
+            name=name,
+            sources=[
+                *(os.path.join(folder, f"{module}.py") for module in GENERATORS[generator]),
+                *sources,
+            ],
+            imported=_IMPORTED,
+            target=target,
+            options=options,
+            build=built,
+        )
+    else:
+        code = built()
     with MAKING:
-        target = target or _host.host()
-        if keeps:
-            code = _cache.object_code(
-                name=name,
-                sources=[
-                    *(os.path.join(folder, f"{module}.py") for module in GENERATORS[generator]),
-                    *sources,
-                ],
-                imported=_IMPORTED,
-                target=target,
-                options=options,
-                build=lambda: build(target),
-            )
-        else:
-            code = build(target)
         return _machine_code.load_all(code, symbols)

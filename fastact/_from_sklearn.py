@@ -24,7 +24,11 @@ def stack(estimator: Any) -> tuple[list[Dense], np.ndarray | None]:
         raise ValueError(
             f"from_sklearn: estimator must be fitted, got {estimator!r} without {attribute}"
         )
-    return convert(estimator), getattr(estimator, "classes_", None)
+    layers, classes = convert(estimator), getattr(estimator, "classes_", None)
+    if classes is not None and len(classes) == 1:
+        # An MLPClassifier of a single class has two columns, and predicts it for both.
+        classes = np.repeat(classes, layers[-1].out_features)
+    return layers, classes
 
 
 def _affine(estimator: Any, activation: str = "identity") -> list[Dense]:
@@ -62,8 +66,8 @@ def _named(known: dict[str, str], name: str, attribute: str) -> str:
 
 
 def _output_layer(estimator: Any, W: np.ndarray, b: np.ndarray, activation: str) -> Dense:
-    """A layer with a column for each class: also where there are two, and one set of weights."""
-    if W.shape[1] == 1 and len(getattr(estimator, "classes_", ())) == 2:
+    """A layer with a column for each class: also where one set of weights tells two apart."""
+    if W.shape[1] == 1 and hasattr(estimator, "classes_"):
         W, b = np.hstack([-W, W]), np.concatenate([-b, b])
     return Dense(W, b, activation)
 

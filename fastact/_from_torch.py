@@ -1,5 +1,6 @@
 """Stacks of torch modules as layers, recognised by name so that torch is not imported."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ _ACTIVATIONS = {
     "Softmax": "softmax",
 }
 _DROPOUTS = ("Dropout", "AlphaDropout", "FeatureAlphaDropout")
+_TENSORS = ("Tensor", "Parameter", "Buffer")
 _SUPPORTED = ("Sequential", "Linear", *_ACTIVATIONS, "Identity", *_DROPOUTS)
 
 
@@ -26,8 +28,7 @@ def stack(module: Any, name: str = "module") -> list[Dense | str]:
             f"from_torch: {name} must be one of {', '.join(_SUPPORTED)} of torch.nn, got "
             f"{kind.__module__}.{kind.__name__}"
         )
-    if module._forward_hooks or module._forward_pre_hooks:
-        raise ValueError(f"from_torch: {name} must be without hooks, got {module!r}")
+    _check_calls(module, name)
     if kind.__name__ == "Sequential":
         return [
             layer
@@ -48,12 +49,50 @@ def stack(module: Any, name: str = "module") -> list[Dense | str]:
     return []
 
 
+# What a call of a module goes through.
+_CALLED = ("forward", "_call_impl", "_slow_forward", "_wrapped_call_impl")
+
+
+def _check_calls(module: Any, name: str) -> None:
+    """ValueError unless a call of `module` is what its class is known to do."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ValueError(f"from_torch: {name} must be without hooks, got {module!r}")
+    # torch is there, as there is a module of it.
+    of_all = sys.modules["torch.nn.modules.module"]
+    for hooks in ("_global_forward_hooks", "_global_forward_pre_hooks"):
+        if getattr(of_all, hooks, None):
+            raise ValueError(
+                f"from_torch: {name} must be without hooks, got those for all modules in "
+                f"{of_all.__name__}.{hooks}"
+            )
+    replaced = [method for method in _CALLED if method in vars(module)]
+    if type(module).forward.__module__ != type(module).__module__:
+        replaced.append("forward")
+    if replaced:
+        raise ValueError(
+            f"from_torch: {name} must have the methods of {type(module).__name__}, got another "
+            f"{replaced[0]}"
+        )
+
+
 def _array(tensor: Any, name: str) -> np.ndarray:
+    kind = type(tensor)
+    # Subclasses may hide values, or have none.
+    if kind.__module__.partition(".")[0] != "torch" or kind.__name__ not in _TENSORS:
+        raise TypeError(
+            f"from_torch: {name} must be a plain tensor or parameter, got "
+            f"{kind.__module__}.{kind.__name__}"
+        )
     if str(tensor.dtype) not in ("torch.float16", "torch.float32", "torch.float64"):
         raise TypeError(
             f"from_torch: {name} must be of float16, float32 or float64, got {tensor.dtype}"
         )
-    return np.asarray(tensor.detach().cpu())
+    if str(tensor.layout) != "torch.strided" or tensor.is_nested:
+        layout = "nested" if tensor.is_nested else tensor.layout
+        raise ValueError(f"from_torch: {name} must be dense, got a tensor of layout {layout}")
+    if tensor.device.type == "meta":
+        raise ValueError(f"from_torch: {name} must have values, got a tensor on the meta device")
+    return tensor.numpy(force=True)  # from any device, and with its sign where that is a flag
 
 
 def _check_parameters(module: Any, name: str) -> None:

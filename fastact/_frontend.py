@@ -6,16 +6,20 @@ a call of ``llvm.fma`` and a `muladd` one of ``llvm.fmuladd``, which a later sta
 target at hand.
 """
 
+import contextlib
 import contextvars
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numba
 from llvmlite import ir
 from numba import types
+from numba.core import config
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.imputils import lower_constant
+from numba.core.ir import Loc
 from numba.extending import (
     lower_builtin,
     models,
@@ -32,6 +36,9 @@ from ._lookup import LOOKUP
 from ._targets import Target
 
 _OPTIONS = {"error_model": "numpy"}  # the default's zero-division test is a branch
+
+_SETTINGS = {"DISABLE_JIT": 0, "DEBUGINFO_DEFAULT": 0, "BOUNDSCHECK": None, "ENABLE_PROFILING": 0}
+"""What kernels need of Numba's settings, which may serve to debug or profile the code of others."""
 
 
 _rounds_to_odd = contextvars.ContextVar("rounds_to_odd", default=False)
@@ -51,12 +58,36 @@ def scalar_ir(
     result = number if results == 1 else types.UniTuple(number, results)
     token = _rounds_to_odd.set(form.compute != form.name)
     try:
-        compiled = numba.cfunc(result(*[number] * arity), nopython=True, **_OPTIONS)(kernel)
+        with _settings():
+            compiled = numba.cfunc(result(*[number] * arity), nopython=True, **_OPTIONS)(kernel)
     finally:
         _rounds_to_odd.reset(token)
     # `native_name` is a wrapper with the C ABI, which reports exceptions that kernels cannot
     # raise; the function inside it has the same name without the prefix.
     return ScalarIR(compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc."))
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """Numba under `_SETTINGS`, whatever the environment or a file of the user's says."""
+    with global_compiler_lock:  # as all who compile
+        config.reload_config()  # which the compiler does where the environment has changed
+        before = {name: getattr(config, name) for name in _SETTINGS}
+        path_of = Loc._get_path
+
+        def path_from_anywhere(location: Loc) -> str:
+            try:
+                return path_of(location)
+            except OSError:  # relative to the current folder, which is gone
+                return location.filename
+
+        vars(config).update(_SETTINGS)
+        Loc._get_path = path_from_anywhere
+        try:
+            yield
+        finally:
+            Loc._get_path = path_of
+            vars(config).update(before)
 
 
 @functools.cache

@@ -7,18 +7,21 @@ used any more: there it has lost its threads, and maybe a lock that one of them 
 import ctypes
 import os
 import sys
+from _thread import RLock
 from ctypes import CFUNCTYPE, c_int64, c_void_p
+from types import ModuleType
 from typing import NamedTuple
 
-from . import _threads
+from . import _jobs, _threads
 from ._fan_out import POOL_FIELDS
-from ._lock import MAKING
 
 # What a thread has to be given for the fan-out to pay, in picoseconds: sigmoid of 16,384 float32,
 # 9 us, gains 1.1 to 1.6 with our own threads awake, and loses with TBB's (bench/NOTES.md).
 _SHARES = {"fastact": 5_000_000, "tbb": 20_000_000}
 
 _NEVER = 1 << 62
+
+_STARTING = RLock()
 
 # What one core takes to move a byte that comes from beyond its own caches, and the bytes that those
 # hold at most. relu of 262,144 float32 takes 85 us here, 13 by its cost in cache.
@@ -62,17 +65,38 @@ def attach(setting: int, cost: float, nbytes: int = 0) -> None:
     words[0] = ctypes.addressof(_table)
 
 
+def foreseen() -> State:
+    """What `start` would start, and does not: nothing is compiled and no thread begun."""
+    if state.layer != "not started":
+        return state
+    try:
+        if _threads.layer(os.environ) == "tbb":
+            _tbb_layer()
+            return State("tbb")
+    except (ImportError, OSError, AttributeError) as reason:
+        return State("fastact", f"no tbb: {reason}")
+    except Exception as trouble:
+        return State("none", f"{type(trouble).__name__}: {trouble}")
+    return State("fastact")
+
+
 def start() -> State:
     """Start the layer, if it is not; which it is."""
+    if state.layer == "not started":
+        # Who asks is a loop, which could hand on nothing that a signal handler raises.
+        _jobs.run("threads", _start_once, patiently=True)
+    return state
+
+
+def _start_once() -> None:
     global state
-    with MAKING:  # a fork waits for it, as this may be where LLVM is locked
+    with _STARTING:
         if state.layer == "not started":
             try:
                 _start(_threads.layer(os.environ))
             except Exception as trouble:  # whatever it is, one thread computes the same
                 _table.share = _NEVER
                 state = State("none", f"{type(trouble).__name__}: {trouble}")
-        return state
 
 
 def _start(layer: str) -> None:
@@ -87,16 +111,20 @@ def _start(layer: str) -> None:
 
 def _start_tbb() -> None:
     global state
-    if _forked:
-        raise ImportError("this process was forked")
-    from . import _tbb
-
-    layer = _tbb.numba_layer()
+    layer = _tbb_layer()
     _table.get_mask, _table.set_mask = layer.get_num_threads, layer.set_num_threads
     _table.get_limit = _table.get_limit or layer.get_num_threads
     _table.share = _SHARES["tbb"]
     _table.parallel_for = layer.parallel_for
     state = State("tbb")
+
+
+def _tbb_layer() -> ModuleType:
+    if _forked:
+        raise ImportError("this process was forked")
+    from . import _tbb
+
+    return _tbb.numba_layer()
 
 
 def _start_own(reason: str = "") -> None:
@@ -117,7 +145,11 @@ def _start_first(quiet: int) -> None:
     Sets the word at `quiet` to 1 unless an exception prevents it, which can only be an interrupt.
     Python raises none between an assignment and the end.
     """
+    global _interrupted
     cell = c_int64.from_address(quiet)
+    if _interrupted:
+        _interrupted = False
+        return
     try:
         start()
     except KeyboardInterrupt:
@@ -125,21 +157,40 @@ def _start_first(quiet: int) -> None:
     cell.value = 1
 
 
+@CFUNCTYPE(c_int64, c_void_p)
+def _count_anew(key: int) -> int:
+    """In place of ``get_count`` in a forked child, which may have been given other cores.
+
+    It is called once, by the first call that is worth several threads.
+    """
+    global _interrupted
+    try:
+        _table.count = _threads.default()
+        _table.get_count = _OWN_COUNT
+    except KeyboardInterrupt:  # which cannot leave this; the next call comes here again
+        _interrupted = True
+        return 2  # so that threads are to be started
+    return _threads.get_own(key) or _table.count
+
+
 def _limit_of_numba() -> int:
     """The address of the function that tells numba's number of threads, if it has any yet."""
     parallel = sys.modules.get("numba.np.ufunc.parallel")
-    if not getattr(parallel, "_is_initialized", False):
-        return 0
-    return ctypes.cast(parallel._get_num_threads, c_void_p).value or 0
+    try:
+        if parallel._is_initialized:
+            return ctypes.cast(parallel._get_num_threads, c_void_p).value or 0
+    except Exception:  # there is none, or something else is in its place
+        pass
+    return 0
 
 
 def _limit_of_tbb() -> int:
     """The same of numba's layer for TBB, whether numba has started it yet or not."""
-    from . import _tbb
-
     try:
+        from . import _tbb
+
         return _tbb.numba_layer().get_num_threads
-    except (ImportError, OSError, AttributeError):
+    except Exception:
         return 0
 
 
@@ -156,11 +207,14 @@ def _reset_in_child() -> None:
         own.forget_helpers()
     # A child of a process that never started TBB has nothing to lose.
     _forked = _forked or state.layer == "tbb"
+    _table.get_count = ctypes.cast(_count_anew, c_void_p).value
     _reset()
 
 
 _forked = False
-_table.get_count = ctypes.cast(_threads.get_own, c_void_p).value
+_interrupted = False  # where that cannot be told; `_start_first` can
+_OWN_COUNT = ctypes.cast(_threads.get_own, c_void_p).value
+_table.get_count = _OWN_COUNT
 _table.key = _threads.KEY
 _table.start = ctypes.cast(_start_first, c_void_p).value
 _table.interrupt = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, c_void_p).value

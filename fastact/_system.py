@@ -4,11 +4,16 @@ import os
 import platform
 from pathlib import Path
 
+# What a file under /proc or /sys may give: it may not be read, or is not as it should be.
+_UNUSABLE = (OSError, ValueError, ArithmeticError)
+
 
 def cpu_model() -> str:
     """The name of the processor, from /proc/cpuinfo where there is one that tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    try:
+        lines = _text(Path("/proc/cpuinfo")).splitlines()
+    except OSError:
+        lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
@@ -34,32 +39,61 @@ def cgroup_limit(
     -------
     float or None
         The tightest limit of the group and those around it; None where there is none.
+
+    Raises
+    ------
+    OSError, ValueError, ArithmeticError
+        Where no limit is found, and something could not be read.
     """
-    limits = []
-    for line in groups.read_text().splitlines() if groups.exists() else []:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":  # version 2, which has one hierarchy
+    try:
+        lines = _text(groups).splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    limits, failures = [], []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if line.startswith("0::"):  # version 2, which has one hierarchy
             top, read = mount, _quota_v2
         elif "cpu" in controllers.split(","):
             top, read = mount / controllers, _quota_v1
-            top = top if top.exists() else mount / "cpu"
+            top = top if os.path.exists(top) else mount / "cpu"
         else:
             continue
         # In a container the path may be that outside of it, and its end is missing here.
         group = top / path.lstrip("/")
         for place in [group, *group.parents]:
-            if place.is_relative_to(top) and (quota := read(place)):
-                limits.append(quota)
-    return min(limits, default=None)
+            if not place.is_relative_to(top):
+                break
+            try:
+                limits.append(read(place))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except _UNUSABLE as reason:
+                failures.append(reason)
+    found = [limit for limit in limits if limit is not None]
+    if failures and not found:
+        raise failures[0]
+    return min(found, default=None)
 
 
 def _quota_v2(place: Path) -> float | None:
-    file = place / "cpu.max"
-    quota, period = file.read_text().split() if file.exists() else ("max", "")
-    return None if quota == "max" else int(quota) / int(period)
+    quota, period = _text(place / "cpu.max").split()
+    return None if quota == "max" else _cores(int(quota), int(period))
 
 
 def _quota_v1(place: Path) -> float | None:
-    file = place / "cpu.cfs_quota_us"
-    quota = int(file.read_text()) if file.exists() else -1
-    return None if quota < 0 else quota / int((place / "cpu.cfs_period_us").read_text())
+    quota = int(_text(place / "cpu.cfs_quota_us"))
+    return None if quota == -1 else _cores(quota, int(_text(place / "cpu.cfs_period_us")))
+
+
+def _cores(quota: int, period: int) -> float:
+    cores = quota / period
+    if not cores > 0:
+        raise ValueError(f"a quota of {quota} for a period of {period}")
+    return cores
+
+
+def _text(path: Path) -> str:
+    # Names of groups are bytes; what is not text in this locale's encoding is no error.
+    return os.fsdecode(path.read_bytes())

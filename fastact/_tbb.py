@@ -30,7 +30,10 @@ def numba_layer() -> ModuleType:
     _load_library()
     if _MODULE in sys.modules:
         return sys.modules[_MODULE]
-    package = importlib.util.find_spec("numba")
+    try:
+        package = importlib.util.find_spec("numba")
+    except ValueError:  # something that has no spec is in its place
+        package = None
     if package is None or not package.submodule_search_locations:
         raise ImportError("numba is not found")
     folder = Path(package.submodule_search_locations[0], "np", "ufunc")

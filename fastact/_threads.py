@@ -4,8 +4,9 @@ import contextlib
 import ctypes
 import operator
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ctypes import c_int, c_void_p
+from types import ModuleType
 
 __all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 
@@ -38,9 +39,19 @@ def _chosen(environment: Mapping[str, str]) -> int | None:
     text = environment.get(VARIABLE, "").strip()
     if not text:
         return None
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MOST:
-        raise ValueError(f"{VARIABLE} must be a number of threads from 1 to {_MOST}, got {text!r}")
-    return int(text)
+    count = _count(text)
+    if not 0 < count <= _MOST:
+        shown = text if len(text) <= 40 else f"{text[:36]}..."
+        raise ValueError(f"{VARIABLE} must be a number of threads from 1 to {_MOST}, got {shown!r}")
+    return count
+
+
+def _count(text: str) -> int:
+    """The number that `text` is, or a large one where it is larger; 0 where it is none."""
+    if not text.isascii() or not text.isdigit():
+        return 0
+    digits = text.lstrip("0")
+    return int(digits or "0") if len(digits) < 10 else 10**9  # int() refuses thousands of them
 
 
 def layer(environment: Mapping[str, str]) -> str:
@@ -51,40 +62,76 @@ def layer(environment: Mapping[str, str]) -> str:
     return name
 
 
-# An error belongs to the import: later, NumPy would take none.
-_chosen(os.environ)
-layer(os.environ)
+def check(environment: Mapping[str, str]) -> None:
+    """Raise `ValueError` where a variable of our own says what it may not."""
+    _chosen(environment)
+    layer(environment)
 
 
 def default() -> int:
-    """The number of threads where nobody has set one; found out once.
+    """The number of threads where nobody has set one; found out once in each process.
 
     That is ``FASTACT_NUM_THREADS``, or the cores that this process may use, by affinity and by
     the limits of control groups, but no more than ``OMP_NUM_THREADS`` or ``NUMBA_NUM_THREADS``.
     """
     global _default
-    _default = _default or count_threads(os.environ)
-    return _default
+    if _default:
+        return _default
+    failures: list[Exception] = []
+    count = count_threads(os.environ, failures)
+    if not failures:  # as these may be of this moment
+        _default = count
+    return count
 
 
-def count_threads(environment: Mapping[str, str]) -> int:
-    """The default under this environment."""
-    chosen = _chosen(environment)
-    if chosen is not None:
-        return chosen
-    from . import _system
+def count_threads(environment: Mapping[str, str], failures: list[Exception] | None = None) -> int:
+    """The default under this environment.
 
-    granted = _system.cgroup_limit()
-    counts = [
-        _system.affinity() or os.cpu_count() or 1,
-        *([] if granted is None else [max(1, round(granted))]),
-    ]
-    for variable in _LIMITS_OF_OTHERS:
+    What cannot be found out is no limit, and goes to `failures`: that should cost a caller time
+    at most, so this raises nothing.
+    """
+
+    def known(ask: Callable[..., int | None], *arguments: str) -> int:
+        try:
+            return ask(*arguments) or 0
+        except Exception as reason:
+            if failures is not None:
+                failures.append(reason)
+            return 0
+
+    def granted() -> int | None:
+        limit = _system().cgroup_limit()
+        return None if limit is None else max(1, round(limit))
+
+    def of_others(variable: str) -> int:
         # OpenMP's may be a list, a number for each level of nesting.
-        text = environment.get(variable, "").split(",")[0].strip()
-        if text.isascii() and text.isdigit() and int(text):
-            counts.append(int(text))
-    return min(counts)
+        return _count(environment.get(variable, "").split(",")[0].strip())
+
+    chosen = known(lambda: _chosen(environment))
+    if chosen:
+        return chosen
+    counts = [
+        known(lambda: _system().affinity()) or known(os.cpu_count),
+        known(granted),
+        *(known(of_others, variable) for variable in _LIMITS_OF_OTHERS),
+    ]
+    return min((count for count in counts if count), default=1)
+
+
+def _system() -> ModuleType:
+    from . import _system  # with `pathlib` and `platform`, which the import does without
+
+    return _system
+
+
+def _forget() -> None:
+    """In a forked child, which may be given other cores."""
+    global _default
+    _default = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def get_num_threads() -> int:

@@ -8,6 +8,7 @@ use, so that the first call compiles and every later one goes straight to machin
 """
 
 import ctypes
+import functools
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, byref, c_char, c_char_p, c_int, c_ssize_t, c_void_p, py_object
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy._core import _multiarray_umath
 
+from . import _jobs
 from ._formats import CONVERSIONS, conversion_format, format_of
 from ._lock import MAKING
 
@@ -76,6 +78,17 @@ class _UFuncStruct(ctypes.Structure):
         ("reserved", c_int),
         ("name", c_void_p),
         ("types", c_void_p),
+        ("doc", c_void_p),
+        ("ptr", c_void_p),
+        ("obj", c_void_p),
+        ("userloops", c_void_p),
+        ("core_enabled", c_int),
+        ("core_num_dim_ix", c_int),
+        ("core_num_dims", c_void_p),
+        ("core_dim_ixs", c_void_p),
+        ("core_offsets", c_void_p),
+        ("core_signature", c_void_p),
+        ("type_resolver", c_void_p),
     )
 
 
@@ -129,48 +142,51 @@ def create(
     struct = _UFuncStruct.from_address(id(ufunc) + object.__basicsize__)
     struct.types = ctypes.addressof(listed)
     struct.ntypes = len(types)
+    # It would look for the types in the list that a call casts to, and call a loop of the past.
+    struct.type_resolver = None
 
     made: dict[DTypes, int] = {}  # addresses by the DTypes of inputs and outputs
 
     def promote(ufunc, operands, signature, result) -> int:
-        # NumPy cannot take an exception from here: Python prints it, the callback seems to
-        # return 0, and what it left in `result` decides. As long as that is what came in,
-        # and no types are listed to fall back on, NumPy finds no loop and raises its own
-        # TypeError, which names the ufunc and the dtypes.
+        # NumPy looks at `result` even where an exception is lost on the way back.
         for i in range(nargs):
             result[i] = _new_reference(operands[i])
-        with MAKING:
-            struct.ntypes = 0
-            dtypes = wanted([operands[i] for i in range(nin)], signature)
-            if dtypes is not None and dtypes not in made:
-                make(dtypes)
-            struct.ntypes = len(types)
-        if dtypes is None:
-            for i in range(nargs):
-                _drop_reference(result[i])
-            return -1
-        # NumPy looks again with these, if they differ from what it had: an unspecified
-        # output becomes known, or a known one unspecified.
-        for i in range(nargs):
-            _drop_reference(result[i])
-            known_output = i >= nin and operands[i]
-            result[i] = None if known_output else _new_reference(id(dtypes[i]))
+        try:
+            try:
+                dtypes = wanted([operands[i] for i in range(nin)], signature)
+                if dtypes is not None:
+                    if dtypes not in made:
+                        _jobs.run((ufunc, dtypes), functools.partial(make, dtypes))
+                    # NumPy looks again with these, if they differ from what it had: an
+                    # unspecified output becomes known, or a known one unspecified.
+                    for i in range(nargs):
+                        known_output = i >= nin and operands[i]
+                        _replace(result, i, None if known_output else dtypes[i])
+            except BaseException as error:
+                _replace(result, 0, _Raiser(error))
+        except BaseException as error:  # an interrupt amid these very lines
+            _replace(result, 0, _Raiser(error))
         return 0
 
     def make(dtypes: DTypes) -> None:
         *inputs, dtype = dtypes[: nin + 1]
         plain = (dtype,) * nargs
         if plain not in made:
-            made[plain] = make_loop(dtype)
-            _add_loop(ufunc, name, plain, made[plain])
-        if dtypes != plain:
-            made[dtypes] = make_mixed(inputs, dtype, made[plain])
+            register(plain, make_loop(dtype))
+        if dtypes not in made:
+            address = make_mixed(tuple(inputs), dtype, made[plain])
             if dtypes[0] is dtype and nin == 2:
                 # NumPy remembers what it finds: `accumulate` with a `dtype` is to go on getting
                 # operands of one type, which it insists on.
                 given = [np.dtype(one.type) for one in dtypes]
                 ufunc.resolve_dtypes(tuple(given), signature=(given[0], None, *given[nin:]))
-            _add_loop(ufunc, name, dtypes, made[dtypes])
+            register(dtypes, address)
+
+    def register(dtypes: DTypes, address: int) -> None:
+        with MAKING:  # two threads may be here, if one holds Numba's lock
+            if dtypes not in made:
+                _add_loop(ufunc, name, dtypes, address)
+                made[dtypes] = address
 
     def wanted(operands: list[int], signature) -> DTypes | None:
         fixed = {signature[i] for i in range(nargs) if signature[i]}
@@ -209,6 +225,26 @@ def _converts(given: DType, dtype: DType) -> bool:
     return (conversion_format(given.type), format_of(dtype.type)) in CONVERSIONS
 
 
+class _Raiser:
+    """Stands for a DType where a promoter cannot give one, and raises `error` instead.
+
+    NumPy takes no exception from a function of ctypes. (Python prints it, and returns something.)
+    But it compares the DTypes that it is given with those of its loops, by ``issubclass``, which
+    asks what is no class for its bases, and hands on what that raises.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        # issubclass takes this one for the lack of bases.
+        if isinstance(error, AttributeError):
+            cause, error = error, RuntimeError(f"the loop cannot be made: {error}")
+            error.__cause__ = cause
+        self.error = error
+
+    @property
+    def __bases__(self):
+        raise self.error
+
+
 def _object_at(address: int) -> Any:
     return ctypes.cast(address, py_object).value
 
@@ -219,9 +255,12 @@ def _new_reference(address: int | None) -> int | None:
     return address
 
 
-def _drop_reference(address: int | None) -> None:
-    if address:
-        ctypes.pythonapi.Py_DecRef(py_object(_object_at(address)))
+def _replace(references: Any, i: int, new: object | None) -> None:
+    """Put `new` in the place of one of an array's own references."""
+    before = references[i]
+    references[i] = None if new is None else _new_reference(id(new))
+    if before:
+        ctypes.pythonapi.Py_DecRef(py_object(_object_at(before)))
 
 
 def _common(dtypes: Sequence[DType]) -> DType:

@@ -4,7 +4,7 @@ import functools
 import math
 from _thread import _local  # as threading does, whose import takes longer than ours
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, c_int64, py_object
+from ctypes import CFUNCTYPE, addressof, c_int64, py_object
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from ._fan_out import SETTING
 from ._formats import FORMATS
 from ._plan import FIELDS, lanes_for
+
+_Words = c_int64 * len(FIELDS)
 
 _ALIGNMENT = 64  # a vector that straddles two lines of the cache takes twice as long to load
 
@@ -44,13 +46,29 @@ class Kernels:
         x, w, b, y = (
             np.zeros(size, self.dtype) for size in (shape[:2], shape[1:], shape[2], shape[::2])
         )
-        return _cost.fastest(lambda: self.direct(plan.ctypes.data, x, w, b, y)) / math.prod(shape)
+        return _cost.fastest(lambda: self.direct(plan, x, w, b, y)) / math.prod(shape)
 
-    def plan(self, activation: str | None, **fields: int) -> np.ndarray:
+    def plan(self, activation: str | None, **fields: "int | Address") -> "Address":
         """A plan with the `activation` and what `fields` give of the rest."""
         loop, row_wise = _epilogue(activation, self.dtype)
         fields |= {"loop": loop, "row_wise": row_wise, "dtype": id(self.dtype)}
-        return np.array([fields.get(name, 0) for name in FIELDS], np.int64)
+        values = [fields.get(name, 0) for name in FIELDS]
+        words = _Words(*values)
+        return Address(addressof(words), words, self.dtype, values)
+
+
+class Address(int):
+    """The address of what lives as long as it, as does all that is found from there.
+
+    Compiled code is handed nothing else for what is no argument of the call itself.
+    """
+
+    keeps: tuple[object, ...]
+
+    def __new__(cls, address: int, *keeps: object) -> "Address":
+        self = int.__new__(cls, address)
+        self.keeps = keeps
+        return self
 
 
 def kernels(dtype: np.dtype, columns: int) -> Kernels:
@@ -85,7 +103,7 @@ class Weights:
     activation : str or None
         By its name.
     temporary : bool
-        Whether they are needed only until this thread packs others.
+        Whether they are in a buffer that :meth:`give_back` keeps for the next ones.
     """
 
     def __init__(
@@ -103,28 +121,38 @@ class Weights:
         # Vectors a multiple of 4 KB apart would all fall into the same sets of the cache.
         row = depth * lanes
         row += _ALIGNMENT // itemsize * (row * itemsize % 4096 == 0)
-        self._packed = (_borrowed if temporary else aligned)((vectors, row), w.dtype)
-        self._plans: dict[str | None, np.ndarray] = {}  # compiled code has their addresses
+        if temporary:
+            self._packed, self._buffer = _borrowed((vectors, row), w.dtype)
+        else:
+            self._packed = aligned((vectors, row), w.dtype)
+        self._plans: dict[str | None, Address] = {}
         self.bias = np.zeros(columns, w.dtype) if b is None else np.array(b, w.dtype)
-        self.kernels.pack(
-            w.ctypes.data, *w.strides, depth, columns, self._packed.ctypes.data, row * itemsize
-        )
+        packed = Address(self._packed.ctypes.data, self._packed)
+        self.kernels.pack(w.ctypes.data, *w.strides, depth, columns, packed, row * itemsize)
         self._fields = {
-            "w": self._packed.ctypes.data,
+            "w": packed,
             "w_vector": row * itemsize,
             "w_final": (vectors - 1) * row * itemsize,
             "w_k": lanes * itemsize,
             "depth": depth,
             "columns": columns,
-            "bias": self.bias.ctypes.data,
+            "bias": Address(self.bias.ctypes.data, self.bias),
         }
         self.call = self.bound(activation)
 
     def bound(self, activation: str | None) -> Callable[[np.ndarray, np.ndarray], int]:
-        """The compiled function from x to out with this activation; valid as long as `self`."""
-        if activation not in self._plans:
-            self._plans[activation] = self.kernels.plan(activation, **self._fields)
-        return functools.partial(self.kernels.packed, self._plans[activation].ctypes.data)
+        """The compiled function from x to out with this activation, which holds all it reads."""
+        plan = self._plans.get(activation)
+        if plan is None:
+            made = self.kernels.plan(activation, **self._fields)
+            plan = self._plans.setdefault(activation, made)
+        return functools.partial(self.kernels.packed, plan)
+
+    def give_back(self) -> None:
+        """Let the next temporary weights of this thread have the buffer, and be of no more use."""
+        del self.call
+        if len(self._buffer) <= _SCRATCH_LIMIT:
+            _scratch.buffer = self._buffer
 
     def unpacked(self) -> np.ndarray:
         """W again."""
@@ -145,12 +173,14 @@ def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     return buffer[start : start + size].view(dtype).reshape(shape)
 
 
-def _borrowed(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """The same, in memory of this thread that its next call gives again."""
+def _borrowed(shape: tuple[int, int], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and the buffer that it is in: the one that this thread gave back last.
+
+    It is no longer to be had then, so that a signal handler, a trace function or a destructor that
+    comes here between two uses of it gets another one.
+    """
     size = shape[0] * shape[1] * dtype.itemsize
-    if size > _SCRATCH_LIMIT:
-        return aligned(shape, dtype)
-    buffer = getattr(_scratch, "buffer", None)
+    buffer = vars(_scratch).pop("buffer", None)
     if buffer is None or len(buffer) < size:
-        buffer = _scratch.buffer = aligned((1, size), np.dtype(np.uint8))[0]
-    return buffer[:size].view(dtype).reshape(shape)
+        buffer = aligned((1, size), np.dtype(np.uint8))[0]
+    return buffer[:size].view(dtype).reshape(shape), buffer

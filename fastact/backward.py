@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _convert, activations
 from ._declare import DERIVATIVES
+from ._operands import as_array
 from ._undisturbed import undisturbed
 from .layers import activation_name, check_input, check_weights, common_type, compute_dtype
 
@@ -36,13 +37,15 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
     Returns
     -------
     ndarray
-        Of the common type of the operands: float16 (or bfloat16), float32 or float64. The 16-bit
-        formats are computed in float32 and rounded once; integers and bool give float64.
+        Of the common type of the operands, as of :func:`fastact.dense`: float16 (or bfloat16),
+        float32 or float64. The 16-bit formats are computed in float32 and rounded once; integers
+        and bool give float64.
 
     Raises
     ------
     ValueError
-        For operands without an axis or of different shapes.
+        For operands without an axis or of different shapes, and masked arrays with masked
+        elements.
     TypeError
         For complex, longdouble, string, datetime and object operands.
     AxisError
@@ -56,8 +59,8 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
     ``output * (abs(grad_output) + sum(abs(grad_output * output)))``, growing with the logarithm of
     the length of a row: where the difference cancels, few digits are left of it.
     """
-    g, y = np.asarray(grad_output), np.asarray(output)
     caller = "softmax_backward"
+    g, y = as_array(caller, "grad_output", grad_output), as_array(caller, "output", output)
     result = common_type(caller, grad_output=g, output=y)
     if g.ndim == 0:
         raise ValueError(f"{caller}: grad_output must have an axis at least, got shape ()")
@@ -100,14 +103,15 @@ def dense_backward(
     grad_x : ndarray, shape (..., K)
     grad_W : ndarray, shape (K, N)
     grad_b : ndarray, shape (N,)
-        All of the common type of the operands: float16 (or bfloat16), float32 or float64. The
-        16-bit formats are computed in float32 and rounded once; integers and bool alone give
-        float64.
+        All of the common type of the operands, as of :func:`fastact.dense`: float16 (or
+        bfloat16), float32 or float64. The 16-bit formats are computed in float32 and rounded
+        once; integers and bool alone give float64.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit each other, and an unknown activation.
+        For shapes that do not fit each other, an unknown activation, one whose derivative its
+        output does not tell, and masked arrays with masked elements.
     TypeError
         For complex, longdouble, string, datetime and object operands.
 
@@ -129,8 +133,10 @@ def dense_backward(
     array([1., 0.])
     """
     caller = "dense_backward"
-    g, x, W, y = (np.asarray(operand) for operand in (grad_output, x, W, output))
+    given = {"grad_output": grad_output, "x": x, "W": W, "output": output}
+    g, x, W, y = (as_array(caller, name, operand) for name, operand in given.items())
     name = activation_name(caller, activation)
+    through(caller, name)
     check_weights(caller, W)
     check_input(caller, x, W.shape)
     shape = (*x.shape[:-1], W.shape[1])
@@ -145,7 +151,7 @@ def dense_backward(
     g, x, W, y = (_convert.converted(operand, dtype) for operand in (g, x, W, y))
 
     def gradients() -> tuple[np.ndarray, ...]:
-        before = _through(name)(g, y)
+        before = through(caller, name)(g, y)
         count = math.prod(x.shape[:-1])
         rows, inputs = before.reshape(count, W.shape[1]), x.reshape(count, W.shape[0])
         return before @ W.T, inputs.T @ rows, rows.sum(0)
@@ -157,17 +163,26 @@ def dense_backward(
 _OF_ROWS = {"softmax": softmax_backward}
 
 
-@functools.cache
-def _through(activation: str | None):
-    """The function from gradient and output of an activation to the gradient of its input."""
+def through(caller: str, activation: str | None) -> Callable[..., Any]:
+    """The function from gradient and output of an activation to the gradient of its input.
+
+    ValueError for an activation whose output does not tell its derivative.
+    """
     if activation is None:
         return lambda g, y: g
     if activation in _OF_ROWS:
         return _OF_ROWS[activation]
-    declared = DERIVATIVES[activation]
-    if declared.of_output is not None:
-        return lambda g, y: g * declared.of_output(np, y)
-    return getattr(activations, declared.name)
+    declared = DERIVATIVES.get(activation)
+    if declared is not None:
+        of_output = declared.of_output
+        if of_output is not None:
+            return lambda g, y: g * of_output(np, y)
+        if declared.saved == "output":
+            return getattr(activations, declared.name)
+    raise ValueError(
+        f"{caller}: activation must have a derivative that its output tells, got {activation!r}, "
+        + ("which has none" if declared is None else "whose derivative needs its input")
+    )
 
 
 def _check_same_shape(caller: str, g: np.ndarray, y: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from . import _convert, _weights, activations
 from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from ._formats import FORMATS, format_of
+from ._frozen import Frozen, again
+from ._operands import as_array, check_unmasked
 from ._plan import DONE
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
@@ -55,16 +58,19 @@ def dense(
     ndarray, shape (..., N)
         `out`, or a new array of the common type of the operands: float16 (or bfloat16),
         float32 or float64. The 16-bit formats are computed in float32 and rounded once;
-        integers and bool alone give float64.
+        integers and bool alone give float64. Where NumPy knows no common type, as of float16 and
+        bfloat16, or it is another one of ml_dtypes (int4, float8), it is the first of float16,
+        float32 and float64 that all operands cast to safely, as of a ufunc.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit each other, an unknown activation, or an `out` that overlaps
-        an input or is read-only.
+        For shapes that do not fit each other, an unknown activation, an `out` that overlaps
+        an input or is read-only, and masked arrays with masked elements.
     TypeError
         For complex, longdouble, string, datetime and object operands, and an `out` that is no
-        array or would lose the kind of the result.
+        array or whose elements are no floating-point or complex numbers (NumPy casts the result
+        of a ufunc to text and objects as well).
 
     Notes
     -----
@@ -78,6 +84,10 @@ def dense(
     flags neither change the result nor are changed. Operands and results of other types than
     the layer computes in are converted with one rounding each, to nearest even, what is too
     large to infinity.
+
+    Series and DataFrames are taken as arrays: columns of several types of numbers, bool among
+    them, as one of the common type, and what is missing as NaN (integers and bool with missing
+    values are float64).
 
     Blocks of registers and loops around them follow K. Goto and R. van de Geijn, "Anatomy of
     high-performance matrix multiplication" (2008).
@@ -100,31 +110,17 @@ def dense(
                 y = np.empty(x.shape[:-1] + W.shape[1:], W.dtype) if out is None else out
                 if type(y) is np.ndarray and direct(plan, x, W, bias, y) == DONE:
                     return y
-    return _forward(
-        "dense", x, np.asarray(W), None if b is None else np.asarray(b), activation, out
-    )
+    bias = None if b is None else as_array("dense", "b", b)
+    return _forward("dense", x, as_array("dense", "W", W), bias, activation, out)
 
 
 @functools.lru_cache(256)
 def _direct(char: str, columns: int, activation: Any):
     """Plan and function for weights used as they are; TypeError or ValueError if there is none."""
-    dtype = np.dtype(char)
     if char not in "fd":
         raise TypeError(char)
-    kernels = _weights.kernels(dtype, columns)
-    plan = kernels.plan(activation_name("dense", activation))
-    return _Address(plan), kernels.direct
-
-
-class _Address(int):
-    """The address of an array, which it keeps alive."""
-
-    array: np.ndarray
-
-    def __new__(cls, array: np.ndarray):
-        self = super().__new__(cls, array.ctypes.data)
-        self.array = array
-        return self
+    kernels = _weights.kernels(np.dtype(char), columns)
+    return kernels.plan(activation_name("dense", activation)), kernels.direct
 
 
 @functools.lru_cache(256)
@@ -134,7 +130,7 @@ def _zeros(char: str, columns: int) -> np.ndarray:
     return zeros
 
 
-class Dense:
+class Dense(Frozen):
     """A layer ``activation(x @ W + b)`` that packs its weights once.
 
     Parameters
@@ -159,6 +155,14 @@ class Dense:
     ------
     ValueError, TypeError
         As by :func:`dense`.
+    AttributeError
+        When one of the attributes is set: a layer stays what it is.
+
+    Notes
+    -----
+    Copies and pickles of a subclass are of that subclass, with the attributes that it added; its
+    ``__init__`` is not called for them. A ``__call__`` of its own is what counts in a
+    :class:`Sequential`, too.
 
     Examples
     --------
@@ -170,40 +174,59 @@ class Dense:
     array([0.5, 0.5], dtype=float32)
     """
 
+    activation: str
+    dtype: np.dtype[Any]
+    in_features: int
+    out_features: int
+    _name: str | None
+    _has_bias: bool
+    _tail: tuple[int, ...]
+    _own: _weights.Weights  # in the type that the layer computes in by itself
+    _packed: dict[str, _weights.Weights]
+    _call: Callable[[np.ndarray, np.ndarray], int]
+    _fast: bool  # whether _call may be handed what has the dtype of the layer
+
     def __init__(
         self,
         W: ArrayLike,
         b: ArrayLike | None = None,
         activation: str | np.ufunc | None = _IDENTITY,
     ):
-        W, b = np.asarray(W), None if b is None else np.asarray(b)
+        W, b = as_array("Dense", "W", W), None if b is None else as_array("Dense", "b", b)
         name = activation_name("Dense", activation)
-        self.activation = name or _IDENTITY
         check_weights("Dense", W, b)
-        self.dtype = common_type("Dense", W=W, b=b)
-        self.in_features: int = W.shape[0]
-        self.out_features: int = W.shape[1]
-        self._tail = W.shape[1:]
-        self._has_bias = b is not None
-        own = compute_dtype(self.dtype)
-        self._packed = {own.char: _pack(W, b, name, own)}
-        self._call = self._packed[own.char].call
-        self._fast = own == self.dtype
+        dtype = common_type("Dense", W=W, b=b)
+        computed = compute_dtype(dtype)
+        own = _pack(W, b, name, computed)
+        self._fix(
+            activation=name or _IDENTITY,
+            dtype=dtype,
+            in_features=W.shape[0],
+            out_features=W.shape[1],
+            _name=name,
+            _has_bias=b is not None,
+            _tail=W.shape[1:],
+            _own=own,
+            _packed={computed.char: own},
+            _call=own.call,
+            _fast=computed == dtype,
+        )
 
     @property
     def W(self) -> np.ndarray:
         """The weights, as a new array."""
-        return _convert.converted(
-            self._packed[compute_dtype(self.dtype).char].unpacked(), self.dtype
-        )
+        return self._unpacked()
 
     @property
     def b(self) -> np.ndarray | None:
         """The bias, as a new array, or None."""
-        if not self._has_bias:
-            return None
-        bias = self._packed[compute_dtype(self.dtype).char].bias
-        return _convert.converted(bias.copy(), self.dtype)
+        return self._bias()
+
+    def _unpacked(self) -> np.ndarray:
+        return _convert.converted(self._own.unpacked(), self.dtype)
+
+    def _bias(self) -> np.ndarray | None:
+        return _convert.converted(self._own.bias.copy(), self.dtype) if self._has_bias else None
 
     def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """``activation(x @ W + b)`` for x of shape (..., K); see :func:`dense`."""
@@ -211,30 +234,37 @@ class Dense:
             y = np.empty(x.shape[:-1] + self._tail, self.dtype) if out is None else out
             if type(y) is np.ndarray and self._call(x, y) == DONE:
                 return y
-        x = np.asarray(x)
+        x = as_array("Dense", "x", x)
         check_input("Dense", x, (self.in_features, self.out_features))
         result = common_type("Dense", x=x, W=self)
         y = output("Dense", out, x, self.out_features, result)
         check_overlap("Dense", y, x=x)
-        _blockwise(self.weights(compute_dtype(result)), x, y)
+        _blockwise(self._packed_as(compute_dtype(result)), x, y)
         return y
 
-    def weights(self, dtype: np.dtype) -> _weights.Weights:
-        if dtype.char not in self._packed:
-            name = None if self.activation == _IDENTITY else self.activation
-            self._packed[dtype.char] = _pack(self.W, self.b, name, dtype)
-        return self._packed[dtype.char]
+    def _packed_as(self, dtype: np.dtype) -> _weights.Weights:
+        """The weights as compiled code wants them, the same for all callers."""
+        found = self._packed.get(dtype.char)
+        if found is None:
+            bias = self._own.bias if self._has_bias else None
+            made = _pack(self._own.unpacked(), bias, self._name, dtype)
+            found = self._packed.setdefault(dtype.char, made)
+        return found
 
     def __repr__(self) -> str:
-        return f"Dense({self.in_features} -> {self.out_features}, {self.activation}, {self.dtype})"
+        return (
+            f"{type(self).__name__}({self.in_features} -> {self.out_features}, {self.activation}, "
+            f"{self.dtype})"
+        )
 
-    def __reduce__(self):
-        return Dense, (self.W, self.b, self.activation)
+    def __reduce__(self) -> tuple[Any, ...]:
+        arguments = (self._unpacked(), self._bias(), self._name)
+        return again, (type(self), Dense, *arguments), self.__getstate__()
 
 
 def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
     """The result for operands of any type and layout, or an error that says what is wrong."""
-    x = np.asarray(x)
+    x = as_array(caller, "x", x)
     name = activation_name(caller, activation)
     check_weights(caller, W, b)
     check_input(caller, x, W.shape)
@@ -242,7 +272,9 @@ def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
     y = output(caller, out, x, W.shape[1], result)
     check_overlap(caller, y, x=x, W=W, b=b)
     if y.size:
-        _blockwise(_pack(W, b, name, compute_dtype(result), temporary=True), x, y)
+        weights = _pack(W, b, name, compute_dtype(result), temporary=True)
+        _blockwise(weights, x, y)
+        weights.give_back()
     return y
 
 
@@ -315,15 +347,20 @@ def check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
         )
 
 
-def common_type(caller: str, **operands: np.ndarray | Dense | None) -> np.dtype:
-    """The type of the result; TypeError for the first operand that has none to compute in."""
+def common_type(caller: str, **operands: Any) -> np.dtype:
+    """The type of the result, as of a ufunc of inputs of these types.
+
+    Where NumPy promotes them to no type that we know, it is the first of float16, float32 and
+    float64 that all of them cast to safely: float32 for float16 and bfloat16. TypeError for the
+    first operand that has none.
+    """
     types = []
     for name, operand in operands.items():
         if operand is None:
             continue
         dtype = operand.dtype
-        form = None if dtype.type is np.bool_ else format_of(dtype.type)
-        if form is None and dtype.type is not np.bool_:
+        known = dtype.type is np.bool_ or format_of(dtype.type) is not None
+        if not known and _first_safe(dtype) is None:
             raise TypeError(
                 f"{caller}: {name} must be an array of float16, bfloat16, float32, float64, "
                 f"integers or bool, got dtype {dtype}"
@@ -332,12 +369,21 @@ def common_type(caller: str, **operands: np.ndarray | Dense | None) -> np.dtype:
     try:
         common = np.result_type(*types)
     except TypeError:
-        names = ", ".join(name for name, operand in operands.items() if operand is not None)
-        raise TypeError(
-            f"{caller}: {names} must have a common type, got {', '.join(map(str, types))}"
-        ) from None
+        return _first_safe(*types)
     form = format_of(common.type)
-    return common if form and not form.is_integer else np.dtype(np.float64)
+    if form is not None and not form.is_integer:
+        return common
+    if form is None and common.type is not np.bool_:
+        return _first_safe(*types)
+    return np.dtype(np.float64)
+
+
+def _first_safe(*dtypes: np.dtype) -> np.dtype | None:
+    """What NumPy takes for a ufunc of types that none of its loops is for."""
+    for wide in map(np.dtype, "efd"):
+        if all(dtype.kind not in "mM" and np.can_cast(dtype, wide) for dtype in dtypes):
+            return wide
+    return None
 
 
 def compute_dtype(dtype: np.dtype) -> np.dtype:
@@ -352,7 +398,10 @@ def output(caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype) 
         raise TypeError(f"{caller}: out must be an ndarray, got {type(out).__name__}")
     if out.shape != shape:
         raise ValueError(f"{caller}: out must have shape {shape}, got shape {out.shape}")
-    if not np.can_cast(dtype, out.dtype, "same_kind"):
+    check_unmasked(caller, "out", out, remedy="data")
+    # NumPy casts numbers to text and objects as well, and to the small integers of ml_dtypes.
+    inexact = out.dtype.kind in "fc" or "float" in out.dtype.name or "complex" in out.dtype.name
+    if not inexact or not np.can_cast(dtype, out.dtype, "same_kind"):
         raise TypeError(
             f"{caller}: out must be of a type that {dtype} casts to, got dtype {out.dtype}"
         )

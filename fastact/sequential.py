@@ -6,23 +6,25 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
 from . import activations, layers
+from ._frozen import Frozen, again
+from ._operands import as_array
 from ._plan import DONE
 from ._threads import get_num_threads
 from ._undisturbed import undisturbed
 from ._weights import aligned
-from .layers import Dense
+from .layers import Dense, common_type
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Sequential"]
 
-Layer = Dense | np.ufunc
+Layer: TypeAlias = "Dense | Sequential | np.ufunc"
 Step = Callable[[np.ndarray, np.ndarray], int]
 
 # Rows go through all layers in blocks whose intermediate results take no more than this, so that
@@ -34,7 +36,7 @@ _FEWEST_ROWS = 256
 _KEPT = os.cpu_count() or 1  # sets of scratch buffers that a stack keeps
 
 
-class Sequential:
+class Sequential(Frozen):
     """Layers one after another.
 
     Parameters
@@ -42,15 +44,16 @@ class Sequential:
     layers : iterable
         :class:`Dense` layers, and activations by name or as functions of this package;
         "identity" and None are left out, and the layers of another `Sequential` put in its
-        place. At least one layer has to be a `Dense`.
+        place, unless it is of a subclass with a ``__call__`` of its own. At least one layer has to
+        be a `Dense`.
     classes_ : array_like, optional
         What the columns of the result stand for; only kept.
 
     Attributes
     ----------
     layers : tuple
-        `Dense` layers and ufuncs, in order. ``len``, iteration and indexing go over them; a
-        slice is a `Sequential`.
+        `Dense` layers and ufuncs, in order (and `Sequential` with a ``__call__`` of their own).
+        ``len``, iteration and indexing go over them; a slice is a `Sequential`.
     in_features, out_features : int
         The number of columns of the input and of the result.
     dtype : dtype
@@ -63,7 +66,9 @@ class Sequential:
     ValueError
         For layers whose widths do not fit, anything that is no layer, and as by :func:`dense`.
     TypeError
-        As by :func:`dense`.
+        For `layers` that are not iterable, and as by :func:`dense`.
+    AttributeError
+        When one of the attributes is set: a stack stays what it is.
 
     Notes
     -----
@@ -71,6 +76,11 @@ class Sequential:
     promises. Many rows go through all layers in blocks that stay in cache. Intermediate results
     are written to buffers that are kept for the next call, up to half a megabyte (or 256 rows)
     for each thread that calls at the same time.
+
+    A layer of a subclass with a ``__call__`` of its own is called as ``layer(x)``, with all rows at
+    once, and so are then all others of the stack. Copies, pickles and slices of a subclass of
+    `Sequential` are of that subclass, with the attributes that it added; its ``__init__`` is not
+    called for them.
 
     Examples
     --------
@@ -87,19 +97,38 @@ class Sequential:
     array([0., 1., 1., 0.])
     """
 
+    layers: tuple[Layer, ...]
+    in_features: int
+    out_features: int
+    dtype: np.dtype[Any]
+    classes_: NDArray[Any] | None
+    _head: tuple[int]
+    _tail: tuple[int]
+    _own_calls: bool  # whether a layer has a __call__ of its own
+    _compiled: dict[np.dtype, _Program]
+    _general: dict[np.dtype, _Program]
+
     def __init__(
         self,
         layers: Iterable[Dense | Sequential | np.ufunc | str | None],
         classes_: ArrayLike | None = None,
     ):
-        self.layers = _flattened(layers)
-        dense = [layer for layer in self.layers if isinstance(layer, Dense)]
-        self.in_features, self.out_features = dense[0].in_features, dense[-1].out_features
-        self.dtype: np.dtype[Any] = np.result_type(*(layer.dtype for layer in dense))
-        self.classes_ = None if classes_ is None else np.array(classes_)
-        self._head, self._tail = (self.in_features,), (self.out_features,)
-        self._compiled: dict[np.dtype, _Program] = {}
-        self._general: dict[np.dtype, _Program] = {}
+        stack = _flattened(layers)
+        dense = [layer for layer in stack if isinstance(layer, Dense | Sequential)]
+        first, last = dense[0].in_features, dense[-1].out_features
+        types = {f"layer {k}": layer for k, layer in enumerate(dense)}
+        self._fix(
+            layers=stack,
+            in_features=first,
+            out_features=last,
+            dtype=common_type("Sequential", **types),
+            classes_=None if classes_ is None else np.array(classes_),
+            _head=(first,),
+            _tail=(last,),
+            _own_calls=any(map(_has_own_call, dense)),
+            _compiled={},
+            _general={},
+        )
 
     @classmethod
     def from_sklearn(cls, estimator: Any) -> Sequential:
@@ -124,7 +153,9 @@ class Sequential:
             A single target has a column too. With two classes, the columns of a Perceptron
             are the decision function, negated and as it is. Hence
             ``model.classes_[model(x).argmax(axis=-1)]`` are the predicted labels of every
-            classifier but a multilabel one, whose labels are where ``model(x) > 0.5``.
+            classifier but a multilabel one, whose labels are where ``model(x) > 0.5``. (An
+            MLPClassifier that was fitted to a single class has two columns, of which either
+            stands for it.)
 
         Raises
         ------
@@ -155,9 +186,12 @@ class Sequential:
         Raises
         ------
         TypeError
-            For other modules; the error says where.
+            For other modules, and for weights that are no plain tensors of float16, float32 or
+            float64; the error says where.
         ValueError
-            For parameters that are not supported, and Dropout in training mode.
+            For parameters that are not supported, weights that are sparse or without values (on
+            the meta device), hooks (also those for all modules), a ``forward`` that was replaced,
+            and Dropout in training mode.
         """
         from . import _from_torch
 
@@ -195,12 +229,14 @@ class Sequential:
                     and program.run(x, out)
                 ):
                     return out
-        return self._carefully(np.asarray(x), out)
+        return self._carefully(as_array("Sequential", "x", x), out)
 
     def _carefully(self, x: np.ndarray, out: Any) -> np.ndarray:
         """The result for operands of any type and layout, or an error that says what is wrong."""
         layers.check_input("Sequential", x, (self.in_features, self.out_features))
-        layers.common_type("Sequential", x=x)
+        common_type("Sequential", x=x)
+        if self._own_calls:
+            return self._one_by_one(x, out)
         if x.dtype not in self._general:
             self._prepare(x.dtype)
         general = self._general[x.dtype]
@@ -210,6 +246,24 @@ class Sequential:
         if y.dtype != general.dtype or compiled is None or not compiled.run(x, y):
             # The last step may be an activation, whose result NumPy casts to `out`.
             undisturbed(lambda: _run_parts(general, x, y))
+        return y
+
+    def _one_by_one(self, x: np.ndarray, out: Any) -> np.ndarray:
+        """The result where layers have calls of their own, which may give anything."""
+        found: Any = x
+        for layer in self.layers:
+            found = layer(found)
+        if out is None:
+            return found
+        found = np.asarray(found)
+        y = layers.output("Sequential", out, x, self.out_features, found.dtype)
+        layers.check_overlap("Sequential", y, x=x)
+        if found.shape != y.shape:
+            raise ValueError(
+                f"Sequential: layers must give shape {y.shape}, got {found.shape} by calls of "
+                "their own"
+            )
+        undisturbed(lambda: np.copyto(y, found, casting="same_kind"))
         return y
 
     def _prepare(self, dtype: np.dtype) -> None:
@@ -233,27 +287,44 @@ class Sequential:
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...
     def __getitem__(self, index: int | slice) -> Layer | Sequential:
-        part = self.layers[index]
-        return Sequential(part) if isinstance(part, tuple) else part
+        if not isinstance(index, slice):
+            return self.layers[index]
+        part: Sequential = again(type(self), Sequential, self.layers[index])
+        if state := self.__getstate__():
+            part.__setstate__(state)
+        return part
 
     def __repr__(self) -> str:
-        lines = "".join(
-            f"    {layer if isinstance(layer, Dense) else layer.__name__},\n" for layer in self
-        )
-        return f"Sequential(\n{lines})"
+        lines = "".join(f"{layer},\n" for layer in self._named()).replace("\n", "\n    ")
+        return f"{type(self).__name__}(\n    {lines[:-4]})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        names = [layer if isinstance(layer, Dense) else layer.__name__ for layer in self]
-        return Sequential, (names, self.classes_)
+        arguments = (self._named(), self.classes_)
+        return again, (type(self), Sequential, *arguments), self.__getstate__()
+
+    def _named(self) -> list[Dense | Sequential | str]:
+        """The layers, and activations by name."""
+        return [
+            layer if isinstance(layer, Dense | Sequential) else layer.__name__
+            for layer in self.layers
+        ]
 
 
-def _flattened(layers_: Iterable[Any]) -> tuple[Layer, ...]:
+def _flattened(layers_: Any) -> tuple[Layer, ...]:
     """Dense layers and ufuncs, whose widths fit."""
+    if isinstance(layers_, Sequential):
+        layers_ = [layers_]
+    if isinstance(layers_, str) or not hasattr(type(layers_), "__iter__"):
+        raise TypeError(
+            "Sequential: layers must be a list or another iterable of Dense, Sequential and "
+            f"activations, got {layers_!r}"
+        )
     stack: list[Layer] = []
     width = None
     for index, given in enumerate(layers_):
-        for layer in given if isinstance(given, Sequential) else [given]:
-            if not isinstance(layer, Dense):
+        inner = isinstance(given, Sequential) and not _has_own_call(given)
+        for layer in given.layers if inner else [given]:
+            if not isinstance(layer, Dense | Sequential):
                 name = layers.activation_name(
                     "Sequential", layer, f"layer {index} must be a Dense, a Sequential or"
                 )
@@ -270,6 +341,12 @@ def _flattened(layers_: Iterable[Any]) -> tuple[Layer, ...]:
     if width is None:
         raise ValueError(f"Sequential: layers must have at least one Dense, got {stack!r}")
     return tuple(stack)
+
+
+def _has_own_call(layer: Dense | Sequential) -> bool:
+    """Whether it is of a subclass that may give other results."""
+    kind = type(layer)
+    return kind.__call__ not in (Dense.__call__, Sequential.__call__)
 
 
 class _Program:
@@ -368,8 +445,8 @@ def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
     fusible, width = None, _input_width(stack)
     for layer in stack:
         if isinstance(layer, Dense):
-            weights, width = layer.weights(dtype), layer.out_features
-            fusible = weights if layer.activation == "identity" else None
+            weights, width = layer._packed_as(dtype), layer.out_features
+            fusible = weights if layer._name is None else None
             steps.append((weights.call, width, dtype))
         elif fusible is not None:
             steps[-1] = (fusible.bound(layer.__name__), width, dtype)

@@ -109,14 +109,16 @@ def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "id
     NotImplementedError
         When it is differentiated twice.
     """
-    for name, operand in {"x": x, "W": W, "b": b}.items():
-        if name != "b" or operand is not None:
-            _check("dense", name, operand)
+    for key, operand in {"x": x, "W": W, "b": b}.items():
+        if key != "b" or operand is not None:
+            _check("dense", key, operand)
             if operand.dtype != x.dtype:
                 raise TypeError(
-                    f"dense: {name} must have the dtype of x, {x.dtype}, got {operand.dtype}"
+                    f"dense: {key} must have the dtype of x, {x.dtype}, got {operand.dtype}"
                 )
-    return _Dense.apply(layers.activation_name("dense", activation), x, W, b)
+    name = layers.activation_name("dense", activation)
+    backward.through("dense", name)  # or gradients would be refused when it is too late
+    return _Dense.apply(name, x, W, b)
 
 
 _DOCSTRING = """{summary}
@@ -194,16 +196,17 @@ def _check(caller: str, name: str, x: Any) -> None:
             f"{caller}: {name} must be on the CPU, got a tensor on {x.device}; "
             f"{name}.cpu() moves it"
         )
-    if x.layout != torch.strided:
-        raise ValueError(f"{caller}: {name} must be dense, got a tensor of layout {x.layout}")
+    if x.layout != torch.strided or x.is_nested:
+        layout = "nested" if x.is_nested else x.layout
+        raise ValueError(f"{caller}: {name} must be dense, got a tensor of layout {layout}")
 
 
 def _array(x: Any) -> np.ndarray:
     """An array over the memory of the tensor `x`."""
     x = x.detach().resolve_neg()
-    if x.dtype != torch.bfloat16:
-        return x.numpy()
-    return x.view(torch.int16).numpy().view(_bfloat16())
+    if x.dtype == torch.bfloat16:
+        return x.view(torch.int16).numpy(force=True).view(_bfloat16())
+    return x.numpy(force=True)  # also what torch knows to be zero and has no memory for
 
 
 def _tensor(x: Any) -> Any:

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pickle
@@ -14,7 +15,10 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
+import weakref
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import llvmlite.binding
@@ -27,6 +31,7 @@ from hypothesis import strategies as st
 import fastact
 from fastact import _cache, _engine, _frontend, _host
 from fastact.__main__ import main
+from fastact._commands import warmup
 from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._formats import FLOATS
 from fastact._plan import lanes_for
@@ -60,7 +65,9 @@ class Kept:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FASTACT_CACHE_DIR", str(self.folder))
-            return _cache.object_code(**self.arguments | changes, build=build), self.built > before
+            code = _cache.object_code(**self.arguments | changes, build=build)
+        _cache.warn_of_trouble()
+        return code, self.built > before
 
     def entry(self):
         (path,) = self.folder.glob("*.code")
@@ -74,6 +81,7 @@ class Kept:
 def kept(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTACT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(_cache, "trouble", None)
+    monkeypatch.setattr(_cache, "_warnings_left", [1])
     source = tmp_path / "source.py"
     source.write_text("coefficient = 1.5\n")
     return Kept(tmp_path / "cache", source)
@@ -182,7 +190,7 @@ def test_switched_off(kept, monkeypatch):
     with one_warning("FASTACT_CACHE must be 0 or 1, got 'off'"):
         assert kept.get() == (CODE, True)
     assert not kept.folder.exists()
-    monkeypatch.setenv("FASTACT_CACHE", "1")
+    monkeypatch.setenv("FASTACT_CACHE", "")  # as if unset
     assert kept.get() == (CODE, True)
     assert kept.get() == (CODE, False)
 
@@ -201,9 +209,21 @@ def test_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FASTACT_CACHE_DIR", "here")
     assert _cache.folder() == str(tmp_path / "here")
+    for unset in ("", " "):
+        monkeypatch.setenv("FASTACT_CACHE_DIR", unset)
+        if sys.platform == "linux":
+            assert _cache.folder() == str(tmp_path / "xdg" / "fastact")
     monkeypatch.setenv("FASTACT_CACHE_DIR", "~no-such-user/cache")
     with pytest.raises(_cache.Unusable, match="~no-such-user/cache"):
         _cache.folder()
+    for home in ("", "rel", "."):  # not the root, and not the current folder
+        monkeypatch.setenv("HOME", home)
+        for place in ("~/mine", "~"):
+            monkeypatch.setenv("FASTACT_CACHE_DIR", place)
+            with pytest.raises(_cache.Unusable, match=f"^{place} is in a home folder"):
+                _cache.folder()
+        monkeypatch.setenv("FASTACT_CACHE_DIR", "~root/mine")
+        assert os.path.isabs(_cache.folder())
 
 
 # The key.
@@ -403,6 +423,17 @@ def test_sources_that_were_changed_after_they_were_imported(kept):
     assert not list(kept.folder.glob("*"))
 
 
+def test_sources_that_are_dated_in_the_future(kept, monkeypatch):
+    """As seen by a clock that is behind."""
+    past = kept.source.stat().st_ctime_ns - 10**12
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: past + 1)
+        with one_warning(str(kept.source), "is the clock right?"):
+            assert kept.get(imported=past) == (CODE, True)
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+
+
 def test_sources_that_are_changed_while_compiling(kept):
     imported = time.time_ns()
     kept.source.write_text("coefficient = 1.5\n")
@@ -416,6 +447,7 @@ def test_sources_that_are_changed_while_compiling(kept):
     time.sleep(0.05)
     with one_warning(str(kept.source), "changed since"):
         assert _cache.object_code(**kept.arguments | {"imported": imported}, build=build) == CODE
+        _cache.warn_of_trouble()
     assert not list(kept.folder.glob("*.code"))
 
 
@@ -464,6 +496,44 @@ def test_editing_a_coefficient_has_effect(tmp_path, name, module, coefficient):
     assert edited != value
     path.write_text(text)
     assert run() == (value, False)
+
+
+# Where Numba is.
+
+
+IN_ITS_PLACE = """
+import sys, types
+module = sys.modules["numba"] = types.ModuleType("numba")
+"""
+
+
+@pytest.mark.parametrize("change", ["", "del module.__spec__"])
+def test_something_without_a_spec_in_place_of_numba(change):
+    """What has been compiled is found all the same."""
+    use()
+    done = use(code=f"{IN_ITS_PLACE}{change}\n{USE}")
+    assert json.loads(done.stdout) == [[[0, 2], [0, 1]], []]
+
+
+def module_with(spec):
+    module = types.ModuleType("numba")
+    module.__spec__ = spec
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "word"),
+    [
+        (None, "Numba is not found"),
+        (module_with(ModuleSpec("numba", None)), "Numba is not found"),
+        (module_with(ModuleSpec("numba", None, origin="/dev/null")), "_version.py"),
+        (module_with(7), "AttributeError"),
+    ],
+)
+def test_numba_that_is_not_found(kept, monkeypatch, module, word):
+    monkeypatch.setitem(sys.modules, "numba", module)
+    with one_warning(word):
+        assert kept.get() == (CODE, True)
 
 
 # Damage.
@@ -546,6 +616,20 @@ def test_folder_in_place_of_an_entry(kept):
     assert not list(kept.folder.glob("*.tmp"))
 
 
+def test_entry_of_absurd_size(kept):
+    """There is no memory for it; and the others are not evicted to make room for it."""
+    kept.get(name="another")
+    kept.get()
+    (path,) = kept.folder.glob("some-thing-*")
+    os.truncate(path, 1 << 42)  # it takes no space on the disk
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+    os.truncate(path, 1 << 42)
+    kept.get(name="third")
+    assert {entry.name for entry in _cache.entries()} == {"another", "third"}
+    assert _cache.trouble is None
+
+
 # Whose it is.
 
 
@@ -595,6 +679,108 @@ def test_warning_as_an_error(kept, capsys):
     assert capsys.readouterr().err.count("compiles in memory") == 1
 
 
+UNSHOWN = """
+import io, sys, warnings
+warnings.simplefilter({action!r})
+closed = io.StringIO()
+closed.close()
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+sys.stderr = {stream}
+import numpy as np, fastact
+print(fastact.relu(np.float32(2)), fastact.step(np.float32(2)))
+from fastact import _cache
+print(_cache.trouble)
+sys.stderr = None  # as Python writes to it at the end
+"""
+
+
+@pytest.mark.parametrize("action", ["error", "always"])
+@pytest.mark.parametrize("stream", ["None", "closed", "Full()", "7"])
+def test_warning_that_cannot_be_shown(action, stream):
+    code = UNSHOWN.format(action=action, stream=stream)
+    expected = "2.0 1.0\n/dev/null is not a folder\n"
+    assert run_python(code, FASTACT_CACHE_DIR="/dev/null/cache") == expected
+
+
+def test_warning_that_somebody_else_fails_to_show(kept, monkeypatch, capsys):
+    def show(*arguments, **keywords):
+        raise RuntimeError("out of order")
+
+    kept.folder.write_text("a file where the folder should be")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", show)
+        assert kept.get() == (CODE, True)
+        assert kept.get() == (CODE, True)
+    assert capsys.readouterr().err.count("compiles in memory") == 1
+
+
+# Whatever else goes wrong.
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise self
+
+
+STEPS = ("enabled", "folder", "_numba_version_file", "_content", "_key", "_open_folder", "_read")
+STEPS += ("_write", "_evict", "_check_age", "_check_owner", "_scan", "_checksum")
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("error", [RuntimeError("why"), MemoryError(), ValueError("null"), Mute()])
+def test_any_exception_costs_time_only(kept, monkeypatch, step, error):
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_cache, step, fail)
+        if step == "_content":
+            fail.cache_clear = lambda: None
+        with one_warning(f"no machine code: {type(error).__name__}"):
+            assert kept.get() == (CODE, True)
+            kept.get()
+    assert kept.get()[0] == CODE
+    assert kept.get() == (CODE, False)
+
+
+@pytest.mark.parametrize("step", ["_read", "_write"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_does(kept, monkeypatch, step, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(_cache, step, fail)
+    with pytest.raises(error):
+        kept.get()
+    assert _cache.trouble is None
+
+
+def test_threads_in_trouble_warn_once(kept, monkeypatch):
+    """As loops are made in several threads."""
+    kept.folder.write_text("a file where the folder should be")
+    with one_warning("is not a folder"):
+        in_four_threads(lambda: [kept.get() for _ in range(9)])
+
+
+def test_trouble_keeps_nothing_alive(kept, monkeypatch):
+    class Large:
+        pass
+
+    def fail(*_):
+        local = Large()
+        seen.append(weakref.ref(local))
+        raise RuntimeError
+
+    seen = []
+    monkeypatch.setattr(_cache, "_read", fail)
+    with one_warning("RuntimeError"):
+        kept.get()
+    assert seen[0]() is None
+
+
 # Where nothing can be written. Each in a process of its own, with a real kernel.
 
 USE = """
@@ -608,11 +794,12 @@ print(json.dumps([np.array(y).tolist(), [str(w.message) for w in caught]]))
 """
 
 
-def use(*prefix, **environment):
-    """What `USE` prints, started by the command `prefix`; an error where that fails."""
+def use(*prefix, code=USE, cwd=None, **environment):
+    """What `code` prints, started by the command `prefix`; an error where that fails."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     return subprocess.run(
-        [*prefix, sys.executable, "-c", USE],
+        [*prefix, sys.executable, "-c", code],
+        cwd=cwd,
         env={k: v for k, v in environment.items() if v is not None},
         capture_output=True,
         text=True,
@@ -632,6 +819,122 @@ def assert_works_uncached(done, *words):
 def test_no_home():
     place = {"FASTACT_CACHE_DIR": None, "XDG_CACHE_HOME": None, "HOME": "/dev/null"}
     assert_works_uncached(use(**place), "/dev/null")
+
+
+NO_PASSWD = """
+import pwd
+
+def getpwuid(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+pwd.getpwuid = getpwuid
+"""
+
+
+@posix
+@pytest.mark.parametrize("home", [None, "", "rel"])
+def test_user_without_home(tmp_path, home):
+    """As in a container that runs under the number of a user whom nobody has entered."""
+    place = {"FASTACT_CACHE_DIR": None, "XDG_CACHE_HOME": None, "HOME": home}
+    done = use(code=NO_PASSWD + USE, cwd=tmp_path, **place)
+    assert_works_uncached(done, "the platform's folder for caches is not known")
+    assert not list(tmp_path.iterdir())
+
+
+@posix
+@pytest.mark.parametrize("home", [None, "", "rel"])
+def test_commands_of_a_user_without_home(kept, monkeypatch, capsys, home):
+    for variable in ("FASTACT_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    for arguments in (["cache"], ["cache", "path"], ["cache", "clear"], ["warmup", "relu"]):
+        error = refused(capsys, *arguments)
+        assert error.startswith(f"python -m fastact {arguments[0]}: error: the platform's folder")
+        assert error.count("\n") == 1
+    assert _cache.state()["in use"].startswith("no: the platform's folder for caches")
+
+
+@pytest.mark.parametrize("path", ["~/.cache/fastact", ".cache/fastact", ""])
+def test_platform_whose_folder_is_not_known(monkeypatch, path):
+    """As releases of platformdirs give it that raise no exception then."""
+    monkeypatch.delenv("FASTACT_CACHE_DIR")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: path)
+    with pytest.raises(_cache.Unusable, match="platform's folder"):
+        _cache.folder()
+
+
+@posix
+def test_home_that_is_read_only(tmp_path):
+    done = use(
+        *mounted(tmp_path, "ro"), FASTACT_CACHE_DIR=None, XDG_CACHE_HOME=None, HOME=str(tmp_path)
+    )
+    assert_works_uncached(done, "Read-only file system", str(tmp_path))
+
+
+GONE = """
+import os, tempfile
+import numpy  # which cannot be imported there under Python 3.13.0
+os.chdir(tempfile.mkdtemp())
+os.rmdir(os.getcwd())
+"""
+
+
+@posix
+def test_current_folder_that_is_gone(tmp_path):
+    use()  # so that there is something to find
+    assert json.loads(use(code=GONE + USE).stdout) == [[[0, 2], [0, 1]], []]
+    code = (
+        GONE
+        + "from fastact import _cache\n"
+        + "try: _cache.folder()\nexcept _cache.Unusable as reason: print(reason)"
+    )
+    for place in ("here", "./here", "../here"):
+        expected = f"{place} is relative to the current folder, which is gone\n"
+        assert run_python(code, FASTACT_CACHE_DIR=place) == expected
+
+
+@posix
+@pytest.mark.parametrize("depth", ["", "fastact", "a/b"])
+def test_dangling_link_in_place_of_the_folder(kept, tmp_path, depth):
+    link, there = tmp_path / "link", tmp_path / "there"
+    link.symlink_to(there)
+    kept.folder = link / depth
+    with one_warning(f"{link} is a link to {there}, which does not exist"):
+        assert kept.get() == (CODE, True)
+    assert not there.exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTACT_CACHE_DIR", str(kept.folder))
+        assert _cache.state()["in use"].startswith(f"no: {link} is a link")
+        assert main(["cache"]) == main(["cache", "path"]) == main(["cache", "clear"]) == 0
+    there.mkdir(mode=0o755)
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+
+
+ENCODINGS = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import warnings, numpy as np, fastact
+warnings.simplefilter("ignore")
+{{before}}
+warnings.simplefilter("error")
+print(fastact.relu(np.float32(-1)), fastact.get_num_threads() > 0)
+"""
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_no_text_is_read_without_its_encoding(tmp_path, compiles):
+    """Also where it is an error to do so; of Numba, it is not asked."""
+    before = f"import os, numba; os.environ['FASTACT_CACHE_DIR'] = {str(tmp_path)!r}" * compiles
+    code = ENCODINGS.format(before=before)
+    run_python("import numpy as np, fastact; fastact.relu(np.float32(1))")
+    done = subprocess.run(
+        [sys.executable, "-X", "warn_default_encoding", "-c", code], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("0.0 True\n", "")
 
 
 def without_privileges():
@@ -702,6 +1005,27 @@ def test_disk_that_is_full_in_the_middle_of_a_file(kept):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(kept.folder.iterdir())
+    assert kept.get() == (CODE, True)
+    assert kept.get() == (CODE, False)
+
+
+@pytest.mark.parametrize("call", ["open", "replace", "access", "makedirs", "stat", "fstat"])
+@pytest.mark.parametrize("number", ["EDQUOT", "EIO", "ESTALE", "ENOSYS"])
+def test_errors_of_the_system(kept, monkeypatch, call, number):
+    """As of a quota that is exceeded, or a server that is gone."""
+    code = getattr(errno, number)
+    original = getattr(os, call)
+
+    def fail(path, *arguments, **keywords):
+        if call == "fstat" or str(path).startswith(str(kept.folder)):
+            raise OSError(code, os.strerror(code))
+        return original(path, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with one_warning(os.strerror(code)):
+            assert kept.get() == (CODE, True)
+    assert not kept.folder.exists() or not list(kept.folder.iterdir())
     assert kept.get() == (CODE, True)
     assert kept.get() == (CODE, False)
 
@@ -921,47 +1245,6 @@ def test_threads_that_ask_for_one_entry_compile_once(kept, made):
     assert kept.entry().name.startswith("relu-float32-")
 
 
-FORK = """
-import os, threading, time, warnings
-import numpy as np, fastact
-from fastact._lock import MAKING
-
-warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
-taken = threading.Event()
-
-def make():
-    with MAKING:
-        taken.set()
-        time.sleep(0.5)
-
-thread = threading.Thread(target=make)
-thread.start()
-taken.wait()
-child = os.fork()
-if child == 0:
-    got = []
-
-    def take():
-        if MAKING.acquire(timeout=5):
-            MAKING.release()
-            got.append(True)
-
-    other = threading.Thread(target=take)
-    take()  # first, as another thread may get the number of the one that had it
-    other.start()
-    other.join()
-    os._exit(0 if got == [True, True] else 1)
-print(os.waitpid(child, 0)[1])
-thread.join()
-assert MAKING.acquire(timeout=5)
-"""
-
-
-@posix
-def test_fork_while_a_loop_is_being_made():
-    assert run_python(FORK) == "0\n"
-
-
 # Bounded.
 
 
@@ -983,6 +1266,82 @@ def test_entries_used_longest_ago_go(kept, monkeypatch):
     assert {entry.name for entry in _cache.entries()} == {"thing0", "thing5", "thing6"}
     assert (kept.folder / "foreign.txt").exists()
     assert [file.exists() for file in temporary] == [False, True]
+
+
+def test_entries_of_a_clock_that_was_wrong(kept, monkeypatch):
+    """What is dated in the future was not used last; it is dated anew when it is used."""
+    for name in ("future", "present", "used"):
+        kept.get(name=name)
+    for name in ("future", "used"):
+        os.utime(next(kept.folder.glob(f"{name}-*")), (2**32, 2**32))
+    assert kept.get(name="used") == (CODE, False)
+    path = next(kept.folder.glob("used-*"))
+    assert abs(path.stat().st_mtime - time.time()) < 1000
+    temporary = path.with_name(f"{path.name}.{0:016x}.tmp")
+    temporary.write_bytes(b"")
+    os.utime(temporary, (2**32, 2**32))
+    monkeypatch.setattr(_cache, "LIMIT", 3 * path.stat().st_size)
+    kept.get(name="new")
+    assert {entry.name for entry in _cache.entries()} == {"present", "used", "new"}
+    assert not temporary.exists()
+
+
+def test_folders_with_names_of_entries(kept):
+    """They are not ours, and in nobody's way but that of this entry."""
+    kept.get()
+    folders = [kept.folder / f"thing-{k:032x}.code" for k in range(3)]
+    for place in folders:
+        place.mkdir()
+    assert kept.get(name="another") == (CODE, True)
+    assert _cache.trouble is None
+    assert {entry.name for entry in _cache.entries()} == {"some-thing", "another"}
+    assert _cache.clear() == 2
+    assert sorted(kept.folder.iterdir()) == folders
+
+
+def test_entries_that_vanish(kept, monkeypatch):
+    """As others remove them between the look at the folder and at each file."""
+    kept.get()
+    kept.get(name="another")
+    entries = list(_cache._scan(str(kept.folder)))
+    shutil.rmtree(kept.folder)
+    monkeypatch.setattr(_cache, "_scan", lambda place: iter(entries))
+    assert _cache.clear() == 0
+    monkeypatch.setattr(_cache, "LIMIT", 0)
+    _cache._evict(str(kept.folder))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names have to be text")
+def test_names_that_are_no_text(kept):
+    kept.folder = Path(os.fsdecode(os.fsencode(kept.folder) + b"\xff"))
+    kept.get()
+    open(os.fsencode(kept.folder) + b"/\xfe-" + b"0" * 32 + b".code", "w").close()
+    assert kept.get(name="another") == (CODE, True)
+    assert kept.get() == (CODE, False)
+    assert _cache.trouble is None
+    for encoding, printed in (("utf-8", b"\xff"), ("ascii", b"\\udcff")):
+        command = [sys.executable, "-m", "fastact", "cache"]
+        environment = {"FASTACT_CACHE_DIR": str(kept.folder), "PYTHONIOENCODING": encoding}
+        for more in (["path"], ["info"], ["clear"]):
+            done = subprocess.run(
+                command + more,
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+                capture_output=True,
+            )
+            assert done.returncode == 0 and done.stderr == b""
+            assert printed in done.stdout
+
+
+@posix
+def test_folder_that_cannot_be_listed(tmp_path):
+    """Nothing is kept there, as it might become larger and larger."""
+    prefix = without_privileges()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o300)
+    done = use(*prefix, FASTACT_CACHE_DIR=str(tmp_path / "cache"))
+    assert_works_uncached(done, "cannot be listed")
+    (tmp_path / "cache").chmod(0o700)
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_all_code_is_far_below_the_limit():
@@ -1059,6 +1418,26 @@ def test_warmup_refuses(kept, capsys, monkeypatch):
     assert "FASTACT_CACHE" in refused(capsys, "warmup")
 
 
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+def test_warmup_for_no_machine(kept, capsys, monkeypatch, error):
+    def host():
+        raise error("FASTACT_CPU must be less")
+
+    monkeypatch.setattr(_engine, "host", host)
+    message = "python -m fastact warmup: error: FASTACT_CPU must be less\n"
+    assert refused(capsys, "warmup", "relu") == message
+
+
+def test_warmup_without_numba(kept, capsys, monkeypatch):
+    def without(*_):
+        raise ModuleNotFoundError("No module named 'numba'")
+
+    monkeypatch.setitem(warmup.FUNCTIONS, "relu", types.SimpleNamespace(nin=1))
+    monkeypatch.setattr(warmup, "partial", lambda *_: without)
+    message = "error: compiling needs Numba and llvmlite (No module named 'numba')\n"
+    assert refused(capsys, "warmup", "relu", "--dtypes", "int8").endswith(message)
+
+
 def test_warmup_fails_where_nothing_is_kept(kept):
     kept.folder.mkdir()
     kept.folder.chmod(0o777)
@@ -1102,5 +1481,11 @@ def test_state(kept, monkeypatch):
     kept.folder.chmod(0o777)
     assert "written to by others" in _cache.state()["in use"]
     kept.folder.chmod(0o755)
+    monkeypatch.setenv("FASTACT_CACHE_DIR", "/dev/null/cache")
+    assert _cache.state()["in use"] == "no: /dev/null is not a folder"
+    monkeypatch.setenv("FASTACT_CACHE_DIR", str(kept.folder / "a" / "b"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: path != str(kept.folder))
+        assert _cache.state()["in use"] == f"no: it cannot be made in {kept.folder}"
     monkeypatch.setenv("FASTACT_CACHE", "0")
     assert _cache.state()["in use"] == "no: FASTACT_CACHE is 0"

@@ -1,12 +1,16 @@
 """The command line: what it prints and refuses, and that graphs show what is true."""
 
 import functools
+import importlib.metadata
 import itertools
 import json
 import os
 import platform
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import mpmath
@@ -72,7 +76,142 @@ def test_help_of_a_verb(verb, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([verb.__name__.rpartition(".")[2], "--help"])
     assert exit_.value.code == 0
-    assert verb.__doc__.partition("\n")[0].rstrip(".") in capsys.readouterr().out
+    assert verb.SUMMARY in capsys.readouterr().out
+
+
+def command(*arguments, prefix=(), options=(), **environment):
+    """The command line as a process of its own, started by the command `prefix`."""
+    return subprocess.run(
+        [*prefix, sys.executable, *options, "-m", "fastact", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+CALLS = {
+    "help": ["--help"],
+    "info": ["info"],
+    "cache": ["cache"],
+    "warmup": ["warmup", "relu", "--dtypes", "float32"],
+    "plot": ["plot", "relu", "-o", "relu.svg"],
+}
+
+
+@pytest.mark.parametrize("arguments", CALLS.values(), ids=CALLS)
+def test_without_docstrings(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = command(*arguments, options=["-OO"])
+    assert (done.returncode, done.stderr) == (0, "")
+    if arguments == ["--help"]:
+        for verb in VERBS:
+            assert verb.SUMMARY[1:].rstrip(".") in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", sorted(set(CALLS) - {"plot"}))  # matplotlib reads some itself
+def test_where_text_without_an_encoding_is_an_error(name):
+    command(*CALLS[name])  # it compiles, with Numba, which reads some, too
+    done = command(*CALLS[name], options=["-X", "warn_default_encoding", "-W", "error"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "unknown (" not in done.stdout
+
+
+# Output that cannot be written.
+
+REDIRECTED = {
+    "full": (">/dev/full", "No space left on device"),
+    "closed": (">&-", "Bad file descriptor"),
+    "no reader": ("| true", None),  # who reads has enough, and nobody wants to hear of it
+}
+WRITERS = {"version": "--version", "verb's help": "cache --help", "path": "cache path"}
+WRITERS |= {name: " ".join(call) for name, call in CALLS.items() if name != "plot"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of POSIX shells")
+@pytest.mark.parametrize(("where", "reason"), REDIRECTED.values(), ids=REDIRECTED)
+@pytest.mark.parametrize("arguments", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_output_that_cannot_be_written(where, reason, arguments, unbuffered):
+    if "full" in where and not os.path.exists("/dev/full"):
+        pytest.skip("no device that is always full")
+    # A shell's pipeline ends with the status of its last command, so this one is kept apart.
+    script = f'{{ "$0" -m fastact {arguments}; echo $? >&3; }} 3>&2 {where}'
+    if where == "| true":  # which has to be gone first
+        script = f'{{ sleep 0.1; "$0" -m fastact {arguments}; echo $? >&2; }} | true'
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    expected = f"python -m fastact: error: cannot write the output: {reason}\n" if reason else ""
+    assert (done.stdout, done.stderr) == ("", expected + "1\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of POSIX shells")
+@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_errors_that_cannot_be_shown(where, unbuffered):
+    """The statuses are those that they always are."""
+    if "full" in where and not os.path.exists("/dev/full"):
+        pytest.skip("no device that is always full")
+    calls = {"info": 0, "warmup relu --dtypes float32": 0, "warmup tanhh": 2, "nonsense": 2}
+    for arguments, status in calls.items():
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" -m fastact {arguments} {where}', sys.executable],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+            capture_output=True,
+            timeout=300,
+        )
+        assert (done.returncode, done.stderr) == (status, b"")
+
+
+# Settings that may not be.
+
+SETTINGS = {
+    "FASTACT_NUM_THREADS": ("x", "a number of threads from 1 to 32768, got 'x'"),
+    "FASTACT_THREADING_LAYER": ("omp", "one of fastact, tbb, got 'omp'"),
+}
+
+
+@pytest.mark.parametrize("variable", SETTINGS)
+@pytest.mark.parametrize("arguments", [["info"], ["--help"], ["cache", "path"], []], ids=str)
+def test_settings_that_may_not_be(variable, arguments):
+    value, wanted = SETTINGS[variable]
+    done = command(*arguments, **{variable: value})
+    expected = f"python -m fastact: error: {variable} must be {wanted}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+
+
+@pytest.mark.parametrize("how", ["-mfastact", "-Bmfastact"])
+def test_settings_that_may_not_be_however_it_is_started(how):
+    done = subprocess.run(
+        [sys.executable, how, "cache", "fastact"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "FASTACT_NUM_THREADS": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("python -m fastact: error: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", ["-m notfastact", "-m fastact._formats", "-c import fastact"])
+def test_other_programs_get_the_exception(arguments, tmp_path):
+    (tmp_path / "notfastact").mkdir()
+    (tmp_path / "notfastact" / "__init__.py").write_text("import fastact")
+    (tmp_path / "notfastact" / "__main__.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, *arguments.split(" ", 1), "fastact"],
+        env=os.environ
+        | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "FASTACT_NUM_THREADS": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ValueError: FASTACT_NUM_THREADS must be" in done.stderr
 
 
 # info
@@ -107,6 +246,50 @@ heavy = {"numba", "scipy", "torch", "matplotlib", "fastact._codegen", "fastact._
 print(heavy & sys.modules.keys())
 """
     assert run_python(code).endswith("set()\n")
+
+
+WATCHED = """
+import contextlib, io, json, os, sys
+import numpy  # whose BLAS has threads
+had = set(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else set()
+from fastact.__main__ import main
+with contextlib.redirect_stdout(io.StringIO()) as output:
+    main(["info", "--json"])
+now = set(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else set()
+from fastact import _cache, _pool
+place = os.environ["FASTACT_CACHE_DIR"]
+print(len(now - had), os.path.exists(place), _pool.state.layer, _cache.compiled)
+print("numba" in sys.modules, "fastact._helper_code" in sys.modules)
+foreseen = json.loads(output.getvalue())["threads"]["layer"]
+_pool.start()
+print(foreseen == _pool.state.layer + f" ({_pool.state.reason})" * bool(_pool.state.reason))
+"""
+
+
+@pytest.mark.parametrize("layer", ["fastact", "tbb", "tbb in a child"])
+def test_info_changes_nothing(layer, tmp_path):
+    """And what it foresees is what is used then."""
+    place = str(tmp_path / "cache")
+    code = WATCHED
+    if layer == "tbb in a child":
+        code = f"from fastact import _pool\n_pool._forked = True\n{WATCHED}"
+    layer = layer.partition(" ")[0]
+    printed = run_python(code, FASTACT_CACHE_DIR=place, FASTACT_THREADING_LAYER=layer)
+    assert printed == "0 False not started 0\nFalse False\nTrue\n"
+
+
+def test_info_where_versions_are_broken(monkeypatch, capsys):
+    def version(name):
+        if name == "numba":
+            return None  # as of metadata without a version
+        raise {"scipy": KeyError("Version")}.get(name, PackageNotFoundError(name))
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert main(["info", "--json"]) == 0
+    versions = json.loads(capsys.readouterr().out)["versions"]
+    assert versions["numba"] == "unknown"
+    assert versions["scipy"] == "unknown (KeyError: 'Version')"
+    assert versions["numpy"] == "not installed"
 
 
 def test_info_where_things_are_missing():
@@ -165,23 +348,52 @@ CGROUPS = {
     ),
     "another controller": ("2:memory:/a", {"a/cpu.max": "1000 1000"}, None),
     "a colon in the name": ("0::/a:b", {"a:b/cpu.max": "1000 1000"}, 1),
+    "no controller": ("1::/a\n0::/b", {"a/cpu.max": "1000 1000"}, None),
+    "lines that tell nothing": ("\n0\n0:\n::/a\n0::/a", {"a/cpu.max": "3000 1000"}, 3),
+    "no file": ("0::/a", {"a/cpu.max/x": ""}, IsADirectoryError),
+    "empty": ("0::/a", {"a/cpu.max": ""}, ValueError),
+    "no period": ("0::/a", {"a/cpu.max": "1000"}, ValueError),
+    "words": ("0::/a", {"a/cpu.max": "many more"}, ValueError),
+    "nothing at all": ("0::/a", {"a/cpu.max": "0 1000"}, ValueError),
+    "less than nothing": ("0::/a", {"a/cpu.max": "-5 1000"}, ValueError),
+    "no time": ("0::/a", {"a/cpu.max": "1000 0"}, ZeroDivisionError),
+    "too long": ("0::/a", {"a/cpu.max": "9" * 5000 + " 1000"}, ValueError),
+    "too large": ("0::/a", {"a/cpu.max": "9" * 4000 + " 1"}, OverflowError),
+    "no text": ("0::/\udcff", {"cpu.max": "\udcff"}, ValueError),
+    "null": ("0::/a\0b", {"cpu.max": "2000 1000"}, 2),
+    "empty below another": ("0::/a/b", {"a/cpu.max": "2000 1000", "a/b/cpu.max": ""}, 2),
+    "empty around another": ("0::/a/b", {"a/cpu.max": "", "a/b/cpu.max": "2000 1000"}, 2),
+    "v1 empty": ("2:cpu:/a", {"cpu/a/cpu.cfs_quota_us": ""}, ValueError),
+    "v1 without a period": ("2:cpu:/a", {"cpu/a/cpu.cfs_quota_us": "2000"}, None),
 }
 
 
 @pytest.mark.parametrize(("groups", "files", "limit"), CGROUPS.values(), ids=CGROUPS)
 def test_cgroup_limit(groups, files, limit, tmp_path):
     own, mount = tmp_path / "cgroup", tmp_path / "mount"
-    own.write_text(groups)
+    own.write_bytes(os.fsencode(groups))
     for name, content in files.items():
         (mount / name).parent.mkdir(parents=True, exist_ok=True)
-        (mount / name).write_text(content)
+        (mount / name).write_bytes(os.fsencode(content))
     # Those outside the hierarchy do not count.
     (tmp_path / "cpu.max").write_text("1 1000")
-    assert _system.cgroup_limit(own, mount) == limit
+    if isinstance(limit, type):  # nothing is known, and info says why
+        with pytest.raises(limit):
+            _system.cgroup_limit(own, mount)
+    else:
+        assert _system.cgroup_limit(own, mount) == limit
 
 
 def test_cgroup_limit_without_cgroups(tmp_path):
     assert _system.cgroup_limit(tmp_path / "none", tmp_path) is None
+
+
+def test_model_of_a_processor_that_nothing_tells(monkeypatch):
+    def read_bytes(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert _system.cpu_model() == (platform.processor() or platform.machine())
 
 
 # plot: the files
@@ -285,6 +497,16 @@ def test_plot_to_where_nothing_can_be_written(drawn_at_once, tmp_path, capsys):
         message = refused(capsys, "plot", "step", "-o", tmp_path / name)
         assert re.search(r"error: cannot write '.*\.png': [A-Z]\w+ ", message)
     assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere no folder in use can be removed")
+def test_plot_to_a_folder_that_is_gone(tmp_path):
+    assert command("plot", "step", "-o", str(tmp_path / "a.svg")).returncode == 0  # it compiles
+    (tmp_path / "gone").mkdir()
+    gone = ["sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(tmp_path / "gone")]
+    done = command("plot", "step", "-o", "a.svg", prefix=gone)
+    error = "python -m fastact plot: error: cannot write 'a.svg': No such file or directory\n"
+    assert (done.returncode, done.stderr) == (2, error)
 
 
 def test_plot_onto_a_full_disk_keeps_what_was_there(drawn_at_once, tmp_path, monkeypatch, capsys):

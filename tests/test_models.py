@@ -177,6 +177,31 @@ def test_estimators_that_are_refused(estimator, error, message):
         fa.Sequential.from_sklearn(estimator())
 
 
+@pytest.mark.parametrize("targets", [np.full(40, 7), np.full(40, "only")])
+def test_a_classifier_of_a_single_class(targets):
+    """predict_proba has two columns, and predict says the same of both."""
+    X = data("cancer")[0][:40]
+    estimator = fitted(MLPClassifier((3,), max_iter=5, random_state=0), X, targets)
+    model = fa.Sequential.from_sklearn(estimator)
+    assert model.classes_.tolist() == [estimator.classes_[0]] * 2
+    assert_close(model(X), estimator.predict_proba(X))
+    np.testing.assert_array_equal(labels(model, X), estimator.predict(X))
+
+
+def test_classes_that_partial_fit_has_not_met():
+    X, estimator = data("cancer")[0][:40], MLPClassifier((3,), random_state=0)
+    estimator.partial_fit(X, np.full(40, 7), classes=[5, 7])
+    model = fa.Sequential.from_sklearn(estimator)
+    assert model.classes_.tolist() == [5, 7]
+    assert_close(model(X), estimator.predict_proba(X))
+
+
+@pytest.mark.parametrize("estimator", [LogisticRegression(), Perceptron()])
+def test_no_other_classifier_is_fitted_to_a_single_class(estimator):
+    with pytest.raises(ValueError, match=r"class"):
+        estimator.fit(data("cancer")[0][:40], np.full(40, 7))
+
+
 @pytest.fixture(scope="module")
 def torch():
     reason = "torch is not installed; it is in the extra 'peers'"
@@ -231,14 +256,54 @@ def test_torch_modules_that_are_refused(torch):
     class Impostor(nn.Linear):
         pass
 
-    hooked = nn.Linear(2, 2)
-    hooked.register_forward_hook(lambda *_: None)
+    def changed(**attributes):
+        linear = nn.Linear(2, 2)
+        for name, value in attributes.items():
+            setattr(linear, name, value)
+        return linear
+
+    def hooked(register, **keywords):
+        linear = nn.Linear(2, 2)
+        getattr(linear, register)(lambda *_: None, **keywords)
+        return linear
+
+    plain = nn.Linear(2, 2)
+    tenfold = nn.Sequential(plain)
+    tenfold.forward = lambda x: 10 * plain(x)
+    sparse = nn.Parameter(torch.ones(2, 2).to_sparse())
+    halves = torch.ones(2, 2, dtype=torch.complex64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch will have no such tensors one day
+        small = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
+    frozen = {"requires_grad": False}
+
+    class Hiding(torch.Tensor):
+        pass
+
     for module, error, message in [
         (nn.GELU(), TypeError, r"module\[1\] must be one of .*Softplus.* got torch.*\.GELU"),
         (nn.Sequential(nn.Flatten()), TypeError, r"module\[1\]\[0\] must be .*Flatten"),
         (Impostor(2, 2), TypeError, r"module\[1\] must be .*Impostor"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), TypeError, "Parametrized"),
-        (hooked, ValueError, r"module\[1\] must be without hooks"),
+        *(
+            (hooked(register, **keywords), ValueError, r"module\[1\] must be without hooks")
+            for register in ("register_forward_hook", "register_forward_pre_hook")
+            for keywords in ({}, {"with_kwargs": True}, {"prepend": True})
+        ),
+        (tenfold, ValueError, r"module\[1\] must have the methods of Seq.*got another forward"),
+        (changed(forward=lambda x: x), ValueError, r"module\[1\] must have the methods of Linear"),
+        (changed(_call_impl=lambda x: x), ValueError, "methods of Linear, got another _call_impl"),
+        (nn.LazyLinear(2), TypeError, r"module\[1\] must be one of .*LazyLinear"),
+        (nn.Linear(2, 2, device="meta"), ValueError, r"module\[1\]\..* must have values.* meta"),
+        (changed(weight=sparse), ValueError, r"module\[1\]\.weight must be dense, .*sparse_coo"),
+        (changed(weight=nn.Parameter(halves.conj())), TypeError, "weight must be of .*complex64"),
+        (changed(weight=nn.Parameter(small, **frozen)), TypeError, "weight must be of .*qint8"),
+        (changed(weight=None), TypeError, r"module\[1\]\.weight must be a plain .*NoneType"),
+        (
+            changed(bias=nn.Parameter(torch.ones(2).as_subclass(Hiding), **frozen)),
+            TypeError,
+            r"module\[1\]\.bias must be a plain tensor or parameter, got .*Hiding",
+        ),
         (nn.Dropout(), ValueError, r"module\[1\] must be in evaluation mode"),
         (nn.Softplus(beta=2), ValueError, r"module\[1\] must have beta=1.*got Softplus\(beta=2"),
         (nn.Softplus(threshold=3), ValueError, r"module\[1\] must have .*threshold=3"),
@@ -250,6 +315,40 @@ def test_torch_modules_that_are_refused(torch):
             fa.Sequential.from_torch(nn.Sequential(nn.Linear(2, 2), module))
     with pytest.raises(TypeError, match=r"module must be one of .* got builtins\.list"):
         fa.Sequential.from_torch([])
+
+
+@pytest.mark.parametrize("register", ["forward_hook", "forward_pre_hook"])
+def test_torch_hooks_for_all_modules_are_refused(torch, register):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    handle = getattr(torch.nn.modules.module, f"register_module_{register}")(lambda *_: None)
+    try:
+        with pytest.raises(
+            ValueError, match=rf"module must be without hooks, .*_global_{register}s"
+        ):
+            fa.Sequential.from_torch(module)
+    finally:
+        handle.remove()
+    fa.Sequential.from_torch(module)
+
+
+def test_torch_methods_of_a_class_that_were_replaced(torch, monkeypatch):
+    monkeypatch.setattr(torch.nn.Tanh, "forward", lambda self, x: 10 * x)
+    with pytest.raises(ValueError, match=r"module\[1\] must have the methods of Tanh"):
+        fa.Sequential.from_torch(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Tanh()))
+
+
+def test_torch_weights_that_are_views(torch):
+    """With the sign as a flag, of any strides, and zeros without memory."""
+    turned = torch.randn(3, 3, dtype=torch.complex128).conj().imag
+    assert turned.is_neg()
+    module = torch.nn.Linear(3, 3).double()
+    for weight in (turned, turned[::2].T @ turned[::2], torch.randn(9, 3).double()[::3]):
+        module.weight = torch.nn.Parameter(weight)
+        module.bias = torch.nn.Parameter(torch.randn(3, dtype=torch.complex128).conj().imag)
+        assert_as_in_torch(torch, module, 3)
+    module.weight = torch.nn.Parameter(torch._efficientzerotensor((3, 3)), requires_grad=False)
+    model = fa.Sequential.from_torch(module.requires_grad_(False))
+    assert not model[0].W.any()
 
 
 def test_neither_library_is_imported():

@@ -4,6 +4,8 @@ import ctypes
 import itertools
 import math
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from conftest import assert_same, run_python, sample
+from conftest import ROOT, assert_same, run_python, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -294,6 +296,15 @@ def test_bad_numbers(function, bad, error, what):
         ({"OMP_NUM_THREADS": "4", "NUMBA_NUM_THREADS": "2"}, 8, None, 2),
         ({"FASTACT_NUM_THREADS": "6", "OMP_NUM_THREADS": "1"}, 2, 1.0, 6),
         ({"FASTACT_NUM_THREADS": " "}, 4, None, 4),
+        ({"FASTACT_NUM_THREADS": "0" * 5000 + "3"}, 4, None, 3),
+        ({"FASTACT_NUM_THREADS": "x"}, 4, None, 4),  # as set after the import
+        *(
+            ({variable: text}, 8, None, 8)
+            for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+            for text in ("9" * 5000, "0" * 5000, "0", "-1", "2.5", "²", "\udcff", ",", " ,1", "1e1")
+        ),
+        ({"OMP_NUM_THREADS": "0" * 5000 + "3"}, 8, None, 3),
+        ({"OMP_NUM_THREADS": f"{'9' * 5000},1", "NUMBA_NUM_THREADS": "2"}, 8, None, 2),
     ],
 )
 def test_default(monkeypatch, environment, affinity, granted, count):
@@ -311,6 +322,180 @@ def test_default_of_this_process():
         assert run_python(pinned) == "1\n"
 
 
+class Unreadable(dict):
+    def get(self, *_):
+        raise MemoryError
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), ValueError, MemoryError]
+)
+def test_what_cannot_be_found_out_is_no_limit(monkeypatch, error):
+    def fail():
+        raise error
+
+    def count(environment, failed):
+        failures = []
+        found = _threads.count_threads(environment, failures)
+        assert len(failures) == failed
+        return found
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(_system, "affinity", lambda: 8)
+    monkeypatch.setattr(_system, "cgroup_limit", fail)
+    assert count({}, 1) == 8
+    assert count({"OMP_NUM_THREADS": "3"}, 1) == 3
+    monkeypatch.setattr(_system, "affinity", fail)
+    monkeypatch.setattr(_system, "cgroup_limit", lambda: 5.0)
+    assert count({}, 1) == 5
+    monkeypatch.setattr(_system, "cgroup_limit", lambda: None)
+    assert count({}, 1) == 16
+    monkeypatch.setattr(os, "cpu_count", fail)
+    monkeypatch.setattr(_system, "cgroup_limit", fail)
+    assert count({}, 3) == 1
+    assert count(Unreadable(), 6) == 1
+
+
+def test_a_count_is_kept_once_all_is_known(monkeypatch):
+    """A failure may be one of this moment, as a lack of memory or a limit of recursion."""
+
+    def fail():
+        raise RecursionError
+
+    monkeypatch.setattr(_threads, "_default", 0)
+    monkeypatch.delenv("FASTACT_NUM_THREADS", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(_system, "affinity", fail)
+        patch.setattr(_system, "cgroup_limit", lambda: 1.0)
+        assert _threads.default() == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(_threads, "_LIMITS_OF_OTHERS", ())
+        patch.setattr(_system, "affinity", lambda: 7)
+        patch.setattr(_system, "cgroup_limit", lambda: None)
+        assert _threads.default() == 7
+    assert _threads.default() == 7
+
+
+UNSEARCHABLE = """
+import os, numpy as np, fastact as fa
+try:
+    os.listdir("/sys/fs/cgroup")
+except PermissionError:
+    print(fa.relu(np.float32(-1)), fa.get_num_threads() == len(os.sched_getaffinity(0)))
+"""
+
+
+def test_control_groups_that_may_not_be_searched():
+    """A mount of its own in the place of theirs."""
+    mount = 'mount -t tmpfs -o mode=000 tmpfs /sys/fs/cgroup && exec "$@"'
+    prefix = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
+    prefix += ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as reason:
+        pytest.skip(f"no file systems can be mounted here: {reason}")
+    run_python("import numpy as np, fastact; fastact.relu(np.float32(1))")
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", UNSEARCHABLE],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("0.0 True\n", "")
+
+
+@pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
+def test_first_call_beside_garbage_in_variables_of_others(variable):
+    code = "import numpy as np, fastact as fa; print(fa.relu(np.float32(-1)))"
+    run_python(code)
+    assert run_python(code, **{variable: "9" * 5000}) == "0.0\n"
+
+
+OTHER_CORES = """
+import os, numpy as np, fastact as fa
+from fastact import _own_threads, _pool
+cores = sorted(os.sched_getaffinity(0))
+x = np.ones(1 << 22, np.float32)
+
+def count_tasks():
+    return len(os.listdir("/proc/self/task"))
+
+os.sched_setaffinity(0, cores[: {before}])
+assert fa.get_num_threads() == {before}
+fa.relu(x)
+helpers = count_tasks()
+child = os.fork()
+if child == 0:
+    os.sched_setaffinity(0, cores[: {after}])
+    {ask}
+    fa.relu(x)
+    assert _pool._table.count == {after}, _pool._table.count
+    assert fa.get_num_threads() == {after}
+    assert count_tasks() == {after}, count_tasks()
+    grandchild = os.fork()  # whose cores are counted once more
+    if grandchild == 0:
+        os.sched_setaffinity(0, cores[: {before}])
+        fa.relu(x)
+        assert count_tasks() == {before}, count_tasks()
+        os._exit(0)
+    os._exit(os.waitpid(grandchild, 0)[1] >> 8)
+print(os.waitpid(child, 0)[1], count_tasks() - helpers, fa.get_num_threads())
+"""
+
+
+@pytest.mark.skipif((_system.affinity() or 1) < 2, reason="there is one core to run on")
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="no list of threads here")
+@pytest.mark.parametrize("ask", ["pass", "fa.get_num_threads()", "fa.relu(x[:10])"])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_cores_are_counted_anew_in_a_forked_child(before, after, ask):
+    code = OTHER_CORES.format(before=before, after=after, ask=ask)
+    settings = {"OMP_NUM_THREADS": "", "NUMBA_NUM_THREADS": "", "FASTACT_NUM_THREADS": ""}
+    settings |= {"OPENBLAS_NUM_THREADS": "1"}
+    ignore = "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n"
+    assert run_python(ignore + code, **settings) == f"0 0 {before}\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_number_of_ones_own_is_inherited():
+    code = """
+import os, numpy as np, fastact as fa
+fa.set_num_threads(1)
+child = os.fork()
+if child == 0:
+    fa.relu(np.ones(1 << 22))
+    os._exit(fa.get_num_threads())
+print(os.waitpid(child, 0)[1] >> 8)
+"""
+    assert run_python(code) == "1\n"
+
+
+def test_an_interrupt_while_cores_are_counted_anew():
+    """It is raised after the call, and the next one counts."""
+    code = """
+import ctypes, numpy as np, fastact as fa
+from fastact import _pool, _threads
+x = np.ones(1 << 22, np.float32)
+fa.relu(x)
+_threads._forget()
+_pool._reset_in_child()
+counted = _threads.default
+def interrupted():
+    raise KeyboardInterrupt
+_threads.default = interrupted
+try:
+    y = fa.relu(x)
+    for _ in range(1000):
+        pass
+except KeyboardInterrupt:
+    print("interrupted")
+_threads.default = counted
+assert (fa.relu(x) == x).all()
+print(_pool._table.count == counted(), _pool._table.get_count == _pool._OWN_COUNT)
+"""
+    assert run_python(code) == "interrupted\nTrue True\n"
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "99999", "²"])
 def test_bad_environment(value):
     code = """
@@ -321,6 +506,13 @@ except ValueError as error:
 """
     expected = f"FASTACT_NUM_THREADS must be a number of threads from 1 to 32768, got {value!r}\n"
     assert run_python(code, FASTACT_NUM_THREADS=value, PYTHONIOENCODING="utf-8") == expected
+
+
+def test_long_garbage_in_the_environment_is_cut():
+    code = "try:\n import fastact\nexcept ValueError as error: print(error)"
+    printed = run_python(code, FASTACT_NUM_THREADS="9" * 5000)
+    expected = f"from 1 to 32768, got '{'9' * 36}...'\n"
+    assert printed == f"FASTACT_NUM_THREADS must be a number of threads {expected}"
 
 
 # Layers.
@@ -335,6 +527,37 @@ print(*_pool.state, "numba" in sys.modules)
 """
     run_python(code)  # compiles, with Numba
     assert run_python(code, FASTACT_NUM_THREADS="2") == "fastact  False\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["None", "7", "types.SimpleNamespace(_is_initialized=True)", "types.ModuleType('parallel')"],
+)
+def test_something_else_in_place_of_a_module_of_numba(change):
+    run_python("import numpy as np, fastact; fastact.relu(np.float32(1))")  # which imports it
+    code = f"""
+import sys, types, numpy as np, fastact as fa
+sys.modules["numba.np.ufunc.parallel"] = {change}
+print(fa.relu(np.float32(-1)))
+"""
+    assert run_python(code) == "0.0\n"
+
+
+@pytest.mark.parametrize("layer", _threads.LAYERS)
+def test_something_else_in_place_of_numba(layer):
+    """It is no reason to do without threads."""
+    code = """
+import sys, types, numpy as np, fastact as fa
+{change}
+from fastact import _pool
+foreseen = _pool.foreseen()
+print(fa.relu(np.float32(-1)), *_pool.start(), sep=", ")
+assert foreseen == _pool.state
+"""
+    run_python(code.format(change=""))
+    code = code.format(change="sys.modules['numba'] = types.ModuleType('numba')")
+    reason = "no tbb: numba is not found" if layer == "tbb" else ""
+    assert run_python(code, FASTACT_THREADING_LAYER=layer) == f"0.0, fastact, {reason}\n"
 
 
 def test_bad_layer():

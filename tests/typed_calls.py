@@ -78,7 +78,7 @@ def dense_layers(single: Single, double: Double) -> None:
     assert_type(model.out_features, int)
     assert_type(model.dtype, np.dtype[Any])
     assert_type(model[:2], fa.Sequential)
-    assert_type(model[0], fa.Dense | np.ufunc)
+    assert_type(model[0], fa.Dense | fa.Sequential | np.ufunc)
     assert_type(len(model) + len(list(model)), int)
     assert_type(fa.Sequential.from_sklearn(object()), fa.Sequential)
     assert_type(fa.Sequential.from_torch(object()), fa.Sequential)

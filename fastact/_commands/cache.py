@@ -4,6 +4,8 @@ import argparse
 
 from . import Refused
 
+SUMMARY = "Show or empty the cache of machine code."
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -21,13 +23,14 @@ def run(options: argparse.Namespace) -> int:
     from .. import _cache
 
     try:
+        place = _cache.folder()
         if options.action == "info":
-            for name, value in _cache.state().items():
-                print(f"{name:8} {value}")
+            lines = [f"{name:8} {value}" for name, value in _cache.state().items()]
         elif options.action == "path":
-            print(_cache.folder())
+            lines = [place]
         else:
-            print(f"{_cache.clear()} files removed from {_cache.folder()}")
+            lines = [f"{_cache.clear()} files removed from {place}"]
     except (_cache.Unusable, OSError) as reason:
         raise Refused(str(reason)) from reason
+    print(*lines, sep="\n")
     return 0

@@ -1,7 +1,8 @@
 """Print versions, machine and settings, for a bug report.
 
-No kernel is compiled, and Numba is not imported. What cannot be found out is reported as unknown,
-with the reason, since a report is wanted most where something is broken.
+It changes nothing: nothing is compiled, no thread is started, no file is written, and Numba is not
+imported. What cannot be found out is reported as unknown, with the reason, since a report is wanted
+most where something is broken.
 """
 
 import argparse
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, _system
+
+SUMMARY = "Print versions, machine and settings, for a bug report."
 
 FEATURES = (
     *("avx2", "avx512f", "avx512dq", "avx512vl", "avx512bf16", "avx512fp16", "fma", "f16c"),
@@ -90,7 +93,11 @@ def _known(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except Exception as reason:
-        return f"unknown ({type(reason).__name__}: {reason})"
+        return _unknown(reason)
+
+
+def _unknown(reason: Exception) -> str:
+    return f"unknown ({type(reason).__name__}: {reason})"
 
 
 def _versions() -> dict[str, str]:
@@ -98,10 +105,12 @@ def _versions() -> dict[str, str]:
     versions = {}
     for name in (*DEPENDENCIES, *PEERS):
         try:
-            versions[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name) or "unknown"
         except importlib.metadata.PackageNotFoundError:
             if name in DEPENDENCIES:
                 versions[name] = "not installed"
+        except Exception as reason:
+            versions[name] = _unknown(reason)
     return versions
 
 
@@ -120,7 +129,7 @@ def _cache_state() -> dict[str, Any]:
 def _threads_state() -> dict[str, Any]:
     from .. import _pool, _threads
 
-    state = _pool.start()
+    state = _pool.foreseen()
     return {
         "threads": _threads.get_num_threads(),
         "layer": state.layer + (f" ({state.reason})" if state.reason else ""),

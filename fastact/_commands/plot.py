@@ -14,6 +14,8 @@ from .._declare import ACTIVATIONS, DERIVATIVES
 from . import Refused
 from ._curve import Curve, trace
 
+SUMMARY = "Draw graphs of activations, with derivatives and asymptotes, into a file."
+
 SUFFIXES = (".pdf", ".png", ".svg")
 
 
@@ -85,12 +87,12 @@ def curve(name: str) -> Curve:
 
 def write(path: Path, content: bytes) -> None:
     """Replace the file at `path` all at once, so that what was there survives a failure."""
-    path = Path(os.path.realpath(path))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        place = Path(os.path.realpath(path))
+        partial = place.with_name(f".{place.name}.{os.getpid()}")
         try:
             partial.write_bytes(content)
-            partial.replace(path)
+            partial.replace(place)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as reason:

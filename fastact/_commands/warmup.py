@@ -5,6 +5,7 @@ For images and clusters: on the kind of machine that will run it, since code is 
 
 import argparse
 import itertools
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -14,6 +15,8 @@ import numpy as np
 from .. import activations, objectives
 from .._formats import CONVERSIONS, FLOATS, FORMATS, conversion_format, format_of
 from . import Refused
+
+SUMMARY = "Compile functions ahead, into the cache of machine code."
 
 FUNCTIONS = {
     name: function
@@ -44,6 +47,10 @@ def run(options: argparse.Namespace) -> int:
     """Make the code of every function and dtype."""
     from .. import _cache, _engine
 
+    try:
+        _engine.host()  # which may not be what was asked for, or none that code is made for
+    except (ValueError, RuntimeError) as reason:
+        raise Refused(str(reason)) from reason
     names = _known("FUNCTION", options.functions, dict.fromkeys(NAMES))
     dtypes = _known("DTYPE", options.dtypes, _dtypes())
     jobs: list[Callable] = [
@@ -65,8 +72,11 @@ def run(options: argparse.Namespace) -> int:
     except (_cache.Unusable, OSError) as reason:
         raise Refused(str(reason)) from reason
     start = time.perf_counter()
-    for job in _progress(jobs):
-        job()
+    try:
+        for job in _progress(jobs):
+            job()
+    except ImportError as reason:
+        raise Refused(f"compiling needs Numba and llvmlite ({reason})") from reason
     if _cache.trouble is not None:  # a warning has said so
         return 1
     made = _cache.compiled - before  # not new entries: other processes make some too
@@ -144,4 +154,5 @@ def _progress(jobs: list) -> Iterable:
         from tqdm import tqdm
     except ImportError:  # a bar is all that is missing then
         return jobs
-    return tqdm(jobs, "compiling", unit=" loops", disable=None)  # only on a terminal
+    shown = sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    return tqdm(jobs, "compiling", unit=" loops", disable=not shown)

@@ -1,7 +1,9 @@
 """fastact.torch, and gradients of layers, against PyTorch's own autograd."""
 
 import copy
+import dataclasses
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -107,6 +109,31 @@ def test_views_that_negate_are_resolved():
     np.testing.assert_array_equal(fat.tanh(x).numpy(), np.tanh(x.resolve_neg().numpy()))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_layers_and_gradients_that_are_views_which_negate(dtype):
+    wide = torch.complex128 if dtype == torch.float64 else torch.complex64
+    found = []
+    for resolve in (False, True):
+        torch.manual_seed(0)
+        views = [torch.randn(4, 4, dtype=wide).conj().imag for _ in range(4)]
+        if wide != torch.complex64 or dtype == torch.float32:
+            assert all(view.is_neg() for view in views)
+        views = [view.to(dtype) for view in views]
+        x, W, g, b = [view.resolve_neg().clone() if resolve else view for view in views]
+        leaves = [v.detach().requires_grad_() for v in (x, W, b[0])]
+        fat.dense(*leaves, "tanh").backward(g)
+        found.append([leaf.grad for leaf in leaves])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@each
+def test_gradients_that_torch_knows_to_be_zero(name):
+    x = leaf(3, 4)
+    getattr(fat, name)(x).backward(torch._efficientzerotensor((3, 4), dtype=x.dtype))
+    assert not x.grad.any()
+
+
 @each
 def test_without_gradients(name):
     x = leaf(3, 4)
@@ -140,12 +167,23 @@ def test_saved_values_are_watched():
         y.sum().backward()
 
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of what torch will change
+    NESTED = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    QUANTIZED = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+
 REFUSED = {
     "array": (np.zeros(3), TypeError, "got ndarray"),
     "integers": (torch.zeros(3, dtype=torch.int64), TypeError, "torch.int64"),
     "complex": (torch.zeros(3, dtype=torch.complex64), TypeError, "torch.complex64"),
     "another device": (torch.zeros(3, device="meta"), ValueError, r"on meta; x\.cpu\(\)"),
     "sparse": (torch.zeros(3).to_sparse(), ValueError, "sparse"),
+    "nested": (torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), ValueError, "nested"),
+    "quantized": (
+        torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+        TypeError,
+        "qint8",
+    ),
 }
 
 
@@ -220,6 +258,15 @@ def test_dense_refuses():
     ):
         with pytest.raises(error, match=f"dense: {words}"):
             fat.dense(*arguments)
+
+
+def test_dense_refuses_what_it_could_not_differentiate(monkeypatch):
+    needs = dataclasses.replace(DERIVATIVES["softplus"], of_output=None)
+    monkeypatch.setitem(DERIVATIVES, "softplus", needs)
+    with pytest.raises(
+        ValueError, match=r"^dense: activation must .*whose derivative needs its in"
+    ):
+        fat.dense(*layer(), "softplus")
 
 
 def test_a_network_learns_the_same():

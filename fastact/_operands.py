@@ -1,0 +1,76 @@
+"""What callers of layers hand over, as arrays: no element of them is one that was hidden."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+def as_array(caller: str, name: str, value: Any) -> np.ndarray:
+    """`value` as an ndarray.
+
+    ValueError if some of its elements are masked. What is missing from a Series or a DataFrame
+    becomes NaN, and columns of several types of numbers become one.
+    """
+    if type(value) is np.ndarray:
+        return value
+    check_unmasked(caller, name, value)
+    array = np.asarray(value)
+    if array.dtype == object and hasattr(value, "to_numpy"):
+        return _numbers(value, array)
+    return array
+
+
+def check_unmasked(caller: str, name: str, value: Any, remedy: str = "filled(...)") -> None:
+    """ValueError for arrays with masked elements, also in lists."""
+    masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    if masked is None:  # without the module there are none
+        return
+    if isinstance(value, list | tuple):
+        if any(issubclass(kind, list | tuple | masked) for kind in set(map(type, value))):
+            for item in value:
+                check_unmasked(caller, name, item)
+    elif isinstance(value, masked) and np.ma.is_masked(value):
+        raise ValueError(
+            f"{caller}: {name} must have no masked elements, got {np.ma.count_masked(value)} of "
+            f"{value.size}; {name}.{remedy} has none"
+        )
+
+
+def check_present(caller: str, name: str, value: Any) -> None:
+    """ValueError for arrays of pandas in which values are missing."""
+    if not isinstance(value, np.ndarray) and hasattr(value, "isna"):
+        missing = np.count_nonzero(value.isna())
+        if missing:
+            raise ValueError(
+                f"{caller}: {name} must have no missing values, got {missing} of {value.size}; "
+                f"{name}.to_numpy(na_value=...) has none"
+            )
+
+
+def _numbers(value: Any, array: np.ndarray) -> np.ndarray:
+    """A Series or a DataFrame in one type of numbers; `array`, of objects, where there is none."""
+    dtypes = getattr(value, "dtypes", None)
+    if not isinstance(dtypes, Iterable) or isinstance(dtypes, np.dtype):
+        dtypes = [getattr(value, "dtype", None)]
+    kinds = [_of_numbers(dtype) for dtype in dtypes]
+    if any(kind is None for kind in kinds):
+        return array
+    common = np.result_type(*kinds)
+    if common.kind != "f":
+        try:
+            return value.to_numpy(dtype=common)
+        except (TypeError, ValueError):  # some are missing, and it has no NaN
+            common = np.dtype(np.float64)
+    try:
+        return value.to_numpy(dtype=common, na_value=np.nan)
+    except (TypeError, ValueError):
+        return array
+
+
+def _of_numbers(dtype: Any) -> np.dtype | None:
+    """The type of NumPy that a column of type `dtype` has its real numbers in, if it has such."""
+    for attribute in ("numpy_dtype", "subtype"):  # of nullable and Arrow types; of sparse ones
+        dtype = getattr(dtype, attribute, dtype)
+    return dtype if isinstance(dtype, np.dtype) and dtype.kind in "biuf" else None

@@ -294,7 +294,7 @@ def host() -> "Target":
 
 @contextlib.contextmanager
 def _import_warnings() -> Iterator[None]:
-    """No warnings of text without an encoding, where they are asked for: Numba's import has some."""
+    """No warnings of text without an encoding where they are asked for: Numba has some."""
     if not sys.flags.warn_default_encoding:
         yield
         return

@@ -17,7 +17,7 @@ import numpy as np
 from numpy._core import _multiarray_umath
 
 from . import _jobs
-from ._formats import CONVERSIONS, conversion_format, format_of
+from ._formats import CONVERSIONS, conversion_format, first_safe, format_of
 from ._lock import MAKING
 
 
@@ -199,7 +199,8 @@ def create(
         try:
             dtype = choose(_common(inputs), False)
         except TypeError:  # no common DType
-            return None
+            dtype = None
+        dtype = dtype or _first_safe(inputs)
         if dtype is None:
             return None
         taken = tuple(
@@ -266,6 +267,15 @@ def _replace(references: Any, i: int, new: object | None) -> None:
 def _common(dtypes: Sequence[DType]) -> DType:
     """The DType that NumPy promotes `dtypes` to; TypeError where there is none."""
     return _promote_dtypes(len(dtypes), (py_object * len(dtypes))(*dtypes))
+
+
+def _first_safe(dtypes: Sequence[DType]) -> DType | None:
+    """The same as `first_safe`, of DTypes; None for those that are no single dtype."""
+    try:
+        found = first_safe(*(dtype() for dtype in dtypes))
+    except TypeError:
+        return None
+    return None if found is None else type(found)
 
 
 def _add_loop(ufunc: np.ufunc, name: str, dtypes: DTypes, address: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _convert, _weights, activations
 from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
-from ._formats import FORMATS, format_of
+from ._formats import FORMATS, first_safe, format_of
 from ._frozen import Frozen, again
 from ._operands import as_array, check_unmasked
 from ._plan import DONE
@@ -360,7 +360,7 @@ def common_type(caller: str, **operands: Any) -> np.dtype:
             continue
         dtype = operand.dtype
         known = dtype.type is np.bool_ or format_of(dtype.type) is not None
-        if not known and _first_safe(dtype) is None:
+        if not known and first_safe(dtype) is None:
             raise TypeError(
                 f"{caller}: {name} must be an array of float16, bfloat16, float32, float64, "
                 f"integers or bool, got dtype {dtype}"
@@ -369,21 +369,13 @@ def common_type(caller: str, **operands: Any) -> np.dtype:
     try:
         common = np.result_type(*types)
     except TypeError:
-        return _first_safe(*types)
+        return first_safe(*types)
     form = format_of(common.type)
     if form is not None and not form.is_integer:
         return common
     if form is None and common.type is not np.bool_:
-        return _first_safe(*types)
+        return first_safe(*types)
     return np.dtype(np.float64)
-
-
-def _first_safe(*dtypes: np.dtype) -> np.dtype | None:
-    """What NumPy takes for a ufunc of types that none of its loops is for."""
-    for wide in map(np.dtype, "efd"):
-        if all(dtype.kind not in "mM" and np.can_cast(dtype, wide) for dtype in dtypes):
-            return wide
-    return None
 
 
 def compute_dtype(dtype: np.dtype) -> np.dtype:

@@ -146,6 +146,10 @@ def create(
     struct.type_resolver = None
 
     made: dict[DTypes, int] = {}  # addresses by the DTypes of inputs and outputs
+    # NumPy keeps what it has found for DTypes. With outputs that the caller asks for, inputs of
+    # several types are to lead to NumPy's casts, which some methods insist on; without, to a loop
+    # of their own, whose outputs must not be named on the way: these are, for which there is none.
+    detour = [np.dtypes.VoidDType] * nout
 
     def promote(ufunc, operands, signature, result) -> int:
         # NumPy looks at `result` even where an exception is lost on the way back.
@@ -159,9 +163,10 @@ def create(
                         _jobs.run((ufunc, dtypes), functools.partial(make, dtypes))
                     # NumPy looks again with these, if they differ from what it had: an
                     # unspecified output becomes known, or a known one unspecified.
+                    found = dtypes if len(set(dtypes)) == 1 else (*dtypes[:nin], *detour)
                     for i in range(nargs):
                         known_output = i >= nin and operands[i]
-                        _replace(result, i, None if known_output else dtypes[i])
+                        _replace(result, i, None if known_output else found[i])
             except BaseException as error:
                 _replace(result, 0, _Raiser(error))
         except BaseException as error:  # an interrupt amid these very lines
@@ -175,11 +180,9 @@ def create(
             register(plain, make_loop(dtype))
         if dtypes not in made:
             address = make_mixed(tuple(inputs), dtype, made[plain])
-            if dtypes[0] is dtype and nin == 2:
-                # NumPy remembers what it finds: `accumulate` with a `dtype` is to go on getting
-                # operands of one type, which it insists on.
-                given = [np.dtype(one.type) for one in dtypes]
-                ufunc.resolve_dtypes(tuple(given), signature=(given[0], None, *given[nin:]))
+            # What it is to find with outputs, as long as there is no loop of just these DTypes.
+            given = [np.dtype(one.type) for one in dtypes]
+            ufunc.resolve_dtypes(tuple(given), signature=(*[None] * nin, *given[nin:]))
             register(dtypes, address)
 
     def register(dtypes: DTypes, address: int) -> None:

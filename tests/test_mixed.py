@@ -229,3 +229,51 @@ def test_casting_rules_are_those_of_numpy():
         allowed = all(np.can_cast(d, wide, casting) for d in dtypes[:2])
         allowed &= np.can_cast(wide, dtypes[2], casting)
         assert (f'"{casting} {three}": "{"done" if allowed else "TypeError"}"') in found[0]
+
+
+ORDERS = """
+import numpy as np, fastact
+
+signalling = np.array([0x7F800001], np.uint32).view(np.float32)
+wide = np.ones(1)
+
+def own():  # NumPy's cast would raise
+    with np.errstate(all="raise"):
+        assert np.isnan(fastact.softplus_backward(wide, signalling))
+        assert np.isnan(fastact.softplus_backward(signalling, wide))
+
+def cast():
+    for x in ((wide, signalling), (signalling, wide)):
+        with np.errstate(all="raise"):
+            try:
+                fastact.softplus_backward(*x, dtype="d")
+            except FloatingPointError:
+                continue
+            raise AssertionError
+
+def accumulate():
+    fastact.softplus_backward.accumulate(np.ones(3, "f"), dtype="d")
+    fastact.softplus_backward.reduceat(np.ones(3, "f"), [0, 1], dtype="d")
+
+for step in ORDER:
+    step()
+print("done")
+"""
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations(["own", "cast", "accumulate"])), ids=str
+)
+def test_what_numpy_finds_does_not_depend_on_earlier_calls(order):
+    names = ", ".join([*order, *order])
+    assert run_python(ORDERS.replace("ORDER", f"({names})")) == "done\n"
+
+
+def test_accumulate_into_a_wider_output():
+    """What NumPy refuses for loops of several types; an array of that type is taken."""
+    x, out = np.ones(3, np.float32), np.zeros(3)
+    with pytest.raises(TypeError, match="resolved dtypes are not compatible"):
+        fastact.heaviside.accumulate(x, out=out)
+    fastact.heaviside.accumulate(x.astype(np.float64), out=out)
+    fastact.heaviside.accumulate(x, out=out, dtype=np.float64)
+    fastact.heaviside.reduce(x, out=out[0, ...])

@@ -40,6 +40,9 @@ INTEGERS = {
 }
 FORMATS = FLOATS | INTEGERS
 
+BOOL = Format("bool", "bool", 8, "float64")
+"""As a source of conversions only: nothing is computed in it."""
+
 
 def format_of(scalar_type: type) -> Format | None:
     """The format of arrays of `scalar_type`, or None where there is none.
@@ -55,6 +58,22 @@ def format_of(scalar_type: type) -> Format | None:
     if scalar_type.__name__ == "bfloat16" and scalar_type.__module__.startswith("ml_dtypes"):
         return BFLOAT16
     return None
+
+
+CONVERSIONS = frozenset(
+    (source, sink)
+    for source in (BOOL, *FORMATS.values())
+    for sink in FORMATS.values()
+    if source == sink
+    # A long integer would be rounded twice on its way to 16 bits.
+    or not (sink.is_integer or (source.is_integer and (source.bits, sink.bits) == (64, 16)))
+)
+"""Source and sink of the conversions that are compiled (``_convert_code.py``)."""
+
+
+def conversion_format(scalar_type: type) -> Format | None:
+    """The format of arrays of `scalar_type` in conversions, if it has one."""
+    return BOOL if scalar_type is np.bool_ else format_of(scalar_type)
 
 
 def first_safe(*dtypes: np.dtype) -> np.dtype | None:

@@ -9,6 +9,9 @@ import llvmlite.binding as llvm
 ENTRY = "loop"  # the function that every object file of a ufunc's loop is made for
 ALONE = "loop_alone"  # the same without sharing its work among threads
 
+RUN = "run"  # what converts a run of elements
+TABLE = "table"  # the words of a loop that leaves the work to others
+
 _numbers = itertools.count()
 _resident = []  # code is never unloaded: ufuncs hold bare pointers into it
 

@@ -181,7 +181,7 @@ def create(
             found = choose(_common(dtypes), False)
         except TypeError:  # no common DType
             found = None
-        return found or _first_safe(dtypes)
+        return found or _first_safe(dtypes, types)
 
     callback = _promoter_type(promote)
     capsule = ctypes.pythonapi.PyCapsule_New
@@ -236,12 +236,11 @@ def _common(dtypes: Sequence[DType]) -> DType:
     return _promote_dtypes(len(dtypes), (py_object * len(dtypes))(*dtypes))
 
 
-def _first_safe(dtypes: Sequence[DType]) -> DType | None:
-    """The same as `first_safe`, of DTypes; None for those that are no single dtype."""
-    try:
-        found = first_safe(*(dtype() for dtype in dtypes))
-    except TypeError:
-        return None
+def _first_safe(dtypes: Sequence[DType], codes: str) -> DType | None:
+    """The same as `first_safe`, of DTypes."""
+    # Numbers of Python's go along with others, and are of NumPy's default types by themselves.
+    firm = [dtype for dtype in dtypes if dtype.type not in (int, float)]
+    found = first_safe(*(np.dtype(dtype.type) for dtype in firm or dtypes), codes=codes)
     return None if found is None else type(found)
 
 

@@ -30,7 +30,7 @@ _IMPORTED = time.time_ns()
 
 _ALWAYS = (
     *("_codegen", "_environment", "_fan_out", "_formats", "_lookup", "_machine_code"),
-    *("_streaming", "_targets"),
+    *("_object_file", "_streaming", "_targets"),
 )
 _SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar", "_tables")
 GENERATORS = {
@@ -38,15 +38,16 @@ GENERATORS = {
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
     "scalar": (
         *("_codegen", "_conversions", "_fan_out", "_formats", "_frontend", "_lookup"),
-        *("_machine_code", "_scalar", "_scalar_function", "_streaming", "_tables", "_targets"),
+        *("_machine_code", "_object_file", "_scalar", "_scalar_function", "_streaming"),
+        *("_tables", "_targets"),
     ),
     "gemm": (
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
     "helpers": (
-        *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_streaming"),
-        "_targets",
+        *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_object_file"),
+        *("_streaming", "_targets"),
     ),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""

@@ -3,6 +3,7 @@
 ``fastact.activations`` declares the functions; every name there is a ufunc of this package.
 """
 
+from . import _cpu as _cpu  # refuses what may not be asked for, before anything is made
 from ._threads import get_num_threads as get_num_threads
 from ._threads import num_threads as num_threads
 from ._threads import set_num_threads as set_num_threads

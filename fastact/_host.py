@@ -54,25 +54,34 @@ def _features() -> "llvm.FeatureMap":
         return llvm.FeatureMap()
 
 
-def _level(name: str, architecture: str, features: Mapping[str, bool]) -> Target:
-    """The baseline of this `name`, if this machine can run its code."""
-
-    def lacks(target: Target) -> list[str]:
-        if target is CERTAIN.get(target.architecture):
-            return []
-        wanted = (feature.removeprefix("+") for feature in target.features.split(","))
-        return [feature for feature in wanted if not features.get(feature)]
-
-    usable = [
+def levels() -> list[str]:
+    """The baselines that this machine can run, the lesser ones first."""
+    architecture = architecture_of(llvm.get_process_triple())
+    features = _features()
+    return [
         level
         for level in _cpu.LEVELS
-        if KNOWN[level].architecture == architecture and not lacks(KNOWN[level])
+        if KNOWN[level].architecture == architecture and not _lacks(KNOWN[level], features)
     ]
+
+
+def _level(name: str, architecture: str, features: Mapping[str, bool]) -> Target:
+    """The baseline of this `name`, if this machine can run its code."""
+    usable, target = levels(), KNOWN[name]
     if name not in usable:
-        other = KNOWN[name].architecture != architecture
-        why = f"it is {architecture}" if other else f"it lacks {', '.join(lacks(KNOWN[name]))}"
+        other = target.architecture != architecture
+        why = (
+            f"it is {architecture}" if other else f"it lacks {', '.join(_lacks(target, features))}"
+        )
         raise ValueError(
             f"{_cpu.VARIABLE} must be one of {', '.join((_cpu.NATIVE, *usable))} on this "
             f"processor, got {name!r} ({why})"
         )
-    return KNOWN[name]
+    return target
+
+
+def _lacks(target: Target, features: Mapping[str, bool]) -> list[str]:
+    if target is CERTAIN.get(target.architecture):
+        return []
+    wanted = (feature.removeprefix("+") for feature in target.features.split(","))
+    return [feature for feature in wanted if not features.get(feature)]

@@ -491,7 +491,7 @@ from fastact._declare import element_wise
 cases = itertools.cycle(
     [(np.float32, np.float32), (np.float32, ml_dtypes.bfloat16), (np.int64, np.float64)]
 )
-for name, (given, requested) in zip(element_wise(), cases):
+for name, (given, requested) in zip(list(element_wise())[::2], cases):
     function = getattr(fastact, name)
     y = function(*[np.arange(3, dtype=given)] * function.nin, dtype=requested)
     print(name, y.dtype.name, *y.astype(float).tolist())

@@ -302,7 +302,6 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         raise StopIteration
 
     monkeypatch.setattr(_cache, "object_code", record)
-    targets = {_host.host(), *KNOWN.values()}
     for declared in element_wise().values():
         with pytest.raises(StopIteration):
             _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))

@@ -106,7 +106,7 @@ DType = type[np.dtype]
 DTypes = tuple[DType, ...]
 MakeLoop = Callable[[DType], int]
 ChooseDType = Callable[[DType, bool], DType | None]
-MakeMixed = Callable[[Sequence[DType], DType, int], int]
+MakeMixed = Callable[[DTypes, DType, int], int]
 
 _promoter_type = ctypes.CFUNCTYPE(
     c_int, py_object, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_void_p)

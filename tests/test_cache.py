@@ -363,7 +363,7 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
     assert set(passed["sources"]) == makers("_convert_code")
     for mixed in (_engine.mixed_address, _engine.mixed_rows_address):
         with pytest.raises(StopIteration):
-            mixed([type(np.dtype("b"))], type(np.dtype("f")), 0)
+            mixed((type(np.dtype("b")),), type(np.dtype("f")), 0)
         assert set(passed["sources"]) == makers("_mixed_code")
     with pytest.raises(StopIteration):
         _engine.undisturbed_address()

@@ -146,7 +146,7 @@ def object_code(source: Format, sink: Format, target: Target) -> bytes:
     module.link_in(_codegen.parse(_support_ir(source, sink, target), target, machine))
     _codegen.hide(module, {ENTRY, RUN})
     _codegen.optimise(module, machine)
-    return machine.emit_object(module)
+    return _codegen.emit(module, machine)
 
 
 def _walk_ir() -> str:

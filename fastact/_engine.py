@@ -30,8 +30,8 @@ DType = type[np.dtype]
 _IMPORTED = time.time_ns()
 
 _WITHOUT_FORMATS = (
-    *("_codegen", "_environment", "_fan_out", "_lookup", "_machine_code", "_streaming"),
-    "_targets",
+    *("_codegen", "_environment", "_fan_out", "_lookup", "_machine_code", "_object_file"),
+    *("_streaming", "_targets"),
 )
 _ALWAYS = (*_WITHOUT_FORMATS, "_formats")
 _SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar", "_tables")
@@ -40,7 +40,8 @@ GENERATORS = {
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
     "scalar": (
         *("_codegen", "_conversions", "_fan_out", "_formats", "_frontend", "_lookup"),
-        *("_machine_code", "_scalar", "_scalar_function", "_streaming", "_tables", "_targets"),
+        *("_machine_code", "_object_file", "_scalar", "_scalar_function", "_streaming"),
+        *("_tables", "_targets"),
     ),
     "gemm": (
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
@@ -50,8 +51,8 @@ GENERATORS = {
     "mixed": (*_WITHOUT_FORMATS, "_mixed_code"),
     "undisturbed": (*_WITHOUT_FORMATS, "_undisturbed_code"),
     "helpers": (
-        *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_streaming"),
-        "_targets",
+        *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_object_file"),
+        *("_streaming", "_targets"),
     ),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""

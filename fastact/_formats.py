@@ -76,13 +76,13 @@ def conversion_format(scalar_type: type) -> Format | None:
     return BOOL if scalar_type is np.bool_ else format_of(scalar_type)
 
 
-def first_safe(*dtypes: np.dtype) -> np.dtype | None:
-    """The first of float16, float32 and float64 that all `dtypes` cast to safely, if there is one.
+def first_safe(*dtypes: np.dtype, codes: str = "efd") -> np.dtype | None:
+    """The first type of `codes` (float16, float32, float64) that all `dtypes` cast to safely.
 
     That is what types are computed in that have no common one here, such as float16 and bfloat16,
     or int4.
     """
-    for wide in map(np.dtype, "efd"):
+    for wide in map(np.dtype, codes):
         if all(dtype.kind not in "mM" and np.can_cast(dtype, wide) for dtype in dtypes):
             return wide
     return None

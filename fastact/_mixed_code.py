@@ -36,7 +36,7 @@ declare i64 @llvm.umin.i64(i64, i64)
     module = _codegen.parse(text, target, machine)
     _codegen.hide(module, {ENTRY, TABLE})
     _codegen.optimise(module, machine)
-    return machine.emit_object(module)
+    return _codegen.emit(module, machine)
 
 
 def _word(name: str, index: int, kind: str = "ptr") -> str:

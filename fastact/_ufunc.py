@@ -217,7 +217,7 @@ def create(
             dtype = choose(_common(inputs), False)
         except TypeError:  # no common DType
             dtype = None
-        dtype = dtype or _first_safe(inputs)
+        dtype = dtype or _first_safe(inputs, types)
         if dtype is None:
             return None
         if not operands[0]:  # a reduction, of operands that are results too
@@ -299,12 +299,11 @@ def _format(dtype: DType) -> Format | None:
     return None if dtype.type is None else format_of(dtype.type)
 
 
-def _first_safe(dtypes: Sequence[DType]) -> DType | None:
-    """The same as `first_safe`, of DTypes; None for those that are no single dtype."""
-    try:
-        found = first_safe(*(dtype() for dtype in dtypes))
-    except (TypeError, SystemError):  # as NumPy says of abstract ones
-        return None
+def _first_safe(dtypes: Sequence[DType], codes: str) -> DType | None:
+    """The same as `first_safe`, of DTypes."""
+    # Numbers of Python's go along with others, and are of NumPy's default types by themselves.
+    firm = [dtype for dtype in dtypes if dtype.type not in (int, float)]
+    found = first_safe(*(np.dtype(dtype.type) for dtype in firm or dtypes), codes=codes)
     return None if found is None else type(found)
 
 

@@ -19,4 +19,4 @@ define ptr @{ENTRY}(ptr %call, ptr %function) {{
 }}"""
     module = _codegen.parse(text, target, machine)
     _codegen.optimise(module, machine)
-    return machine.emit_object(module)
+    return _codegen.emit(module, machine)

@@ -52,6 +52,7 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
     outputs = [f"y{i}" for i in range(results)] if results > 1 else ["y"]
     operands = [*(f"x{i}" for i in range(arity)), *outputs]
     storage = storage_type(form, target)
+    sizes = dict.fromkeys(operands, form.itemsize)
     block = lanes * target.interleave
     return "\n".join(
         [
@@ -66,7 +67,8 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
             _run(operands, form, block, target),
             FAN_OUT_IR,
             _body(operands),
-            *(_entry(name, operands, form) for name in (ENTRY, ALONE)),
+            _relation_ir(operands, sizes),
+            *(_entry(name, operands, sizes) for name in (ENTRY, ALONE)),
             metadata_ir(target, lanes),
         ]
     )
@@ -467,7 +469,7 @@ def _body(operands: list[str]) -> str:
     return body_ir(_words(operands), "n", work)
 
 
-def _entry(name: str, operands: list[str], form: Format) -> str:
+def _entry(name: str, operands: list[str], sizes: dict[str, int]) -> str:
     """@NAME: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata)."""
     unpack = "".join(
         f"""
@@ -477,8 +479,6 @@ def _entry(name: str, operands: list[str], form: Format) -> str:
   %{p}.stride = load i64, ptr %{p}.step"""
         for k, p in enumerate(operands)
     )
-    # Those that NumPy reduces with.
-    binary = tuple(map(len, _inputs_and_outputs(operands))) == (2, 1)
     # Whole pages, so that no two threads write to one line of the cache.
     shared = sharing_ir(_words(operands), "n", "%n", "4096")
     return f"""
@@ -487,53 +487,190 @@ entry:
   %n = load i64, ptr %dimensions{unpack}
   %empty = icmp sle i64 %n, 0
   br i1 %empty, label %end, label %start
-start:{_serial_check(operands, form.itemsize) if binary else ""}
-  br {"i1 %depends, label %serial, " if binary else ""}label %parallel
+start:{_apart(operands, sizes)}
+  br i1 %apart, label %parallel, label %close
+close:
+  %relation = call i32 @relation({_strided(operands)}, i64 %n)
+  switch i32 %relation, label %serial [ i32 0, label %parallel
+                                        i32 1, label %single ]
 parallel:{shared if name == ENTRY else chr(10) + "  br label %single"}
 single:
   call void @run({_strided(operands)}, i64 %n, i64 %n)
-  br label %end{_serial(operands) if binary else ""}
+  br label %end{_serial(operands)}
 end:
   ret i32 0
 }}"""
 
 
-def _serial_check(operands: list[str], size: int) -> str:
-    """%depends: whether elements depend on each other, and go one at a time.
+def _apart(operands: list[str], sizes: dict[str, int]) -> str:
+    """%apart: whether it is plain that elements do not depend on each other.
 
-    NumPy calls the same loop for reduce and accumulate of a binary ufunc, where the output of
-    one element is an input of the next. It hands over no other overlap but an output that is
-    an input exactly.
+    So it is where no output shares memory with another operand or is one of the inputs exactly,
+    and no two of its elements share memory. The rest is for :func:`_relation_ir`.
     """
-    bounds = "".join(
-        f"""
+    inputs, outputs = _inputs_and_outputs(operands)
+    text = "\n  %span = sub i64 %n, 1"
+    for p in operands:
+        text += f"""
   %{p}.span = mul i64 %{p}.stride, %span
   %{p}.back = call i64 @llvm.smin.i64(i64 %{p}.span, i64 0)
   %{p}.ahead = call i64 @llvm.smax.i64(i64 %{p}.span, i64 0)
   %{p}.int = ptrtoint ptr %{p} to i64
   %{p}.low = add i64 %{p}.int, %{p}.back
   %{p}.top = add i64 %{p}.int, %{p}.ahead
-  %{p}.high = add i64 %{p}.top, {size}"""
-        for p in operands
-    )
-    *inputs, _ = operands
-    serial, tests = "false", ""
-    for x in inputs:
-        tests += f"""
-  %{x}.below = icmp ult i64 %{x}.low, %y.high
-  %{x}.above = icmp ult i64 %y.low, %{x}.high
-  %{x}.overlap = and i1 %{x}.below, %{x}.above
-  %{x}.elsewhere = icmp ne ptr %{x}, %y
-  %{x}.other = icmp ne i64 %{x}.stride, %y.stride
-  %{x}.still = icmp eq i64 %{x}.stride, 0
-  %{x}.unlike.1 = or i1 %{x}.elsewhere, %{x}.other
-  %{x}.unlike = or i1 %{x}.unlike.1, %{x}.still
-  %{x}.depends = and i1 %{x}.overlap, %{x}.unlike
-  %serial.{x} = or i1 {serial}, %{x}.depends"""
-        serial = f"%serial.{x}"
-    return f"""
-  %span = sub i64 %n, 1{bounds}{tests}
-  %depends = or i1 false, {serial}"""
+  %{p}.high = add i64 %{p}.top, {sizes[p]}"""
+    apart = "true"
+    for k, y in enumerate(outputs):
+        # |stride| >= size as one unsigned comparison.
+        text += f"""
+  %{y}.beyond = add i64 %{y}.stride, {sizes[y] - 1}
+  %{y}.separate = icmp uge i64 %{y}.beyond, {2 * sizes[y] - 1}
+  %apart.{y} = and i1 {apart}, %{y}.separate"""
+        apart = f"%apart.{y}"
+        for x in [*inputs, *outputs[:k]]:
+            pair = f"{x}.{y}"
+            text += f"""
+  %{pair}.below = icmp ule i64 %{x}.high, %{y}.low
+  %{pair}.above = icmp ule i64 %{y}.high, %{x}.low
+  %{pair}.disjoint = or i1 %{pair}.below, %{pair}.above"""
+            fine = f"%{pair}.disjoint"
+            if x in inputs and sizes[x] == sizes[y]:
+                text += f"""
+  %{pair}.here = icmp eq ptr %{x}, %{y}
+  %{pair}.alike = icmp eq i64 %{x}.stride, %{y}.stride
+  %{pair}.same = and i1 %{pair}.here, %{pair}.alike
+  %{pair}.fine = or i1 {fine}, %{pair}.same"""
+                fine = f"%{pair}.fine"
+            text += f"\n  %apart.{pair} = and i1 {apart}, {fine}"
+            apart = f"%apart.{pair}"
+    return f"{text}\n  %one = icmp eq i64 %n, 1\n  %apart = or i1 %one, {apart}"
+
+
+def _relation_ir(operands: list[str], sizes: dict[str, int]) -> str:
+    """@relation: what order the elements of `n` > 0 are to be computed in.
+
+    0 for any, 1 for blocks from the first to the last, and 2 for one at a time. NumPy calls the
+    same loop for reduce and accumulate, where the output of one element is an input of the
+    next, and hands over outputs that lie behind their inputs, and those that share memory with
+    themselves.
+    """
+    inputs, outputs = _inputs_and_outputs(operands)
+    text, worst = "", "0"
+    for k, y in enumerate(outputs):
+        # Elements that are written to one place are so in order, but in one thread only.
+        text += f"""
+  %{y}.beyond = add i64 %{y}.stride, {sizes[y] - 1}
+  %{y}.mingled = icmp ult i64 %{y}.beyond, {2 * sizes[y] - 1}
+  %{y}.relation = zext i1 %{y}.mingled to i32
+  %worst.{y} = call i32 @llvm.umax.i32(i32 {worst}, i32 %{y}.relation)"""
+        worst = f"%worst.{y}"
+        for x in [*inputs, *outputs[:k]]:
+            pair = f"{x}.{y}"
+            text += f"""
+  %{pair}.relation = call i32 @pair(ptr %{x}, i64 %{x}.stride, i64 {sizes[x]}, \
+ptr %{y}, i64 %{y}.stride, i64 {sizes[y]}, i64 %n, i1 {"true" if x in inputs else "false"})
+  %worst.{pair} = call i32 @llvm.umax.i32(i32 {worst}, i32 %{pair}.relation)"""
+            worst = f"%worst.{pair}"
+    return f"""{_PAIR_IR}
+define internal i32 @relation({_strided(operands)}, i64 %n) noinline #1 {{{text}
+  ret i32 {worst}
+}}"""
+
+
+_PAIR_IR = """
+declare i32 @llvm.umax.i32(i32, i32)
+declare i64 @llvm.abs.i64(i64, i1)
+
+; Whether elements at any multiples of the strides x.stride and y.stride are apart, `distance` from
+; y to x, by the remainder that all the places of each have in common.
+define internal i1 @interleaved(i64 %distance, i64 %x.stride, i64 %x.size, i64 %y.stride, i64 %y.size) noinline #1 {
+entry:
+  %x.abs = call i64 @llvm.abs.i64(i64 %x.stride, i1 false)
+  %y.abs = call i64 @llvm.abs.i64(i64 %y.stride, i1 false)
+  br label %euclid
+euclid:
+  %a = phi i64 [ %x.abs, %entry ], [ %b, %step ]
+  %b = phi i64 [ %y.abs, %entry ], [ %r, %step ]
+  %divides = icmp eq i64 %b, 0
+  br i1 %divides, label %found, label %step
+step:
+  %r = urem i64 %a, %b
+  br label %euclid
+found:
+  %none = icmp eq i64 %a, 0
+  br i1 %none, label %no, label %place
+place:
+  %signed = srem i64 %distance, %a
+  %raised = add i64 %signed, %a
+  %offset = urem i64 %raised, %a
+  %end = add i64 %offset, %x.size
+  %after = icmp uge i64 %offset, %y.size
+  %before = icmp ule i64 %end, %a
+  %apart = and i1 %after, %before
+  ret i1 %apart
+no:
+  ret i1 false
+}
+
+; The relation of two operands, the second of which is an output. Elements go in blocks if %blocks.
+define internal i32 @pair(ptr %x, i64 %x.stride, i64 %x.size, ptr %y, i64 %y.stride, i64 %y.size, i64 %n, i1 %blocks) noinline #1 {
+entry:
+  %last = sub i64 %n, 1
+  %x.span = mul i64 %x.stride, %last
+  %y.span = mul i64 %y.stride, %last
+  %x.back = call i64 @llvm.smin.i64(i64 %x.span, i64 0)
+  %y.back = call i64 @llvm.smin.i64(i64 %y.span, i64 0)
+  %x.ahead = call i64 @llvm.smax.i64(i64 %x.span, i64 0)
+  %y.ahead = call i64 @llvm.smax.i64(i64 %y.span, i64 0)
+  %x.first = ptrtoint ptr %x to i64
+  %y.first = ptrtoint ptr %y to i64
+  %x.end = add i64 %x.first, %x.size
+  %y.end = add i64 %y.first, %y.size
+  %x.low = add i64 %x.first, %x.back
+  %y.low = add i64 %y.first, %y.back
+  %x.high = add i64 %x.end, %x.ahead
+  %y.high = add i64 %y.end, %y.ahead
+  %below = icmp ule i64 %x.high, %y.low
+  %above = icmp ule i64 %y.high, %x.low
+  %disjoint = or i1 %below, %above
+  br i1 %disjoint, label %any, label %close
+close:
+  %distance = sub i64 %x.first, %y.first
+  %interleaved = call i1 @interleaved(i64 %distance, i64 %x.stride, i64 %x.size, i64 %y.stride, i64 %y.size)
+  br i1 %interleaved, label %any, label %shared
+shared:
+  br i1 %blocks, label %compare, label %one
+compare:
+  ; What an element reads is never behind its output on the way, nor slower: it has not been
+  ; written yet.
+  %up = icmp sgt i64 %y.stride, 0
+  %x.up = sub i64 0, %x.stride
+  %y.up = sub i64 0, %y.stride
+  %x.stride.up = select i1 %up, i64 %x.stride, i64 %x.up
+  %y.stride.up = select i1 %up, i64 %y.stride, i64 %y.up
+  %from = icmp uge i64 %x.first, %y.first
+  %to = icmp ule i64 %x.end, %y.end
+  %first = select i1 %up, i1 %from, i1 %to
+  %fast = icmp sge i64 %x.stride.up, %y.stride.up
+  %separate = icmp sge i64 %y.stride.up, %y.size
+  %first.fast = and i1 %first, %fast
+  %unwritten = and i1 %first.fast, %separate
+  br i1 %unwritten, label %equal, label %one
+equal:
+  %here = icmp eq i64 %distance, 0
+  %alike = icmp eq i64 %x.stride, %y.stride
+  %as.large = icmp eq i64 %x.size, %y.size
+  %same.place = and i1 %here, %alike
+  %same = and i1 %same.place, %as.large
+  br i1 %same, label %any, label %in.blocks
+any:
+  ret i32 0
+in.blocks:
+  ret i32 1
+one:
+  ret i32 2
+}
+"""
 
 
 def _serial(operands: list[str]) -> str:
@@ -546,7 +683,7 @@ def _serial(operands: list[str]) -> str:
     arguments = ", ".join(f"ptr %{p}.serial, i64 %{p}.stride" for p in operands)
     return f"""
 serial:
-  %k = phi i64 [ 0, %start ], [ %k.next, %serial ]{at}
+  %k = phi i64 [ 0, %close ], [ %k.next, %serial ]{at}
   call void @run({arguments}, i64 1, i64 1)
   %k.next = add i64 %k, 1
   %k.more = icmp ult i64 %k.next, %n

@@ -583,7 +583,8 @@ declare i64 @llvm.abs.i64(i64, i1)
 
 ; Whether elements at any multiples of the strides x.stride and y.stride are apart, `distance` from
 ; y to x, by the remainder that all the places of each have in common.
-define internal i1 @interleaved(i64 %distance, i64 %x.stride, i64 %x.size, i64 %y.stride, i64 %y.size) noinline #1 {
+define internal i1 @interleaved(i64 %distance, i64 %x.stride, i64 %x.size, i64 %y.stride, \
+i64 %y.size) noinline #1 {
 entry:
   %x.abs = call i64 @llvm.abs.i64(i64 %x.stride, i1 false)
   %y.abs = call i64 @llvm.abs.i64(i64 %y.stride, i1 false)
@@ -613,7 +614,8 @@ no:
 }
 
 ; The relation of two operands, the second of which is an output. Elements go in blocks if %blocks.
-define internal i32 @pair(ptr %x, i64 %x.stride, i64 %x.size, ptr %y, i64 %y.stride, i64 %y.size, i64 %n, i1 %blocks) noinline #1 {
+define internal i32 @pair(ptr %x, i64 %x.stride, i64 %x.size, ptr %y, i64 %y.stride, \
+i64 %y.size, i64 %n, i1 %blocks) noinline #1 {
 entry:
   %last = sub i64 %n, 1
   %x.span = mul i64 %x.stride, %last
@@ -636,25 +638,27 @@ entry:
   br i1 %disjoint, label %any, label %close
 close:
   %distance = sub i64 %x.first, %y.first
-  %interleaved = call i1 @interleaved(i64 %distance, i64 %x.stride, i64 %x.size, i64 %y.stride, i64 %y.size)
+  %interleaved = call i1 @interleaved(i64 %distance, i64 %x.stride, i64 %x.size, \
+i64 %y.stride, i64 %y.size)
   br i1 %interleaved, label %any, label %shared
 shared:
   br i1 %blocks, label %compare, label %one
 compare:
-  ; What an element reads is never behind its output on the way, nor slower: it has not been
-  ; written yet.
-  %up = icmp sgt i64 %y.stride, 0
-  %x.up = sub i64 0, %x.stride
-  %y.up = sub i64 0, %y.stride
-  %x.stride.up = select i1 %up, i64 %x.stride, i64 %x.up
-  %y.stride.up = select i1 %up, i64 %y.stride, i64 %y.up
-  %from = icmp uge i64 %x.first, %y.first
-  %to = icmp ule i64 %x.end, %y.end
-  %first = select i1 %up, i1 %from, i1 %to
-  %fast = icmp sge i64 %x.stride.up, %y.stride.up
-  %separate = icmp sge i64 %y.stride.up, %y.size
-  %first.fast = and i1 %first, %fast
-  %unwritten = and i1 %first.fast, %separate
+  ; Whether no element reads what one before it has written: the second read is past the first
+  ; result, and from there on what is read moves at least as fast.
+  %x.next = add i64 %x.first, %x.stride
+  %x.next.end = add i64 %x.next, %x.size
+  %up.past = icmp uge i64 %x.next, %y.end
+  %down.past = icmp ule i64 %x.next.end, %y.first
+  %up = icmp sge i64 %x.stride, 0
+  %down = icmp sle i64 %x.stride, 0
+  %up.fast = icmp sge i64 %x.stride, %y.stride
+  %down.fast = icmp sle i64 %x.stride, %y.stride
+  %up.1 = and i1 %up, %up.fast
+  %up.2 = and i1 %up.1, %up.past
+  %down.1 = and i1 %down, %down.fast
+  %down.2 = and i1 %down.1, %down.past
+  %unwritten = or i1 %up.2, %down.2
   br i1 %unwritten, label %equal, label %one
 equal:
   %here = icmp eq i64 %distance, 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
-from . import _lookup
+from . import _lookup, _object_file
 from ._fan_out import SETTING
 from ._machine_code import ALONE, ENTRY
 from ._streaming import add_copies
@@ -107,6 +107,28 @@ def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
+def seal(module: llvm.ModuleRef) -> None:
+    """Have the code of `module` reach what it defines directly, and need no tables for unwinding.
+
+    The alternative, a table of addresses, is for definitions that another library may replace.
+    """
+    for thing in (*module.functions, *module.global_variables):
+        if not thing.is_declaration and thing.linkage is llvm.Linkage.external:
+            thing.visibility = "hidden"
+    for function in module.functions:
+        if not function.is_declaration:
+            function.add_function_attribute("nounwind")
+
+
+def emit(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> bytes:
+    """The object file of `module`; an error where it would refer to symbols of others."""
+    seal(module)
+    code = machine.emit_object(module)
+    if missing := _object_file.undefined(code):
+        raise RuntimeError(f"compiled code may call no functions of others, got {missing}")
+    return code
+
+
 def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
     """The LLVM module of `loop` with `scalars` inlined, and the machine to emit it with."""
     machine = machine_of(target)
@@ -124,10 +146,11 @@ def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
 def object_code(loop: str, scalars: Iterable[ScalarIR], target: Target) -> bytes:
     """A relocatable object file of a ufunc's loop; it refers to no symbol of others."""
     module, machine = optimised(loop, scalars, target)
-    return machine.emit_object(module)
+    return emit(module, machine)
 
 
 def assembly(loop: str, scalars: Iterable[ScalarIR], target: Target) -> str:
     """The same as text, for people and tests."""
     module, machine = optimised(loop, scalars, target)
+    seal(module)
     return machine.emit_assembly(module)

@@ -174,6 +174,7 @@ def _ufunc_of(declared: Activation) -> np.ufunc:
         make_loop=functools.partial(
             _engine.loop_address, declared.kernel, declared.nin, nout=len(declared.results)
         ),
+        make_mixed=functools.partial(_engine.mixed_address, nout=len(declared.results)),
         nout=len(declared.results),
     )
 
@@ -262,10 +263,20 @@ def row_activation(**fields: Any) -> "RowUfunc":
         types="efd",
         choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
         make_loop=functools.partial(_engine.rows_address, declared.steps),
+        make_mixed=_engine.mixed_rows_address,
         signature="(n)->(n)",
     )
     _masked.refuse(ufunc)
     return ufunc  # type: ignore[return-value]
+
+
+_ENVIRONMENT = """No floating-point warning is raised, and the caller's rounding mode, flush-to-zero
+and status flags neither change the result nor are changed. Inputs of several types are
+converted to their common type with one rounding, to nearest even. What NumPy casts itself is
+cast as for any ufunc, with its warnings and in the caller's rounding mode: results for an
+`out` of another type, inputs where a `dtype` or `signature` is asked for, two inputs of one
+integer type, Python's numbers beside arrays of less than float64, and what reductions and
+``at`` cast."""
 
 
 def docstring(declared: Activation) -> str:
@@ -329,8 +340,7 @@ Largest error, {measured}::
 
 {_accuracy(declared.ulp)}
 
-No floating-point warning is ever raised, and the caller's rounding mode and flags neither
-change the result nor are changed."""
+{_ENVIRONMENT}"""
 
 
 def row_docstring(declared: RowActivation) -> str:
@@ -387,8 +397,8 @@ Largest error, as a bound that samples stay below::
 
 {_accuracy(declared.ulp)}
 
-No floating-point warning is ever raised, and the caller's rounding mode neither changes the
-result nor is changed. NumPy itself lowers the flags before the loop of a generalized ufunc."""
+{_ENVIRONMENT} And NumPy lowers the status flags before the loop
+of a generalized ufunc."""
 
 
 def _accuracy(ulp: dict[str, float]) -> str:

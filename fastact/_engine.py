@@ -5,6 +5,7 @@ not where the cache has the code.
 """
 
 import contextlib
+import ctypes
 import functools
 import os
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 
 from . import _jobs
 from ._fan_out import SETTING
-from ._formats import FLOAT32, FLOAT64, Format, format_of
+from ._formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
 from ._lock import MAKING
 from ._scalar import SCALAR_FUNCTIONS
 
@@ -28,25 +29,30 @@ DType = type[np.dtype]
 
 _IMPORTED = time.time_ns()
 
-_ALWAYS = (
-    *("_codegen", "_environment", "_fan_out", "_formats", "_lookup", "_machine_code"),
+_WITHOUT_FORMATS = (
+    *("_codegen", "_environment", "_fan_out", "_lookup", "_machine_code", "_object_file"),
     *("_streaming", "_targets"),
 )
+_ALWAYS = (*_WITHOUT_FORMATS, "_formats")
 _SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar", "_tables")
 GENERATORS = {
     "loop": _SCALARS,
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
     "scalar": (
         *("_codegen", "_conversions", "_fan_out", "_formats", "_frontend", "_lookup"),
-        *("_machine_code", "_scalar", "_scalar_function", "_streaming", "_tables", "_targets"),
+        *("_machine_code", "_object_file", "_scalar", "_scalar_function", "_streaming"),
+        *("_tables", "_targets"),
     ),
     "gemm": (
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
+    "convert": (*(*_ALWAYS, "_conversions", "_convert_code", "_ndarray", "_plan", "_structured"),),
+    "mixed": (*_WITHOUT_FORMATS, "_mixed_code"),
+    "undisturbed": (*_WITHOUT_FORMATS, "_undisturbed_code"),
     "helpers": (
-        *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_streaming"),
-        "_targets",
+        *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_object_file"),
+        *("_streaming", "_targets"),
     ),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""
@@ -193,6 +199,81 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
     options = repr((form, lanes, object.__basicsize__))
     symbols = [*ENTRIES, SETTING]
     return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, symbols)
+
+
+@functools.cache
+@_apart
+def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
+    """Compile the conversion of arrays, or load its code.
+
+    The addresses of what ``_convert_code.py`` describes, by name.
+    """
+    from ._machine_code import ENTRY, RUN
+
+    def build(target: "Target") -> bytes:
+        from . import _convert_code
+
+        return _convert_code.object_code(source, sink, target)
+
+    name, options = f"convert-{source.name}-{sink.name}", repr((source, sink, object.__basicsize__))
+    return _load("convert", name, [], None, options, build, [ENTRY, RUN])
+
+
+@_apart
+def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 1) -> int:
+    """The address of a strided loop for `inputs` of these types, around the `loop` for `dtype`."""
+    nin = len(inputs)
+
+    def build(target: "Target") -> bytes:
+        from . import _mixed_code
+
+        return _mixed_code.object_code(nin, nout, target)
+
+    return _mixed(f"mixed-{nin}-{nout}", repr((nin, nout)), build, inputs, dtype, loop)
+
+
+@_apart
+def mixed_rows_address(inputs: Sequence[DType], dtype: DType, loop: int) -> int:
+    """The same for a function of rows, as by :func:`rows_address`."""
+
+    def build(target: "Target") -> bytes:
+        from . import _mixed_code
+
+        return _mixed_code.rows_object_code(target)
+
+    return _mixed("mixed-rows", "", build, inputs, dtype, loop)
+
+
+def _mixed(
+    name: str,
+    options: str,
+    build: Callable[["Target"], bytes],
+    inputs: Sequence[DType],
+    dtype: DType,
+    loop: int,
+) -> int:
+    from ._machine_code import ENTRY, RUN, TABLE
+
+    form = format_of(dtype.type)
+    found = _load("mixed", name, [], None, options, build, [ENTRY, TABLE])
+    sources = [conversion_format(given.type) for given in inputs]
+    words = [loop, form.itemsize]
+    words += [0 if s == form else convert_addresses(s, form)[RUN] for s in sources]
+    (ctypes.c_int64 * len(words)).from_address(found[TABLE])[:] = words
+    return found[ENTRY]
+
+
+@_apart
+def undisturbed_address() -> int:
+    """Compile what runs a function in the default environment, or load its code."""
+    from ._machine_code import ENTRY
+
+    def build(target: "Target") -> bytes:
+        from . import _undisturbed_code
+
+        return _undisturbed_code.object_code(target)
+
+    return _load("undisturbed", "undisturbed", [], None, "", build, [ENTRY])[ENTRY]
 
 
 @_apart

@@ -40,6 +40,9 @@ INTEGERS = {
 }
 FORMATS = FLOATS | INTEGERS
 
+BOOL = Format("bool", "bool", 8, "float64")
+"""As a source of conversions only: nothing is computed in it."""
+
 
 def format_of(scalar_type: type) -> Format | None:
     """The format of arrays of `scalar_type`, or None where there is none.
@@ -57,13 +60,29 @@ def format_of(scalar_type: type) -> Format | None:
     return None
 
 
-def first_safe(*dtypes: np.dtype) -> np.dtype | None:
-    """The first of float16, float32 and float64 that all `dtypes` cast to safely, if there is one.
+CONVERSIONS = frozenset(
+    (source, sink)
+    for source in (BOOL, *FORMATS.values())
+    for sink in FORMATS.values()
+    if source == sink
+    # A long integer would be rounded twice on its way to 16 bits.
+    or not (sink.is_integer or (source.is_integer and (source.bits, sink.bits) == (64, 16)))
+)
+"""Source and sink of the conversions that are compiled (``_convert_code.py``)."""
+
+
+def conversion_format(scalar_type: type) -> Format | None:
+    """The format of arrays of `scalar_type` in conversions, if it has one."""
+    return BOOL if scalar_type is np.bool_ else format_of(scalar_type)
+
+
+def first_safe(*dtypes: np.dtype, codes: str = "efd") -> np.dtype | None:
+    """The first type of `codes` (float16, float32, float64) that all `dtypes` cast to safely.
 
     That is what types are computed in that have no common one here, such as float16 and bfloat16,
     or int4.
     """
-    for wide in map(np.dtype, "efd"):
+    for wide in map(np.dtype, codes):
         if all(dtype.kind not in "mM" and np.can_cast(dtype, wide) for dtype in dtypes):
             return wide
     return None

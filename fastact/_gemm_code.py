@@ -14,7 +14,7 @@ from ._transpose import rows_to_cells
 def object_code(form: Format, lanes: int, target: Target) -> bytes:
     """A relocatable object file with the `ENTRIES`; it needs no other."""
     module, machine = compiled(form, lanes, target)
-    return machine.emit_object(module)
+    return _codegen.emit(module, machine)
 
 
 def compiled(form: Format, lanes: int, target: Target):
@@ -31,6 +31,7 @@ def compiled(form: Format, lanes: int, target: Target):
     tiles_ir = fma_declaration(form, lanes) + text + _ATTRIBUTES
     module.link_in(_codegen.parse(tiles_ir, target, machine))
     _codegen.hide(module, visible)
+    _codegen.seal(module)
     return module, machine
 
 

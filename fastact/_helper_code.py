@@ -435,4 +435,4 @@ def object_code(target: "Target") -> bytes:
     )
     module = _codegen.parse(text, target, machine)
     _codegen.optimise(module, machine)
-    return machine.emit_object(module)
+    return _codegen.emit(module, machine)

@@ -55,15 +55,17 @@ class _AfterImport:
         if name != _MODULE:
             return None
         others = [finder for finder in sys.meta_path if not isinstance(finder, _AfterImport)]
+        others = [finder for finder in others if hasattr(finder, "find_spec")]
         found = (finder.find_spec(name, path, target) for finder in others)
         spec = next((spec for spec in found if spec is not None), None)
         loader = getattr(spec, "loader", None)
-        if loader is not None and not isinstance(loader, type):
-            execute = loader.exec_module
+        execute = getattr(loader, "exec_module", None)
+        # What is no object of its own is left as it is.
+        if execute is not None and hasattr(loader, "__dict__") and not isinstance(loader, type):
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
-                if self in sys.meta_path:
+                if module.__name__ == _MODULE and self in sys.meta_path:
                     sys.meta_path.remove(self)
                     self._then(module)
 

@@ -17,7 +17,14 @@ import numpy as np
 from numpy._core import _multiarray_umath
 
 from . import _jobs
-from ._formats import first_safe
+from ._formats import (
+    BFLOAT16,
+    CONVERSIONS,
+    Format,
+    conversion_format,
+    first_safe,
+    format_of,
+)
 from ._lock import MAKING
 
 
@@ -39,6 +46,9 @@ _from_func_and_data = _function(  # and signature, which is NULL for element-wis
 _add_loop_from_spec = _function("_UFUNC_API", 43, c_int, py_object, c_void_p)
 _add_promoter = _function("_UFUNC_API", 44, c_int, py_object, py_object, py_object)
 _promote_dtypes = _function("_ARRAY_API", 364, py_object, c_ssize_t, POINTER(py_object))
+
+# The abstract DTypes of Python's numbers.
+_WEAK = {"_PyFloatDType": float, "_PyLongDType": int}
 
 _NO_IDENTITY = -1  # PyUFunc_None
 _SAME_KIND_CASTING = 3
@@ -93,8 +103,10 @@ class _UFuncStruct(ctypes.Structure):
 
 
 DType = type[np.dtype]
+DTypes = tuple[DType, ...]
 MakeLoop = Callable[[DType], int]
 ChooseDType = Callable[[DType, bool], DType | None]
+MakeMixed = Callable[[Sequence[DType], DType, int], int]
 
 _promoter_type = ctypes.CFUNCTYPE(
     c_int, py_object, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_void_p)
@@ -111,8 +123,9 @@ def create(
     make_loop: MakeLoop,
     signature: str | None = None,
     nout: int = 1,
+    make_mixed: MakeMixed | None = None,
 ) -> np.ufunc:
-    """A ufunc of `nin` inputs and `nout` outputs, all of one DType.
+    """A ufunc of `nin` inputs and `nout` outputs that computes in one DType.
 
     Parameters
     ----------
@@ -125,6 +138,9 @@ def create(
         ``make_loop(dtype)`` is the address of a strided loop. Called once per DType.
     signature : str, optional
         The core dimensions of a generalized ufunc, such as "(n)->(n)".
+    make_mixed : callable, optional
+        ``make_mixed(inputs, dtype, loop)`` is the address of a strided loop for `inputs` of
+        other DTypes around the `loop` for `dtype`. Without it, NumPy casts.
     """
     names = [name.encode(), doc.encode()]
     core = None if signature is None else signature.encode()
@@ -139,7 +155,15 @@ def create(
     # It would look for the types in the list that a call casts to, and call a loop of the past.
     struct.type_resolver = None
 
-    made: set[DType] = set()
+    if hasattr(ufunc, "__dict__"):  # not in older versions of NumPy
+        # Otherwise pickle looks for the name in every module there is.
+        vars(ufunc).update(__module__=__package__, __qualname__=name)
+
+    made: dict[DTypes, int] = {}  # addresses by the DTypes of inputs and outputs
+    # NumPy keeps what it has found for DTypes. With outputs that the caller asks for, inputs of
+    # several types are to lead to NumPy's casts, which some methods insist on; without, to a loop
+    # of their own, whose outputs must not be named on the way: these are, for which there is none.
+    detour = [np.dtypes.VoidDType] * nout
 
     def promote(ufunc, operands, signature, result) -> int:
         # NumPy looks at `result` even where an exception is lost on the way back.
@@ -147,41 +171,62 @@ def create(
             result[i] = _new_reference(operands[i])
         try:
             try:
-                dtype = wanted([operands[i] for i in range(nin)], signature)
-                if dtype is not None:
-                    if dtype not in made:
-                        _jobs.run((ufunc, dtype), functools.partial(make, dtype))
+                dtypes = wanted([operands[i] for i in range(nin)], signature)
+                if dtypes is not None:
+                    if dtypes not in made:
+                        _jobs.run((ufunc, dtypes), functools.partial(make, dtypes))
                     # NumPy looks again with these, if they differ from what it had: an
                     # unspecified output becomes known, or a known one unspecified.
+                    found = dtypes if len(set(dtypes)) == 1 else (*dtypes[:nin], *detour)
                     for i in range(nargs):
                         known_output = i >= nin and operands[i]
-                        _replace(result, i, None if known_output else dtype)
+                        _replace(result, i, None if known_output else found[i])
             except BaseException as error:
                 _replace(result, 0, _Raiser(error))
         except BaseException as error:  # an interrupt amid these very lines
             _replace(result, 0, _Raiser(error))
         return 0
 
-    def make(dtype: DType) -> None:
-        if dtype not in made:
-            address = make_loop(dtype)
-            with MAKING:  # two threads may be here, if one holds Numba's lock
-                if dtype not in made:
-                    _add_loop(ufunc, name, dtype, address)
-                    made.add(dtype)
+    def make(dtypes: DTypes) -> None:
+        *inputs, dtype = dtypes[: nin + 1]
+        plain = (dtype,) * nargs
+        if plain not in made:
+            register(plain, make_loop(dtype))
+        if dtypes not in made:
+            address = make_mixed(tuple(inputs), dtype, made[plain])
+            # What it is to find with outputs, as long as there is no loop of just these DTypes.
+            given = [np.dtype(one.type) for one in dtypes]
+            ufunc.resolve_dtypes(tuple(given), signature=(*[None] * nin, *given[nin:]))
+            register(dtypes, address)
 
-    def wanted(operands: list[int], signature) -> DType | None:
+    def register(dtypes: DTypes, address: int) -> None:
+        with MAKING:  # two threads may be here, if one holds Numba's lock
+            if dtypes not in made:
+                _add_loop(ufunc, name, dtypes, address)
+                made[dtypes] = address
+
+    def wanted(operands: list[int], signature) -> DTypes | None:
         fixed = {signature[i] for i in range(nargs) if signature[i]}
         if len(fixed) > 1:
             return None
         if fixed:
-            return choose(_object_at(fixed.pop()), True)
-        dtypes = [_object_at(address) for address in operands]
+            dtype = choose(_object_at(fixed.pop()), True)
+            return None if dtype is None else (dtype,) * nargs
+        inputs = [_object_at(address) for address in operands]
         try:
-            found = choose(_common(dtypes), False)
+            dtype = choose(_common(inputs), False)
         except TypeError:  # no common DType
-            found = None
-        return found or _first_safe(dtypes)
+            dtype = None
+        dtype = dtype or _first_safe(inputs, types)
+        if dtype is None:
+            return None
+        taken = tuple(
+            given if make_mixed and _converts(given, dtype) else dtype for given in inputs
+        )
+        if (nin, nout) == (2, 1) and taken[0] is taken[1]:
+            # As NumPy asks for reductions of integers, whose result is then one of the inputs.
+            taken = (dtype, dtype)
+        return *taken, *(dtype,) * nout
 
     callback = _promoter_type(promote)
     capsule = ctypes.pythonapi.PyCapsule_New
@@ -191,6 +236,11 @@ def create(
     _add_promoter(ufunc, (np.dtype,) * nargs, wrapped)
     _immortal.append((ufunc, names, listed, callback, capsule_name))
     return ufunc
+
+
+def _converts(given: DType, dtype: DType) -> bool:
+    """Whether a loop that computes in `dtype` may take `given`. (Numbers of Python's have none.)"""
+    return (conversion_format(given.type), format_of(dtype.type)) in CONVERSIONS
 
 
 class _Raiser:
@@ -232,29 +282,48 @@ def _replace(references: Any, i: int, new: object | None) -> None:
 
 
 def _common(dtypes: Sequence[DType]) -> DType:
-    """The DType that NumPy promotes `dtypes` to; TypeError where there is none."""
+    """The DType that NumPy promotes `dtypes` to; TypeError where there is none.
+
+    Python's numbers are weak beside bfloat16, too, as beside NumPy's own floats.
+    """
+    others = [dtype for dtype in dtypes if dtype.__name__ not in _WEAK]
+    if not others:
+        dtypes = [type(np.dtype(_WEAK[dtype.__name__])) for dtype in dtypes]
+    elif BFLOAT16 in map(_format, others):
+        dtypes = others
     return _promote_dtypes(len(dtypes), (py_object * len(dtypes))(*dtypes))
 
 
-def _first_safe(dtypes: Sequence[DType]) -> DType | None:
-    """The same as `first_safe`, of DTypes; None for those that are no single dtype."""
-    try:
-        found = first_safe(*(dtype() for dtype in dtypes))
-    except TypeError:
-        return None
+def _format(dtype: DType) -> Format | None:
+    return None if dtype.type is None else format_of(dtype.type)
+
+
+def _first_safe(dtypes: Sequence[DType], codes: str) -> DType | None:
+    """The same as `first_safe`, of DTypes."""
+    # Numbers of Python's go along with others, and are of NumPy's default types by themselves.
+    firm = [dtype for dtype in dtypes if dtype.type not in (int, float)]
+    found = first_safe(*(np.dtype(dtype.type) for dtype in firm or dtypes), codes=codes)
     return None if found is None else type(found)
 
 
-def _add_loop(ufunc: np.ufunc, name: str, dtype: DType, address: int) -> None:
+def _add_loop(ufunc: np.ufunc, name: str, dtypes: DTypes, address: int) -> None:
     slots = (_Slot * 3)(
         _Slot(_SLOT_STRIDED_LOOP, address),
         _Slot(_SLOT_UNALIGNED_STRIDED_LOOP, address),
         _Slot(0, None),
     )
-    dtypes = (py_object * ufunc.nargs)(*(dtype,) * ufunc.nargs)
     # The loops clear nothing and leave the status flags as they were, so NumPy need not
     # look at them: that saves two accesses to the control register a call, and the caller's
     # own flags survive.
     flags = _NO_FLOATING_POINT_ERRORS | _SUPPORTS_UNALIGNED
-    spec = _Spec(name.encode(), ufunc.nin, ufunc.nout, 0, flags, dtypes, slots)
+    casting = max(_casting(given, dtypes[-1]) for given in dtypes)
+    listed = (py_object * ufunc.nargs)(*dtypes)
+    spec = _Spec(name.encode(), ufunc.nin, ufunc.nout, casting, flags, listed, slots)
     _add_loop_from_spec(ufunc, byref(spec))
+
+
+def _casting(given: DType, dtype: DType) -> int:
+    """NumPy's number of the strictest rule by which `given` may be cast to `dtype`."""
+    rules = ("no", "equiv", "safe", "same_kind", "unsafe")
+    arguments = np.dtype(given.type), np.dtype(dtype.type)
+    return next(k for k, rule in enumerate(rules) if np.can_cast(*arguments, rule))

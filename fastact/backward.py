@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import activations
+from . import _convert, activations
 from ._declare import DERIVATIVES
 from ._operands import as_array
+from ._undisturbed import undisturbed
 from .layers import activation_name, check_input, check_weights, common_type, compute_dtype
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
@@ -52,7 +53,9 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
 
     Notes
     -----
-    In NumPy's arithmetic, by several passes. The error is some eps times
+    In NumPy's arithmetic, by several passes; yet no floating-point warning is raised, and the
+    caller's rounding mode, flush-to-zero and status flags neither change the result nor are
+    changed. The error is some eps times
     ``output * (abs(grad_output) + sum(abs(grad_output * output)))``, growing with the logarithm of
     the length of a row: where the difference cancels, few digits are left of it.
     """
@@ -62,11 +65,14 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
     if g.ndim == 0:
         raise ValueError(f"{caller}: grad_output must have an axis at least, got shape ()")
     _check_same_shape(caller, g, y)
-    # The compiled functions raise no warnings either.
-    with np.errstate(all="ignore"):
-        g, y = (operand.astype(compute_dtype(result), copy=False) for operand in (g, y))
+    dtype = compute_dtype(result)
+    g, y = _convert.converted(g, dtype), _convert.converted(y, dtype)
+
+    def gradient() -> np.ndarray:
         total = (g * y).sum(axis, keepdims=True)
-        return ((g - total) * y).astype(result, copy=False)
+        return (g - total) * y
+
+    return _convert.converted(undisturbed(gradient), result)
 
 
 def dense_backward(
@@ -111,7 +117,10 @@ def dense_backward(
 
     Notes
     -----
-    The products are NumPy's, so their bits depend on its BLAS. At 0, relu and step have the
+    The products are NumPy's, so their bits depend on its BLAS. No floating-point warning is
+    raised, and the calling thread's rounding mode, flush-to-zero and status flags neither change
+    the result nor are changed; threads of the BLAS, if it starts any, have a floating-point
+    environment of their own, which this package does not set. At 0, relu and step have the
     derivative 0. The derivative of softplus is 1 - exp(-output).
 
     Examples
@@ -138,15 +147,17 @@ def dense_backward(
         )
     _check_same_shape(caller, g, y)
     result = common_type(caller, grad_output=g, x=x, W=W, output=y)
-    # The compiled functions raise no warnings either.
-    with np.errstate(all="ignore"):
-        dtype = compute_dtype(result)
-        g, x, W, y = (operand.astype(dtype, copy=False) for operand in (g, x, W, y))
+    dtype = compute_dtype(result)
+    g, x, W, y = (_convert.converted(operand, dtype) for operand in (g, x, W, y))
+
+    def gradients() -> tuple[np.ndarray, ...]:
         before = through(caller, name)(g, y)
         count = math.prod(x.shape[:-1])
         rows, inputs = before.reshape(count, W.shape[1]), x.reshape(count, W.shape[0])
-        found = before @ W.T, inputs.T @ rows, rows.sum(0)
-        return tuple(gradient.astype(result, copy=False) for gradient in found)
+        return before @ W.T, inputs.T @ rows, rows.sum(0)
+
+    found = undisturbed(gradients)
+    return tuple(_convert.converted(gradient, result) for gradient in found)
 
 
 _OF_ROWS = {"softmax": softmax_backward}

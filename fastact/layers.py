@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _weights, activations
+from . import _convert, _weights, activations
 from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from ._formats import FORMATS, first_safe, format_of
 from ._frozen import Frozen, again
@@ -80,7 +80,10 @@ def dense(
     number of rows, their memory layout, and whether W was packed before. (Of NaN only that it
     is one: which of two NaNs a product keeps is the compiler's choice.) The sum is within
     ``K * eps * (abs(x) @ abs(W))`` of the exact one. NaN and infinities behave as in matmul.
-    No floating-point warning is raised.
+    No floating-point warning is raised, and the caller's rounding mode, flush-to-zero and status
+    flags neither change the result nor are changed. Operands and results of other types than
+    the layer computes in are converted with one rounding each, to nearest even, what is too
+    large to infinity.
 
     Series and DataFrames are taken as arrays: columns of several types of numbers, bool among
     them, as one of the common type, and what is missing as NaN (integers and bool with missing
@@ -220,10 +223,10 @@ class Dense(Frozen):
         return self._bias()
 
     def _unpacked(self) -> np.ndarray:
-        return self._own.unpacked().astype(self.dtype)
+        return _convert.converted(self._own.unpacked(), self.dtype)
 
     def _bias(self) -> np.ndarray | None:
-        return self._own.bias.astype(self.dtype) if self._has_bias else None
+        return _convert.converted(self._own.bias.copy(), self.dtype) if self._has_bias else None
 
     def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """``activation(x @ W + b)`` for x of shape (..., K); see :func:`dense`."""
@@ -276,8 +279,9 @@ def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
 
 
 def _pack(W, b, name: str | None, dtype: np.dtype, temporary: bool = False) -> _weights.Weights:
-    bias = None if b is None else b.astype(dtype, copy=False)
-    return _weights.Weights(np.require(W, dtype, "A"), bias, name, temporary)
+    bias = None if b is None else _convert.converted(b, dtype)
+    W = np.require(_convert.converted(W, dtype), dtype, "A")  # of this very object, too
+    return _weights.Weights(W, bias, name, temporary)
 
 
 def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
@@ -293,12 +297,11 @@ def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
     depth, columns = weights.shape
     rows = min(len(x), max(1, _BLOCK // (weights.dtype.itemsize * (depth + columns or 1))))
     source, sink = np.empty((rows, depth), weights.dtype), np.empty((rows, columns), weights.dtype)
-    with np.errstate(all="ignore"):  # values that are too large for out become infinite
-        for start in range(0, len(x), rows or 1):
-            part = x[start : start + rows]
-            np.copyto(source[: len(part)], part)
-            weights.call(source[: len(part)], sink[: len(part)])
-            np.copyto(y[start : start + rows], sink[: len(part)], casting="same_kind")
+    for start in range(0, len(x), rows or 1):
+        part = x[start : start + rows]
+        _convert.copy(part, source[: len(part)])
+        weights.call(source[: len(part)], sink[: len(part)])
+        _convert.copy(sink[: len(part)], y[start : start + rows])
 
 
 def activation_name(caller: str, activation: Any, what: str = "activation must be") -> str | None:

@@ -15,6 +15,7 @@ from ._frozen import Frozen, again
 from ._operands import as_array
 from ._plan import DONE
 from ._threads import get_num_threads
+from ._undisturbed import undisturbed
 from ._weights import aligned
 from .layers import Dense, common_type
 
@@ -243,8 +244,8 @@ class Sequential(Frozen):
         layers.check_overlap("Sequential", y, x=x)
         compiled = self._compiled.get(x.dtype)
         if y.dtype != general.dtype or compiled is None or not compiled.run(x, y):
-            with np.errstate(all="ignore"):  # values that are too large for out become infinite
-                _run_parts(general, x, y)
+            # The last step may be an activation, whose result NumPy casts to `out`.
+            undisturbed(lambda: _run_parts(general, x, y))
         return y
 
     def _one_by_one(self, x: np.ndarray, out: Any) -> np.ndarray:
@@ -262,8 +263,7 @@ class Sequential(Frozen):
                 f"Sequential: layers must give shape {y.shape}, got {found.shape} by calls of "
                 "their own"
             )
-        with np.errstate(all="ignore"):  # values that are too large for out become infinite
-            np.copyto(y, found, casting="same_kind")
+        undisturbed(lambda: np.copyto(y, found, casting="same_kind"))
         return y
 
     def _prepare(self, dtype: np.dtype) -> None:

@@ -145,6 +145,23 @@ print(json.dumps([sorted({"numba", "llvmlite"} & set(sys.modules)), results]))
 """
 
 
+USE_SEVERAL_TYPES = """
+import json
+import numpy as np, fastact
+from fastact import _engine
+from fastact._formats import CONVERSIONS, FLOATS
+
+x, i = np.ones(3, "f"), np.arange(3)
+used = [fastact.sigmoid(i), fastact.heaviside(x, i), fastact.logistic_grad_hess(x, i)[0]]
+used += [fastact.softmax(i), fastact.softmax_backward(x, i)]
+floats = FLOATS.values()
+for pair in CONVERSIONS:
+    if pair[1] in floats and (pair[0] != pair[1] or pair[1].bits > 16):
+        used.append(_engine.convert_addresses(*pair))
+print(json.dumps([str(one) for one in used]))
+"""
+
+
 def test_warm_process_imports_no_numba():
     """Whatever functions and dtypes it uses."""
     run_python(USE_ALL)
@@ -341,6 +358,16 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
     with pytest.raises(StopIteration):
         _engine.gemm_addresses(FLOATS["float32"], 4)
     assert set(passed["sources"]) == makers("_gemm_code")
+    with pytest.raises(StopIteration):
+        _engine.convert_addresses.__wrapped__(FLOATS["float32"], FLOATS["float64"])
+    assert set(passed["sources"]) == makers("_convert_code")
+    for mixed in (_engine.mixed_address, _engine.mixed_rows_address):
+        with pytest.raises(StopIteration):
+            mixed((type(np.dtype("b")),), type(np.dtype("f")), 0)
+        assert set(passed["sources"]) == makers("_mixed_code")
+    with pytest.raises(StopIteration):
+        _engine.undisturbed_address()
+    assert set(passed["sources"]) == makers("_undisturbed_code")
 
 
 def test_kernels_have_keys_of_their_own(monkeypatch):
@@ -1340,11 +1367,12 @@ def command(*arguments):
 
 def test_warmup(kept):
     warm = ("warmup", "relu", "heaviside", "--dtypes", "float32", "int8")
-    assert command(*warm).startswith("5 ready, 5 of them compiled in ")
+    assert command(*warm).startswith("10 ready, 10 of them compiled in ")
     names = {entry.name for entry in _cache.entries()}
     loops = {"relu-float32", "relu-int8", "heaviside-float32", "heaviside-float64"}
-    assert names == loops | {"helpers"}
-    assert command(*warm).startswith("5 ready, 0 of them compiled in ")
+    conversions = {"convert-int8-float32", "convert-int8-float64", "convert-float32-float64"}
+    assert names == loops | conversions | {"helpers", "mixed-1-1", "mixed-2-1"}
+    assert command(*warm).startswith("10 ready, 0 of them compiled in ")
     code = "import sys, numpy as np, fastact; fastact.relu(np.int8([1])); print(*sys.modules)"
     assert "numba" not in run_python(code).split()
 
@@ -1361,8 +1389,8 @@ def meanwhile(jobs):
 warmup._progress = meanwhile
 m.main({warm})
 """
-    assert run_python(code).startswith("2 ready, 0 of them compiled in ")
-    assert len(_cache.entries()) == 3
+    assert run_python(code).startswith("4 ready, 0 of them compiled in ")
+    assert len(_cache.entries()) == 5
 
 
 def test_warmup_knows_everything():
@@ -1374,6 +1402,8 @@ def test_warmup_knows_everything():
         count += len({lanes_for(columns, form, host) for columns in range(1, 17)})
     run_python("from fastact import _engine; _engine.helper_addresses()")
     count += 1
+    used = json.loads(run_python(USE_SEVERAL_TYPES))
+    count += len(used)
     assert command("warmup").startswith(f"{count} ready, 0 of them compiled in ")
 
 

@@ -3,7 +3,9 @@
 import contextlib
 import ctypes
 import ctypes.util
+import functools
 import gc
+import itertools
 import json
 import platform
 import signal
@@ -13,11 +15,12 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import assert_same, is_nan, nans, run_python, sample
+from conftest import FLOATS, assert_same, bits, is_nan, nans, run_python, sample
 
 import fastact
-from fastact import _engine
-from fastact._declare import element_wise
+from fastact import _convert, _engine
+from fastact._declare import DERIVATIVES, OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._formats import FORMATS, INTEGERS
 
 LENGTHS = [1, 7, 67, 600]
 
@@ -234,6 +237,241 @@ def test_registers_and_layers(layer_dtype, registers, state):
             assert after == before
             assert_same(out, expected)
             assert_same(packed, expected)
+
+
+# Layers that convert operands or results.
+
+TYPES = [np.dtype("?"), *map(np.dtype, INTEGERS), *FLOATS]
+SWAPPED = [np.dtype(code).newbyteorder() for code in "efdhq"]
+OUTPUTS = [*FLOATS, *SWAPPED[:3], np.dtype(np.complex64)]
+
+
+def hard_to_convert(dtype, shape, seed=5):
+    """Values that are rounded, subnormal, too large or NaN in another type."""
+    rng = np.random.default_rng(seed)
+    if dtype.kind == "b":
+        return rng.random(shape) < 0.5
+    if dtype.kind in "iu":
+        limits, native = np.iinfo(dtype), dtype.newbyteorder("=")
+        drawn = rng.integers(limits.min, limits.max, shape, native, endpoint=True)
+        return (drawn >> rng.integers(0, limits.bits, shape, native)).astype(dtype)
+    limits, native = ml_dtypes.finfo(dtype), dtype.newbyteorder("=")
+    tiny, normal = float(limits.smallest_subnormal), float(limits.smallest_normal)
+    rare = np.array([tiny, -tiny, normal, -normal, 1e-41, 1 / 3, 1e-3, 1e5, float(limits.max), 0])
+    drawn = np.where(rng.random(shape) < 0.5, rng.choice(rare, shape), rng.normal(size=shape))
+    drawn = drawn.astype(native)
+    drawn.flat[-1] = nans(native)[0]  # a signalling one
+    return drawn.astype(dtype) if dtype != native else drawn
+
+
+def layers_that_convert():
+    """x, W and the type of out, for all types that a layer takes together."""
+    for x_type, W_type in itertools.product([*TYPES, *SWAPPED], TYPES):
+        try:
+            common = np.result_type(x_type, W_type)
+        except TypeError:
+            assert "bfloat16" in {x_type.name, W_type.name}  # with what it has no common type
+            continue
+        common = common if common.name in FORMATS and common.kind not in "iu" else np.dtype("d")
+        with np.errstate(all="ignore"):
+            x, W = hard_to_convert(x_type, (9, 5)), hard_to_convert(W_type, (5, 3), seed=6)
+        for out_type in OUTPUTS:
+            if np.can_cast(common, out_type, "same_kind"):
+                yield x, W, out_type
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+def test_registers_and_layers_that_convert(registers, state):
+    wanted = registers.value(state)
+    wrong, count = [], 0
+    for x, W, out_type in layers_that_convert():
+        layer = fastact.Dense(W, W[0])
+        functions = {
+            "dense": functools.partial(fastact.dense, x, W, W[0]),
+            "Dense": functools.partial(layer, x),
+            "Sequential": functools.partial(fastact.Sequential([layer, "softplus"]), x),
+        }
+        for name, function in functions.items():
+            expected, out = np.zeros((2, 9, 3), out_type)
+            with np.errstate(all="raise"):
+                function(out=expected)
+            with registers.set(wanted):
+                function(out=out)
+                after = registers.read()
+            count += 1
+            if after != wanted or out.tobytes() != expected.tobytes():
+                wrong.append(f"{name}({x.dtype}, {W.dtype}, {out_type}): {after ^ wanted:#x}")
+    assert count > 2000
+    assert not wrong, (len(wrong), wrong[:20])
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+def test_registers_and_weights(registers, state):
+    """That a layer is built and read in another environment does not show."""
+    wanted = registers.value(state)
+    for W_type in TYPES:
+        W = hard_to_convert(W_type, (5, 3)) if W_type.kind in "biu" else quiet(W_type, (5, 3))
+        for x_type in FLOATS:
+            if "bfloat16" in {W_type.name, x_type.name} and W_type != x_type:
+                continue  # not all have a common type
+            x = np.linspace(-2, 2, 10).reshape(2, 5).astype(x_type)
+            layer = fastact.Dense(W, W[0])
+            expected = layer(x), layer.W, layer.b
+            with registers.set(wanted):
+                other = fastact.Dense(W, W[0])
+                found = other(x), other.W, other.b
+                after = registers.read()
+            assert after == wanted
+            for one, another in zip(found, expected, strict=True):
+                assert_same(one, another)
+
+
+def quiet(dtype, shape):
+    values = hard_to_convert(dtype, shape)
+    return np.where(is_nan(values), np.ones((), dtype), values)
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", [*DERIVATIVES, *ROW_ACTIVATIONS, "identity"])
+def test_registers_and_backward_functions(name, dtype, registers, state):
+    wanted = registers.value(state)
+    x, W, b = layer_operands(dtype)
+    x, W = (np.where(is_nan(v) | np.isinf(v), np.ones((), dtype), v) for v in (x, W))
+    y = fastact.dense(x, W, b, name)
+    y = np.where(is_nan(y), np.ones((), dtype), y)
+    y[0, :4] = ml_dtypes.finfo(dtype).smallest_subnormal
+    g = np.resize(hard_to_convert(dtype, (37,)), y.shape)[::-1, ::-1]
+    types = [dtype, *(other for other in FLOATS[2:] if other != dtype)]
+    with np.errstate(all="ignore"):
+        gradients = [g.astype(t) for t in types]
+    calls = [functools.partial(fastact.dense_backward, g, x, W, y, name) for g in gradients]
+    if name in ROW_ACTIVATIONS:
+        function = getattr(fastact, f"{name}_backward")
+        calls += [functools.partial(function, g, y) for g in gradients]
+    for call in calls:
+        with np.errstate(all="raise"):
+            expected = call()
+        with registers.set(wanted):
+            found = call()
+            after = registers.read()
+        assert after == wanted
+        expected, found = (v if isinstance(v, tuple) else (v,) for v in (expected, found))
+        for one, another in zip(found, expected, strict=True):
+            assert_same(one, another)
+
+
+# Inputs of several types.
+
+
+def inputs_of_several_types(function):
+    """Tuples of inputs of types, not all alike, that have a common one, and that type.
+
+    All pairs for one function, as what converts knows no activation; for others, each type with
+    float64 and float32.
+    """
+    kinds = [*TYPES, *SWAPPED]
+    if function.nin == 1:
+        choices = [(kind,) for kind in kinds if kind not in FLOATS]
+    elif function is fastact.heaviside:
+        choices = itertools.product(kinds, kinds)
+    else:
+        wide = FLOATS[2:]
+        choices = [*itertools.product(kinds, wide), *itertools.product(wide, kinds)]
+    for types in choices:
+        if len(types) > 1 and len(set(types)) == 1:
+            continue
+        try:
+            common = np.result_type(*types)
+        except TypeError:
+            assert FLOATS[1] in types
+            continue
+        common = common if common in FLOATS else np.dtype(np.float64)
+        with np.errstate(all="ignore"):
+            yield [hard_to_convert(t, (3, 700), k) for k, t in enumerate(types)], common
+
+
+FUNCTIONS = [*element_wise(), *OBJECTIVES, *ROW_ACTIVATIONS]
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_registers_and_inputs_of_several_types(name, registers, state):
+    function = getattr(fastact, name)
+    wanted = registers.value(state)
+    # NumPy lowers the flags itself before the loop of a generalized ufunc.
+    flags = registers.flags if function.signature else 0
+    wrong, count = [], 0
+    for x, dtype in inputs_of_several_types(function):
+        if getattr(element_wise().get(name), "keeps_integers", False) and x[0].dtype.kind in "iu":
+            continue
+        native = [v.astype(v.dtype.newbyteorder("="), copy=False) for v in x]
+        expected = function(*(_convert.converted(v, dtype) for v in native))
+        expected = expected if function.nout > 1 else (expected,)
+        assert expected[0].dtype == dtype
+        for step in (1, 2):
+            out = tuple(np.zeros((3, 700 * step), dtype)[:, ::step] for _ in expected)
+            with np.errstate(all="raise"):
+                function(*x, out=out)
+            with registers.set(wanted):
+                function(*x, out=out)
+                after = registers.read()
+            count += 1
+            same = all(np.array_equal(bits(v), bits(w)) for v, w in zip(out, expected, strict=True))
+            if (after ^ wanted) & ~flags or not same:
+                wrong.append(f"{[str(v.dtype) for v in x]}: {after ^ wanted:#x}, {same}")
+    assert count
+    assert not wrong, (len(wrong), count, wrong[:20])
+
+
+@needs_registers
+@pytest.mark.parametrize("state", STATES)
+def test_registers_and_numbers_beside_arrays(binary, registers, state):
+    """NumPy's numbers are arrays of one."""
+    wanted = registers.value(state)
+    x = np.linspace(-1, 1, 700, dtype=np.float32)
+    for number in (np.float64(1 / 3), np.float64(1e-310), np.int64(2**53 + 1), np.uint8(3)):
+        for operands in ((x, number), (number, x), (x[::2], number), (x[:3], number)):
+            dtype = np.result_type(*operands)
+            if dtype.kind in "iu":
+                dtype = np.dtype(np.float64)
+            expected = binary(*(np.asarray(v).astype(dtype) for v in operands))
+            out = np.empty_like(expected)
+            with registers.set(wanted):
+                binary(*operands, out=out)
+                after = registers.read()
+            assert after == wanted
+            assert_same(out, expected)
+
+
+@needs_registers
+def test_registers_and_rows_of_long_integers(registers):
+    x, out = np.array([2**53 + 1, 2**53]), np.zeros(2)
+    with registers.set(registers.value("up")):
+        fastact.softmax(x, out=out)
+    assert_same(out, np.full(2, 0.5))
+
+
+CAST_BY_NUMPY = {
+    "out": lambda unary, binary, large, few: unary(large, out=few),
+    "dtype": lambda unary, binary, large, few: unary(large, dtype=few.dtype),
+    "signature": lambda unary, binary, large, few: unary(large, signature="f->f"),
+    "number of Python's": lambda unary, binary, large, few: binary(few, 1e300),
+    "reduction": lambda unary, binary, large, few: binary.reduce(large, dtype=few.dtype),
+}
+
+
+@pytest.mark.parametrize("kind", CAST_BY_NUMPY)
+@pytest.mark.parametrize(
+    "functions", [(np.positive, np.maximum), (fastact.relu, fastact.heaviside)], ids=str
+)
+def test_what_numpy_casts_is_cast_as_for_any_ufunc(kind, functions):
+    """As the docstrings say."""
+    with pytest.warns(RuntimeWarning, match="overflow encountered in"):
+        CAST_BY_NUMPY[kind](*functions, np.full(3, 1e300), np.ones(3, np.float32))
 
 
 def call_with_traps():

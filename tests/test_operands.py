@@ -8,6 +8,7 @@ import pytest
 from conftest import assert_same, run_python
 
 import fastact as fa
+from fastact._declare import ACTIVATIONS, DERIVATIVES
 
 # Types.
 
@@ -64,6 +65,43 @@ def test_the_type_of_the_result_is_that_of_a_ufunc(first, second):
     }
     for name, call in two(first, second).items():
         assert call().dtype == of_layers.get(name, expected), name
+
+
+EIGHTH = np.ones(1, ml_dtypes.float8_e4m3fn)
+FOURTH = np.ones(1, ml_dtypes.int4)
+SCALARS = [
+    (1.0, 0.5, np.float64),
+    (1, 0.5, np.float64),
+    (1, 2, np.float64),
+    (10**30, 0.5, np.float64),
+    (True, 2, np.float64),
+    (np.float32(1), 0.5, np.float32),
+    (np.float16(1), 2, np.float16),
+    (EIGHTH, 1, np.float32),
+    (FOURTH, 0.5, np.float16),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "expected"), SCALARS, ids=map(str, range(9)))
+def test_numbers_of_python_go_along(first, second, expected, fresh):
+    """In a first call, which decides what computes them, and in later ones."""
+    for _ in range(2):
+        assert fresh(DERIVATIVES["relu"])(first, second).dtype == expected
+        assert fa.heaviside(first, second).dtype == expected
+
+
+def test_relu_keeps_small_integers_integers(fresh):
+    for dtype in (ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2):
+        x = np.array([-2, 0, 1]).astype(np.int8).astype(dtype)
+        y = fresh(ACTIVATIONS["relu"])(x)
+        assert_same(y, fa.relu(x.astype(np.int8)))
+
+
+def test_no_numbers_at_all(fresh):
+    for first in (1j, "a", None, np.timedelta64(1, "s")):
+        for second in (0.5, 1, FOURTH):
+            with pytest.raises(TypeError, match=r"relu_backward"):
+                fresh(DERIVATIVES["relu"])(first, second)
 
 
 @pytest.mark.parametrize("other", [np.dtype(t) for t in OTHERS], ids=str)

@@ -4,15 +4,16 @@ For images and clusters: on the kind of machine that will run it, since code is 
 """
 
 import argparse
+import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
 
 from .. import activations, objectives
-from .._formats import FORMATS, format_of
+from .._formats import CONVERSIONS, FLOATS, FORMATS, conversion_format, format_of
 from . import Refused
 
 SUMMARY = "Compile functions ahead, into the cache of machine code."
@@ -58,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
         for dtype in dtypes.values()
         if name in names and (options.dtypes or _has(function, dtype))
     ]
+    several = [*dtypes.values(), *([] if options.dtypes else [np.dtype(bool)])]
+    jobs += _mixed_jobs([FUNCTIONS[name] for name in names if name != DENSE], several)
     if DENSE in names:
         jobs += _dense_jobs(dtypes.values())
     jobs.append(_engine.helper_addresses)  # what threads run, whatever the function
@@ -94,6 +97,27 @@ def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
             columns = range(1, _engine.host().vector_bits // form.bits + 1)
             widths = {lanes_for(n, form, _engine.host()): n for n in columns}
             jobs += [partial(_weights.kernels, np.dtype(name), n) for n in widths.values()]
+            jobs.append(partial(_engine.convert_addresses, form, form))
+    return [*jobs, _engine.undisturbed_address]
+
+
+def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> list[Callable]:
+    """Calls that make what `functions` and layers take operands of several types by."""
+    from .. import _engine
+
+    forms = dict.fromkeys(conversion_format(dtype.type) for dtype in dtypes)
+    floats = [form for form in FLOATS.values() if form in forms or form.compute == form.name]
+    jobs: list[Callable] = [
+        partial(_engine.convert_addresses, source, sink)
+        for source, sink in itertools.product(forms, floats)
+        if source != sink and (source, sink) in CONVERSIONS
+    ]
+    given = np.dtypes.Float64DType
+    for nin, nout, signature in dict.fromkeys((f.nin, f.nout, f.signature) for f in functions):
+        make = partial(_engine.mixed_address, nout=nout)
+        if signature:
+            make = _engine.mixed_rows_address
+        jobs.append(partial(make, [given] * nin, given, 0))
     return jobs
 
 

@@ -1,0 +1,50 @@
+"""Arrays converted to another type, whatever the caller's floating-point environment.
+
+Of float16, bfloat16, float32, float64, and from integers and bool, in native byte order, by
+machine code; of others by NumPy, with the environment put aside.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from ctypes import CFUNCTYPE, c_int64, py_object
+
+import numpy as np
+
+from . import _engine
+from ._formats import CONVERSIONS, conversion_format
+from ._plan import DONE
+from ._undisturbed import undisturbed
+
+
+def copy(source: np.ndarray, sink: np.ndarray) -> None:
+    """`source` into `sink`, which are of one shape, have an axis, and do not overlap."""
+    if sink.flags.fnc:  # by columns, as they lie in memory
+        source, sink = source.T, sink.T
+    convert = _compiled(source.dtype, sink.dtype)
+    if convert is None:
+        undisturbed(lambda: np.copyto(sink, source, casting="same_kind"))
+    elif convert(source, sink) != DONE:
+        for part, sink_part in zip(source, sink, strict=True):
+            copy(part, sink_part)
+
+
+def converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`array`, which has an axis, if it is of `dtype`, or a new one."""
+    if array.dtype == dtype:
+        return array
+    result = np.empty_like(array, dtype, subok=False)
+    copy(array, result)
+    return result
+
+
+@functools.lru_cache(256)
+def _compiled(source: np.dtype, sink: np.dtype) -> Callable[[np.ndarray, np.ndarray], int] | None:
+    pair = conversion_format(source.type), conversion_format(sink.type)
+    if pair not in CONVERSIONS or not (source.isnative and sink.isnative):
+        return None
+    from ._machine_code import ENTRY
+
+    # ctypes lets other threads run meanwhile.
+    return CFUNCTYPE(c_int64, py_object, py_object)(_engine.convert_addresses(*pair)[ENTRY])

@@ -1,0 +1,197 @@
+"""Object code and its linking: whatever the addresses that a process has free.
+
+The linker ends the process where it cannot express a distance; so that must not be possible.
+"""
+
+import functools
+import sys
+
+import pytest
+from conftest import FLOATS, run_python
+
+from fastact import (
+    _codegen,
+    _convert_code,
+    _formats,
+    _frontend,
+    _gemm_code,
+    _helper_code,
+    _host,
+    _loops,
+    _machine_code,
+    _mixed_code,
+    _object_file,
+    _rows,
+    _scalar_function,
+    _undisturbed_code,
+)
+from fastact._declare import ROW_ACTIVATIONS, element_wise
+from fastact._engine import GENERATORS
+from fastact._formats import FLOAT32, FLOAT64
+from fastact._targets import KNOWN
+
+TARGETS = {"host": _host.host(), **KNOWN}
+
+# From an instruction to the distance of what it uses, or to the low bits of its address; in the
+# System V ABI's supplements for the two processors.
+DISTANCES = {
+    "x86_64": {2: "PC32", 4: "PLT32"},
+    "aarch64": {
+        **{261: "PREL32", 274: "ADR_PREL_LO21", 275: "ADR_PREL_PG_HI21", 283: "CALL26"},
+        **{277: "ADD_ABS_LO12_NC", 278: "LDST8_ABS_LO12_NC", 284: "LDST16_ABS_LO12_NC"},
+        **{285: "LDST32_ABS_LO12_NC", 286: "LDST64_ABS_LO12_NC", 299: "LDST128_ABS_LO12_NC"},
+    },
+}
+
+
+def kernel_code(name, form, target):
+    declared, number = element_wise()[name], _formats.FORMATS[form]
+    nout = len(declared.results)
+    scalar = _frontend.scalar_ir(declared.kernel, number, declared.nin, target, nout)
+    loop = _loops.loop_ir(scalar, number, declared.nin, target, nout)
+    return _codegen.object_code(loop, [scalar], target)
+
+
+def rows_code(target):
+    steps = ROW_ACTIVATIONS["softmax"].steps
+    scalars = _rows.steps_ir(steps, FLOAT32, target)
+    return _codegen.object_code(_rows.rows_ir(scalars, FLOAT32, target), scalars.values(), target)
+
+
+def scalar_code(target):
+    kernel = element_wise()["softplus"].kernel
+    scalar = _frontend.scalar_ir(kernel, FLOAT64, 1, target)
+    function = _scalar_function.function_ir(scalar, FLOAT64, 1)
+    return _codegen.object_code(function, [scalar], target)
+
+
+def gemm_code(target):
+    return _gemm_code.object_code(FLOAT32, target.vector_bits // 32, target)
+
+
+CODE = {
+    "loop": functools.partial(kernel_code, "softplus", "float64"),
+    "rows": rows_code,
+    "scalar": scalar_code,
+    "gemm": gemm_code,
+    "convert": functools.partial(_convert_code.object_code, FLOAT64, FLOAT32),
+    "mixed": functools.partial(_mixed_code.object_code, 2, 1),
+    "undisturbed": _undisturbed_code.object_code,
+    "helpers": _helper_code.object_code,
+}
+
+
+def assert_closed(code, target):
+    """The `code` refers to itself only, by distances between what is in one block of memory."""
+    assert _object_file.undefined(code) == []
+    kinds = set()
+    for kind, section in _object_file.relocations(code):
+        assert 0 < section < 0xFF00  # not undefined, absolute or common
+        kinds.add(kind)
+    assert kinds <= set(DISTANCES[target.architecture])
+    names = _object_file.section_names(code)
+    assert ".text" in names
+    assert not [name for name in names if "got" in name or "eh_frame" in name]
+    return kinds
+
+
+def test_all_generators_are_tried():
+    assert set(CODE) == set(GENERATORS)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="object files in another format")
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("generator", CODE)
+def test_object_files_are_closed(generator, target):
+    kinds = assert_closed(CODE[generator](TARGETS[target]), TARGETS[target])
+    assert kinds or generator == "undisturbed"  # which has neither constants nor calls
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="object files in another format")
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", element_wise())
+def test_object_files_of_all_kernels_are_closed(name, dtype, target):
+    assert_closed(kernel_code(name, dtype.name, TARGETS[target]), TARGETS[target])
+
+
+@pytest.mark.parametrize("target", KNOWN)
+def test_calls_of_others_are_an_error(target):
+    target = KNOWN[target]
+    text = """
+declare double @elsewhere(double)
+define double @loop(double %x) {
+  %y = call double @elsewhere(double %x)
+  ret double %y
+}"""
+    machine = _codegen.machine_of(target)
+    with pytest.raises(RuntimeError, match=r"call no functions of others, got .*elsewhere"):
+        _codegen.emit(_codegen.parse(text, target, machine), machine)
+
+
+def test_unknown_symbols_are_an_error():
+    code = _helper_code.object_code(_host.host())
+    with pytest.raises(RuntimeError, match="no symbol 'nonsense'"):
+        _machine_code.load(code, "nonsense")
+
+
+# An address space where only gaps of a few pages are free, 4 GB from one to the next, and one of
+# 1 GB for everything else. Linux takes the highest gap that is large enough.
+_SCATTER = """
+import ctypes, mmap, sys
+import numpy as np
+import fastact as fa
+from fastact import _machine_code
+
+C = ctypes.CDLL(None)
+C.mmap.restype = ctypes.c_void_p
+C.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+C.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+RESERVE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000 | 0x100000  # NORESERVE, FIXED_NOREPLACE
+GB = 1 << 30
+
+def free():
+    end = GB
+    with open("/proc/self/maps", encoding="ascii") as file:
+        lines = list(file)
+    for line in lines:
+        start, stop = (int(address, 16) for address in line.split()[0].split("-"))
+        if end < start < 1 << 47:
+            yield end, start
+        end = max(end, stop)
+
+def scatter():
+    gaps = list(free())
+    for start, stop in gaps:
+        assert C.mmap(start, stop - start, 0, RESERVE, -1, 0) == start
+    at = max(gaps, key=lambda gap: gap[1] - gap[0])[1] - 8 * GB
+    for pages in [*range(1, 13), GB // mmap.PAGESIZE]:
+        for _ in range(6 if pages < 13 else 1):
+            assert C.munmap(at, pages * mmap.PAGESIZE) == 0
+            at -= 4 * GB
+
+load_all = _machine_code.load_all
+
+def scattered(*arguments):
+    global load_all
+    if sys.argv[1:] != ["done"]:
+        sys.argv[1:] = ["done"]
+        scatter()
+    return load_all(*arguments)
+
+_machine_code.load_all = scattered
+x = np.linspace(-3, 3, 12)
+print(fa.{name}({arguments}).sum())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mmap as Linux has it")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("softplus", "x"), ("softmax", "x"), ("dense", "x[None].astype('f'), np.ones((12, 3), 'f')")],
+)
+def test_free_addresses_may_be_scattered(name, arguments):
+    code = _SCATTER.replace("{name}", name).replace("{arguments}", arguments)
+    expected = run_python(code.replace("        scatter()\n", "        pass\n"))
+    assert run_python(code) == expected

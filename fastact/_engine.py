@@ -34,7 +34,7 @@ _WITHOUT_FORMATS = (
     *("_streaming", "_targets"),
 )
 _ALWAYS = (*_WITHOUT_FORMATS, "_formats")
-_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar", "_tables")
+_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_overlap", "_scalar", "_tables")
 GENERATORS = {
     "loop": _SCALARS,
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),

@@ -5,7 +5,7 @@ holds
 
 ``loop``
     the entry, with the signature of an ArrayMethod's strided loop. Where elements depend on
-    each other it takes them one at a time; much work it shares among threads.
+    each other it takes them one at a time (``_overlap.py``); much work it shares among threads.
 ``loop_alone``
     the same for callers that have shared their work among threads already.
 ``run``
@@ -31,6 +31,7 @@ from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from ._formats import FORMATS, Format
 from ._machine_code import ALONE, ENTRY
+from ._overlap import ANY, BLOCKS, apart_ir, relation_ir
 from ._streaming import AHEAD as AHEAD_KERNEL
 from ._streaming import FENCES, PREFETCH_IR
 from ._streaming import STREAMED as STREAMED_KERNEL
@@ -56,7 +57,6 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
     block = lanes * target.interleave
     return "\n".join(
         [
-            "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)",
             _scalar(scalar, compute, arity, results),
             conversions_ir(form, target),
             ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
@@ -67,7 +67,7 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
             _run(operands, form, block, target),
             FAN_OUT_IR,
             _body(operands),
-            _relation_ir(operands, sizes),
+            relation_ir(*_inputs_and_outputs(operands), sizes),
             *(_entry(name, operands, sizes) for name in (ENTRY, ALONE)),
             metadata_ir(target, lanes),
         ]
@@ -479,6 +479,7 @@ def _entry(name: str, operands: list[str], sizes: dict[str, int]) -> str:
   %{p}.stride = load i64, ptr %{p}.step"""
         for k, p in enumerate(operands)
     )
+    inputs, outputs = _inputs_and_outputs(operands)
     # Whole pages, so that no two threads write to one line of the cache.
     shared = sharing_ir(_words(operands), "n", "%n", "4096")
     return f"""
@@ -487,12 +488,12 @@ entry:
   %n = load i64, ptr %dimensions{unpack}
   %empty = icmp sle i64 %n, 0
   br i1 %empty, label %end, label %start
-start:{_apart(operands, sizes)}
+start:{apart_ir(inputs, outputs, sizes)}
   br i1 %apart, label %parallel, label %close
 close:
   %relation = call i32 @relation({_strided(operands)}, i64 %n)
-  switch i32 %relation, label %serial [ i32 0, label %parallel
-                                        i32 1, label %single ]
+  switch i32 %relation, label %serial [ i32 {ANY}, label %parallel
+                                        i32 {BLOCKS}, label %single ]
 parallel:{shared if name == ENTRY else chr(10) + "  br label %single"}
 single:
   call void @run({_strided(operands)}, i64 %n, i64 %n)
@@ -500,181 +501,6 @@ single:
 end:
   ret i32 0
 }}"""
-
-
-def _apart(operands: list[str], sizes: dict[str, int]) -> str:
-    """%apart: whether it is plain that elements do not depend on each other.
-
-    So it is where no output shares memory with another operand or is one of the inputs exactly,
-    and no two of its elements share memory. The rest is for :func:`_relation_ir`.
-    """
-    inputs, outputs = _inputs_and_outputs(operands)
-    text = "\n  %span = sub i64 %n, 1"
-    for p in operands:
-        text += f"""
-  %{p}.span = mul i64 %{p}.stride, %span
-  %{p}.back = call i64 @llvm.smin.i64(i64 %{p}.span, i64 0)
-  %{p}.ahead = call i64 @llvm.smax.i64(i64 %{p}.span, i64 0)
-  %{p}.int = ptrtoint ptr %{p} to i64
-  %{p}.low = add i64 %{p}.int, %{p}.back
-  %{p}.top = add i64 %{p}.int, %{p}.ahead
-  %{p}.high = add i64 %{p}.top, {sizes[p]}"""
-    apart = "true"
-    for k, y in enumerate(outputs):
-        # |stride| >= size as one unsigned comparison.
-        text += f"""
-  %{y}.beyond = add i64 %{y}.stride, {sizes[y] - 1}
-  %{y}.separate = icmp uge i64 %{y}.beyond, {2 * sizes[y] - 1}
-  %apart.{y} = and i1 {apart}, %{y}.separate"""
-        apart = f"%apart.{y}"
-        for x in [*inputs, *outputs[:k]]:
-            pair = f"{x}.{y}"
-            text += f"""
-  %{pair}.below = icmp ule i64 %{x}.high, %{y}.low
-  %{pair}.above = icmp ule i64 %{y}.high, %{x}.low
-  %{pair}.disjoint = or i1 %{pair}.below, %{pair}.above"""
-            fine = f"%{pair}.disjoint"
-            if x in inputs and sizes[x] == sizes[y]:
-                text += f"""
-  %{pair}.here = icmp eq ptr %{x}, %{y}
-  %{pair}.alike = icmp eq i64 %{x}.stride, %{y}.stride
-  %{pair}.same = and i1 %{pair}.here, %{pair}.alike
-  %{pair}.fine = or i1 {fine}, %{pair}.same"""
-                fine = f"%{pair}.fine"
-            text += f"\n  %apart.{pair} = and i1 {apart}, {fine}"
-            apart = f"%apart.{pair}"
-    return f"{text}\n  %one = icmp eq i64 %n, 1\n  %apart = or i1 %one, {apart}"
-
-
-def _relation_ir(operands: list[str], sizes: dict[str, int]) -> str:
-    """@relation: what order the elements of `n` > 0 are to be computed in.
-
-    0 for any, 1 for blocks from the first to the last, and 2 for one at a time. NumPy calls the
-    same loop for reduce and accumulate, where the output of one element is an input of the
-    next, and hands over outputs that lie behind their inputs, and those that share memory with
-    themselves.
-    """
-    inputs, outputs = _inputs_and_outputs(operands)
-    text, worst = "", "0"
-    for k, y in enumerate(outputs):
-        # Elements that are written to one place are so in order, but in one thread only.
-        text += f"""
-  %{y}.beyond = add i64 %{y}.stride, {sizes[y] - 1}
-  %{y}.mingled = icmp ult i64 %{y}.beyond, {2 * sizes[y] - 1}
-  %{y}.relation = zext i1 %{y}.mingled to i32
-  %worst.{y} = call i32 @llvm.umax.i32(i32 {worst}, i32 %{y}.relation)"""
-        worst = f"%worst.{y}"
-        for x in [*inputs, *outputs[:k]]:
-            pair = f"{x}.{y}"
-            text += f"""
-  %{pair}.relation = call i32 @pair(ptr %{x}, i64 %{x}.stride, i64 {sizes[x]}, \
-ptr %{y}, i64 %{y}.stride, i64 {sizes[y]}, i64 %n, i1 {"true" if x in inputs else "false"})
-  %worst.{pair} = call i32 @llvm.umax.i32(i32 {worst}, i32 %{pair}.relation)"""
-            worst = f"%worst.{pair}"
-    return f"""{_PAIR_IR}
-define internal i32 @relation({_strided(operands)}, i64 %n) noinline #1 {{{text}
-  ret i32 {worst}
-}}"""
-
-
-_PAIR_IR = """
-declare i32 @llvm.umax.i32(i32, i32)
-declare i64 @llvm.abs.i64(i64, i1)
-
-; Whether elements at any multiples of the strides x.stride and y.stride are apart, `distance` from
-; y to x, by the remainder that all the places of each have in common.
-define internal i1 @interleaved(i64 %distance, i64 %x.stride, i64 %x.size, i64 %y.stride, \
-i64 %y.size) noinline #1 {
-entry:
-  %x.abs = call i64 @llvm.abs.i64(i64 %x.stride, i1 false)
-  %y.abs = call i64 @llvm.abs.i64(i64 %y.stride, i1 false)
-  br label %euclid
-euclid:
-  %a = phi i64 [ %x.abs, %entry ], [ %b, %step ]
-  %b = phi i64 [ %y.abs, %entry ], [ %r, %step ]
-  %divides = icmp eq i64 %b, 0
-  br i1 %divides, label %found, label %step
-step:
-  %r = urem i64 %a, %b
-  br label %euclid
-found:
-  %none = icmp eq i64 %a, 0
-  br i1 %none, label %no, label %place
-place:
-  %signed = srem i64 %distance, %a
-  %raised = add i64 %signed, %a
-  %offset = urem i64 %raised, %a
-  %end = add i64 %offset, %x.size
-  %after = icmp uge i64 %offset, %y.size
-  %before = icmp ule i64 %end, %a
-  %apart = and i1 %after, %before
-  ret i1 %apart
-no:
-  ret i1 false
-}
-
-; The relation of two operands, the second of which is an output. Elements go in blocks if %blocks.
-define internal i32 @pair(ptr %x, i64 %x.stride, i64 %x.size, ptr %y, i64 %y.stride, \
-i64 %y.size, i64 %n, i1 %blocks) noinline #1 {
-entry:
-  %last = sub i64 %n, 1
-  %x.span = mul i64 %x.stride, %last
-  %y.span = mul i64 %y.stride, %last
-  %x.back = call i64 @llvm.smin.i64(i64 %x.span, i64 0)
-  %y.back = call i64 @llvm.smin.i64(i64 %y.span, i64 0)
-  %x.ahead = call i64 @llvm.smax.i64(i64 %x.span, i64 0)
-  %y.ahead = call i64 @llvm.smax.i64(i64 %y.span, i64 0)
-  %x.first = ptrtoint ptr %x to i64
-  %y.first = ptrtoint ptr %y to i64
-  %x.end = add i64 %x.first, %x.size
-  %y.end = add i64 %y.first, %y.size
-  %x.low = add i64 %x.first, %x.back
-  %y.low = add i64 %y.first, %y.back
-  %x.high = add i64 %x.end, %x.ahead
-  %y.high = add i64 %y.end, %y.ahead
-  %below = icmp ule i64 %x.high, %y.low
-  %above = icmp ule i64 %y.high, %x.low
-  %disjoint = or i1 %below, %above
-  br i1 %disjoint, label %any, label %close
-close:
-  %distance = sub i64 %x.first, %y.first
-  %interleaved = call i1 @interleaved(i64 %distance, i64 %x.stride, i64 %x.size, \
-i64 %y.stride, i64 %y.size)
-  br i1 %interleaved, label %any, label %shared
-shared:
-  br i1 %blocks, label %compare, label %one
-compare:
-  ; Whether no element reads what one before it has written: the second read is past the first
-  ; result, and from there on what is read moves at least as fast.
-  %x.next = add i64 %x.first, %x.stride
-  %x.next.end = add i64 %x.next, %x.size
-  %up.past = icmp uge i64 %x.next, %y.end
-  %down.past = icmp ule i64 %x.next.end, %y.first
-  %up = icmp sge i64 %x.stride, 0
-  %down = icmp sle i64 %x.stride, 0
-  %up.fast = icmp sge i64 %x.stride, %y.stride
-  %down.fast = icmp sle i64 %x.stride, %y.stride
-  %up.1 = and i1 %up, %up.fast
-  %up.2 = and i1 %up.1, %up.past
-  %down.1 = and i1 %down, %down.fast
-  %down.2 = and i1 %down.1, %down.past
-  %unwritten = or i1 %up.2, %down.2
-  br i1 %unwritten, label %equal, label %one
-equal:
-  %here = icmp eq i64 %distance, 0
-  %alike = icmp eq i64 %x.stride, %y.stride
-  %as.large = icmp eq i64 %x.size, %y.size
-  %same.place = and i1 %here, %alike
-  %same = and i1 %same.place, %as.large
-  br i1 %same, label %any, label %in.blocks
-any:
-  ret i32 0
-in.blocks:
-  ret i32 1
-one:
-  ret i32 2
-}
-"""
 
 
 def _serial(operands: list[str]) -> str:

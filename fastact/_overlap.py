@@ -199,11 +199,11 @@ singly:
 """
 
 
-def rows_relation_ir(size: int) -> str:
+def rows_relation_ir() -> str:
     """@relation, of a function of rows: `ANY` or `SINGLY`, for `rows` > 0 rows of `n` > 0.
 
-    The strides of input and output are from.row and to.row from row to row, and from.step and
-    to.step from element to element. A row is in order by itself.
+    Elements have `size` bytes. The strides of input and output are from.row and to.row from row to
+    row, and from.step and to.step from element to element. A row is in order by itself.
     """
 
     def extent(name: str, count: str, stride: str) -> str:
@@ -211,20 +211,20 @@ def rows_relation_ir(size: int) -> str:
         return f"""
   %{name}.span = mul i64 %{stride}, %{count}
   %{name}.abs = call i64 @llvm.abs.i64(i64 %{name}.span, i1 false)
-  %{name} = add i64 %{name}.abs, {size}"""
+  %{name} = add i64 %{name}.abs, %size"""
 
     text = ""
     for p in ("from", "to"):
         text += f"""
   %{p}.int = ptrtoint ptr %{p} to i64
 {extent(f"{p}.width", "columns.1", f"{p}.step")}{extent(f"{p}.height", "rows.1", f"{p}.row")}\
-{bounds_ir(f"{p}.line", f"%{p}.int", [f"%{p}.width.span"], size)}\
-{bounds_ir(f"{p}.column", f"%{p}.int", [f"%{p}.height.span"], size)}\
-{bounds_ir(p, f"%{p}.int", [f"%{p}.width.span", f"%{p}.height.span"], size)}"""
+{bounds_ir(f"{p}.line", f"%{p}.int", [f"%{p}.width.span"], "%size")}\
+{bounds_ir(f"{p}.column", f"%{p}.int", [f"%{p}.height.span"], "%size")}\
+{bounds_ir(p, f"%{p}.int", [f"%{p}.width.span", f"%{p}.height.span"], "%size")}"""
 
     return f"""{INTERLEAVED_IR}
 define internal i32 @relation(ptr %from, i64 %from.row, i64 %from.step, ptr %to, i64 %to.row, \
-i64 %to.step, i64 %rows, i64 %n) noinline #1 {{
+i64 %to.step, i64 %rows, i64 %n, i64 %size) noinline #1 {{
 entry:
   %rows.1 = sub i64 %rows, 1
   %columns.1 = sub i64 %n, 1{text}
@@ -232,7 +232,7 @@ entry:
   %row.abs = call i64 @llvm.abs.i64(i64 %to.row, i1 false)
   %step.abs = call i64 @llvm.abs.i64(i64 %to.step, i1 false)
   %in.turn = icmp uge i64 %row.abs, %to.width
-  %beside = icmp uge i64 %row.abs, {size}
+  %beside = icmp uge i64 %row.abs, %size
   %across = icmp uge i64 %step.abs, %to.height
   %woven = and i1 %beside, %across
   %only = icmp eq i64 %rows, 1
@@ -258,7 +258,7 @@ close:
   %lines = call i1 @interleaved(i64 %distance.lines, i64 %by.rows, i64 %from.width, i64 %to.width)
   %columns = call i1 @interleaved(i64 %distance.columns, i64 %by.steps, i64 %from.height, \
 i64 %to.height)
-  %items = call i1 @interleaved(i64 %distance, i64 %by.both, i64 {size}, i64 {size})
+  %items = call i1 @interleaved(i64 %distance, i64 %by.both, i64 %size, i64 %size)
   %apart.1 = or i1 %lines, %columns
   %apart = or i1 %apart.1, %items
   br i1 %apart, label %any, label %singly

@@ -111,8 +111,8 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
             _run(double, chunk),
             FAN_OUT_IR,
             _body(),
-            rows_relation_ir(form.itemsize),
-            *map(_entry, (ENTRY, ALONE)),
+            rows_relation_ir(),
+            *(_entry(name, form.itemsize) for name in (ENTRY, ALONE)),
             metadata_ir(target, vector),
             _more_metadata(wide.lanes, vector),
         ]
@@ -691,7 +691,7 @@ def _body() -> str:
     return body_ir(_ROW_WORDS, "rows", work)
 
 
-def _entry(name: str) -> str:
+def _entry(name: str, size: int) -> str:
     """@NAME: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata).
 
     The dimensions are the number of rows and their length; the strides those from row to row
@@ -726,7 +726,7 @@ entry:
   %some = and i1 %some.rows, %some.elements
   br i1 %some, label %start, label %end
 start:
-  %relation = call i32 @relation({arguments})
+  %relation = call i32 @relation({arguments}, i64 {size})
   %apart = icmp eq i32 %relation, {ANY}
   br i1 %apart, label %parallel, label %singly
 singly:

@@ -72,11 +72,11 @@ def test_numpys_own_fuzz_of_two_inputs(threads, name):
 @pytest.mark.parametrize("method", ["reduce", "accumulate"])
 def test_numpys_own_fuzz_of_reductions(threads, name, method):
     def whole(a, b, axis):
+        if axis is None and a.ndim > 1:
+            return "skip", False  # these functions are not commutative
         if method == "reduce":
             return None, axis is None or a.ndim == 1
-        if axis is None:
-            return (a.size, False) if a.ndim == 1 else ("skip", False)
-        return a.shape[axis], False
+        return a.size if axis is None else a.shape[axis], False
 
     FUZZ.check_unary_fuzz(getattr(getattr(fa, name), method), whole, np.float64, 60)
 
@@ -173,7 +173,7 @@ def test_output_of_one_place_by_casts(threads, other):
     x = values(60_000).astype(other)
     y = as_strided(np.zeros(1), x.shape, (0,))
     fa.tanh(x, out=y, casting="unsafe")
-    assert y[0] == fa.tanh(np.float64(x[-1]))
+    assert y[0] == fa.tanh(x[-1])
 
 
 # Functions of rows, and layers.

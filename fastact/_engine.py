@@ -34,7 +34,7 @@ _WITHOUT_FORMATS = (
     *("_streaming", "_targets"),
 )
 _ALWAYS = (*_WITHOUT_FORMATS, "_formats")
-_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar", "_tables")
+_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_overlap", "_scalar", "_tables")
 GENERATORS = {
     "loop": _SCALARS,
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
@@ -48,7 +48,7 @@ GENERATORS = {
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
     "convert": (*(*_ALWAYS, "_conversions", "_convert_code", "_ndarray", "_plan", "_structured"),),
-    "mixed": (*_WITHOUT_FORMATS, "_mixed_code"),
+    "mixed": (*_WITHOUT_FORMATS, "_mixed_code", "_overlap"),
     "undisturbed": (*_WITHOUT_FORMATS, "_undisturbed_code"),
     "helpers": (
         *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_object_file"),

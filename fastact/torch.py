@@ -4,7 +4,7 @@ Every function here has the name of its ufunc: ``fastact.torch.sigmoid(t)``. Ten
 copied nor converted on the way: NumPy arrays over the same memory go to the ufunc, and bfloat16 by
 way of ml_dtypes.
 
-A call is an ``autograd.Function``. What ``torch.compile`` traces, and what has no memory to look at,
+A call is an ``autograd.Function``. What ``torch.compile`` traces, and what has no memory to read
 goes to custom operators of the same functions, which PyTorch leaves alone until there are values.
 """
 
@@ -148,11 +148,11 @@ class _Activation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        return _ActivationBackward.apply(grad, *ctx.saved_tensors, ctx.name, ctx.dim), None, None
+        return _apply_activation_backward(grad, *ctx.saved_tensors, ctx.name, ctx.dim), None, None
 
     @staticmethod
     def jvp(ctx, tangent, *_):  # all Jacobians are symmetric
-        return _ActivationBackward.apply(tangent, *ctx.saved_tensors, ctx.name, ctx.dim)
+        return _apply_activation_backward(tangent, *ctx.saved_tensors, ctx.name, ctx.dim)
 
     @staticmethod
     def vmap(info, axes, x, name, dim):
@@ -197,7 +197,7 @@ class _Dense(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        grad_x, grad_W, grad_b = _DenseBackward.apply(grad, *ctx.saved_tensors, ctx.activation)
+        grad_x, grad_W, grad_b = _apply_dense_backward(grad, *ctx.saved_tensors, ctx.activation)
         return grad_x, grad_W, grad_b if ctx.has_bias else None, None
 
     @staticmethod
@@ -218,6 +218,31 @@ class _Dense(torch.autograd.Function):
 def _legacy(*tensors: Any) -> bool:
     """Whether one is a batch of gradients (``is_grads_batched``), which only operators map over."""
     return any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
+
+
+def _plain(function: Any) -> Any:
+    """`function` as PyTorch calls it fastest, but not within the transforms of ``torch.func``."""
+
+    class Plain(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *inputs):
+            output = function.forward(*inputs)
+            function.setup_context(ctx, inputs, output)
+            return output
+
+        backward = staticmethod(function.backward)
+        jvp = staticmethod(function.jvp)
+
+    def apply(*operands):
+        if torch._C._are_functorch_transforms_active():
+            return function.apply(*operands)
+        return Plain.apply(*operands)
+
+    return apply
+
+
+_apply_activation, _apply_activation_backward = _plain(_Activation), _plain(_ActivationBackward)
+_apply_dense, _apply_dense_backward = _plain(_Dense), _plain(_DenseBackward)
 
 
 # Operators. What `register_fake` says of a result, of its strides too, must be so.
@@ -323,7 +348,7 @@ def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "id
                 raise TypeError(
                     f"dense: {key} must have the dtype of x, {x.dtype}, got {operand.dtype}"
                 )
-    apply = _dense_operator if torch.compiler.is_compiling() else _Dense.apply
+    apply = _dense_operator if torch.compiler.is_compiling() else _apply_dense
     return apply(x, W, b, _dense_name(activation))
 
 
@@ -359,7 +384,7 @@ dim : int, optional
 
 def _apply(name: str, x: Any, dim: int) -> Any:
     _check(name, "x", x)
-    apply = _activation_operator if torch.compiler.is_compiling() else _Activation.apply
+    apply = _activation_operator if torch.compiler.is_compiling() else _apply_activation
     return apply(x, name, dim)
 
 

@@ -4,7 +4,7 @@ Every function here has the name of its ufunc: ``fastact.torch.sigmoid(t)``. Ten
 copied nor converted on the way: NumPy arrays over the same memory go to the ufunc, and bfloat16 by
 way of ml_dtypes.
 
-A call is an ``autograd.Function``. What ``torch.compile`` traces, and what has no memory to read
+A call is an ``autograd.Function``. What ``torch.compile`` traces, and what has no memory to read,
 goes to custom operators of the same functions, which PyTorch leaves alone until there are values.
 """
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import sys
 import warnings
 
@@ -316,3 +317,118 @@ def test_other_versions(monkeypatch):
     monkeypatch.delitem(sys.modules, "fastact.torch")
     with pytest.warns(UserWarning, match=r"PyTorch 9\.1\.0 is outside the range .* 2\.13 to below"):
         __import__("fastact.torch")
+
+
+# Traced and transformed. What is traced has no memory: nothing of ours may look at it.
+
+COLD = """
+import warnings
+import torch
+import fastact.torch as fat
+from torch._dynamo.utils import counters
+
+warnings.simplefilter("error", UserWarning)
+x = torch.linspace(-1, 1, 4, requires_grad=True)
+W = torch.linspace(-2, 2, 12).reshape(4, 3).requires_grad_()
+for function in (
+    lambda z: fat.sigmoid(z) + 1,
+    lambda z: fat.softplus(z) + 1,
+    lambda z: fat.softmax(z, 0) + 1,
+    lambda z: fat.dense(z, W, None, "tanh") + 1,
+    lambda z: fat.dense(z, W, W[0]) + 1,
+):
+    for backend in ("eager", "aot_eager"):
+        y = torch.compile(function, backend=backend, fullgraph=True)(x)
+        weight = torch.arange(1.0, 1 + len(y))
+        (gradient,) = torch.autograd.grad(y, x, weight)
+        expected = function(x)
+        assert torch.equal(y, expected)
+        torch.testing.assert_close(gradient, torch.autograd.grad(expected, x, weight)[0])
+print("all")
+"""
+
+
+@pytest.mark.parametrize("cache", ["none", "warm"])
+def test_compiled_with_nothing_compiled_before(cache, tmp_path, monkeypatch):
+    if cache == "none":
+        monkeypatch.setenv("FASTACT_CACHE", "0")
+    assert run_python(COLD) == "all\n"
+
+
+# PyTorch loads its forward derivatives of gradients by what it deprecates.
+its_own = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
+
+@its_own
+@each
+def test_transforms(name):
+    ours, theirs = getattr(fat, name), THEIRS[name]
+    x, t = values(3, 4), values(3, 4, seed=1)
+    func = torch.func
+    close = functools.partial(torch.testing.assert_close, rtol=1e-12, atol=1e-14)
+    for axis in (0, 1):
+        close(func.vmap(ours, axis)(x), func.vmap(theirs, axis)(x))
+    close(
+        func.grad(lambda v: (ours(v) * t).sum())(x), func.grad(lambda v: (theirs(v) * t).sum())(x)
+    )
+    expected = torch.autograd.functional.jacobian(theirs, x)
+    close(func.jacrev(ours)(x), expected)
+    close(func.vmap(func.jacrev(ours))(x), torch.stack([expected[i, :, i] for i in range(3)]))
+    for settings in ({}, {"vectorize": True}, {"vectorize": True, "strategy": "forward-mode"}):
+        close(torch.autograd.functional.jacobian(ours, x, **settings), expected)
+    directional = (expected * t).sum((-1, -2))
+    close(func.jvp(ours, (x,), (t,))[1], directional)
+    close(func.jacfwd(ours)(x), expected)
+    y = ours(x.requires_grad_())
+    (found,) = torch.autograd.grad(
+        y, x, torch.eye(12).double().reshape(12, 3, 4), is_grads_batched=True
+    )
+    close(found, expected.reshape(12, 3, 4))
+    with pytest.raises(NotImplementedError, match=f"fastact.torch.{name} .*once, not twice"):
+        func.hessian(lambda v: ours(v).sum())(x.detach())
+
+
+def test_softmax_along_an_axis_of_each():
+    x = values(2, 3, 4)
+    for dim in (0, 1, -1, -2):
+        for axis in (0, 2):
+            found = torch.func.vmap(lambda v, dim=dim: fat.softmax(v, dim), axis)(x)
+            expected = torch.func.vmap(lambda v, dim=dim: torch.softmax(v, dim), axis)(x)
+            torch.testing.assert_close(found, expected)
+    with pytest.raises(
+        IndexError, match="softmax: dim must be an axis of a tensor of 2 axes, got 2"
+    ):
+        torch.func.vmap(lambda v: fat.softmax(v, 2))(x)
+
+
+@its_own
+@pytest.mark.parametrize(
+    "axes", [(0, None, None), (None, 0, None), (None, None, 0), (1, 2, 0)], ids=str
+)
+def test_dense_transforms(axes):
+    operands = values(3, 5), values(5, 3, seed=1), values(3, seed=2)
+    batched = [
+        v if a is None else torch.stack([v, 2 * v, -v], a)
+        for v, a in zip(operands, axes, strict=True)
+    ]
+
+    def ours(*v):
+        return fat.dense(*v, "tanh")
+
+    def theirs(x, W, b):
+        return torch.tanh(x @ W + b)
+
+    func = torch.func
+    torch.testing.assert_close(func.vmap(ours, axes)(*batched), func.vmap(theirs, axes)(*batched))
+    for i in range(3):
+        found, expected = (
+            func.vmap(func.jacrev(f, argnums=i), axes)(*batched) for f in (ours, theirs)
+        )
+        torch.testing.assert_close(found, expected)
+    for settings in ({}, {"vectorize": True}):
+        found, expected = (
+            torch.autograd.functional.jacobian(f, operands, **settings) for f in (ours, theirs)
+        )
+        torch.testing.assert_close(found, expected)
+    with pytest.raises(NotImplementedError, match=r"fastact\.torch\.dense has no forward-mode"):
+        func.jvp(ours, operands, operands)

@@ -289,6 +289,10 @@ def docstring(declared: Activation) -> str:
         for row in declared.specials
     )
     operands = ""
+    nan = """NaN in gives that NaN, quiet, with its sign and as much of its payload as the format
+    holds; of two, the first."""
+    if isinstance(declared, Objective):
+        nan = "A result that is NaN is ``numpy.nan``, whatever came in."
     if not isinstance(declared, Derivative | Objective):
         measured = """measured over every input of the 16- and 32-bit formats; for float64 a bound
 that millions of samples stay below"""
@@ -334,7 +338,7 @@ Notes
 Special values::
 
 {specials}
-    NaN in gives NaN out.
+    {nan}
 
 Largest error, {measured}::
 

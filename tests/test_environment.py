@@ -522,7 +522,7 @@ results = [{} for _ in range(THREADS)]
 start = threading.Barrier(THREADS)
 
 def work(k):
-    jobs = [(declared, code) for code in "fdih" for declared in element_wise().values()]
+    jobs = [(declared, code) for code in "fdih" for declared in list(element_wise().values())[::2]]
     jobs = jobs[5 * k :] + jobs[: 5 * k] if k % 2 else jobs
     start.wait()
     for declared, code in jobs:
@@ -549,7 +549,7 @@ def test_threads_at_first_use():
     threads = json.loads(run_python(RACE, FASTACT_CACHE="0"))
     assert len(threads) == 8
     for results in threads:
-        assert len(results) == 4 * len(element_wise())
+        assert len(results) == 4 * len(list(element_wise())[::2])
         for job, (char, digits, refused) in results.items():
             name, code = job.split()
             declared, function = element_wise()[name], getattr(fastact, name)

@@ -34,7 +34,7 @@ _WITHOUT_FORMATS = (
     *("_streaming", "_targets"),
 )
 _ALWAYS = (*_WITHOUT_FORMATS, "_formats")
-_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar", "_tables")
+_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_overlap", "_scalar", "_tables")
 GENERATORS = {
     "loop": _SCALARS,
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
@@ -48,7 +48,7 @@ GENERATORS = {
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
     "convert": (*(*_ALWAYS, "_conversions", "_convert_code", "_ndarray", "_plan", "_structured"),),
-    "mixed": (*_WITHOUT_FORMATS, "_mixed_code"),
+    "mixed": (*_WITHOUT_FORMATS, "_mixed_code", "_overlap"),
     "undisturbed": (*_WITHOUT_FORMATS, "_undisturbed_code"),
     "helpers": (
         *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_object_file"),
@@ -220,7 +220,7 @@ def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
 
 
 @_apart
-def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 1) -> int:
+def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int = 1) -> int:
     """The address of a strided loop for `inputs` of these types, around the `loop` for `dtype`."""
     nin = len(inputs)
 
@@ -233,7 +233,7 @@ def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 
 
 
 @_apart
-def mixed_rows_address(inputs: Sequence[DType], dtype: DType, loop: int) -> int:
+def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> int:
     """The same for a function of rows, as by :func:`rows_address`."""
 
     def build(target: "Target") -> bytes:

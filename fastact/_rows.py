@@ -29,6 +29,7 @@ from ._formats import FORMATS, Format
 from ._frontend import scalar_ir
 from ._loops import copies_ir, metadata_ir
 from ._machine_code import ALONE, ENTRY
+from ._overlap import ANY, rows_relation_ir
 from ._steps import STEPS
 from ._targets import Target
 from ._transpose import cells_to_rows, rows_to_cells
@@ -110,7 +111,8 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
             _run(double, chunk),
             FAN_OUT_IR,
             _body(),
-            *map(_entry, (ENTRY, ALONE)),
+            rows_relation_ir(),
+            *(_entry(name, form.itemsize) for name in (ENTRY, ALONE)),
             metadata_ir(target, vector),
             _more_metadata(wide.lanes, vector),
         ]
@@ -689,7 +691,7 @@ def _body() -> str:
     return body_ir(_ROW_WORDS, "rows", work)
 
 
-def _entry(name: str) -> str:
+def _entry(name: str, size: int) -> str:
     """@NAME: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata).
 
     The dimensions are the number of rows and their length; the strides those from row to row
@@ -708,6 +710,8 @@ def _entry(name: str) -> str:
   %granule = select i1 %in.groups, i64 64, i64 1"""
     shared += sharing_ir(_ROW_WORDS, "rows", "%work", "%granule")
     arguments = ", ".join(f"{kind} %{word}" for kind, word in _ROW_WORDS)
+    this = {"from": "%from.this", "to": "%to.this", "rows": "1"}
+    row = ", ".join(f"{kind} {this.get(word, '%' + word)}" for kind, word in _ROW_WORDS)
     return f"""
 define i32 @{name}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) #1 {{
 entry:
@@ -721,7 +725,22 @@ entry:
   %some.elements = icmp sgt i64 %n, 0
   %some = and i1 %some.rows, %some.elements
   br i1 %some, label %start, label %end
-start:{shared if name == ENTRY else chr(10) + "  br label %single"}
+start:
+  %relation = call i32 @relation({arguments}, i64 {size})
+  %apart = icmp eq i32 %relation, {ANY}
+  br i1 %apart, label %parallel, label %singly
+singly:
+  ; Rows of the output may share memory.
+  %k = phi i64 [ 0, %start ], [ %k.next, %singly ]
+  %from.offset = mul i64 %k, %from.row
+  %from.this = getelementptr i8, ptr %from, i64 %from.offset
+  %to.offset = mul i64 %k, %to.row
+  %to.this = getelementptr i8, ptr %to, i64 %to.offset
+  call void @run({row})
+  %k.next = add i64 %k, 1
+  %k.more = icmp ult i64 %k.next, %rows
+  br i1 %k.more, label %singly, label %end
+parallel:{shared if name == ENTRY else chr(10) + "  br label %single"}
 single:
   call void @run({arguments})
   br label %end

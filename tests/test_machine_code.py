@@ -37,7 +37,7 @@ TARGETS = {"host": _host.host(), **KNOWN}
 DISTANCES = {
     "x86_64": {2: "PC32", 4: "PLT32"},
     "aarch64": {
-        **{261: "PREL32", 274: "ADR_PREL_LO21", 275: "ADR_PREL_PG_HI21", 283: "CALL26"},
+        **{261: "PREL32", 275: "ADR_PREL_PG_HI21", 283: "CALL26"},
         **{277: "ADD_ABS_LO12_NC", 278: "LDST8_ABS_LO12_NC", 284: "LDST16_ABS_LO12_NC"},
         **{285: "LDST32_ABS_LO12_NC", 286: "LDST64_ABS_LO12_NC", 299: "LDST128_ABS_LO12_NC"},
     },

@@ -274,9 +274,8 @@ _ENVIRONMENT = """No floating-point warning is raised, and the caller's rounding
 and status flags neither change the result nor are changed. Inputs of several types are
 converted to their common type with one rounding, to nearest even. What NumPy casts itself is
 cast as for any ufunc, with its warnings and in the caller's rounding mode: results for an
-`out` of another type, inputs where a `dtype` or `signature` is asked for, two inputs of one
-integer type, Python's numbers beside arrays of less than float64, and what reductions and
-``at`` cast."""
+`out` of another type, inputs where a `dtype` or `signature` is asked for, Python's numbers
+beside arrays of less than float64, and what reductions and ``at`` cast."""
 
 
 def docstring(declared: Activation) -> str:

@@ -221,7 +221,7 @@ def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
 
 
 @_apart
-def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 1) -> int:
+def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int = 1) -> int:
     """The address of a strided loop for `inputs` of these types, around the `loop` for `dtype`."""
     nin = len(inputs)
 
@@ -234,7 +234,7 @@ def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 
 
 
 @_apart
-def mixed_rows_address(inputs: Sequence[DType], dtype: DType, loop: int) -> int:
+def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> int:
     """The same for a function of rows, as by :func:`rows_address`."""
 
     def build(target: "Target") -> bytes:

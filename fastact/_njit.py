@@ -21,6 +21,7 @@ from numba.core import cgutils
 from numba.core.codegen import CodeLibrary, CPUCodegen
 from numba.core.errors import NumbaError
 from numba.core.registry import cpu_target
+from numba.core.typing import signature
 from numba.core.typing.npydecl import Numpy_rules_ufunc
 from numba.extending import lower_builtin, type_callable
 from numba.np import npyimpl, numpy_support
@@ -76,7 +77,13 @@ def register(
     @type_callable(ufunc)
     def typing(context):
         def result(*operands, **named):  # `out` is the only one that may be missing
-            return _result(context, ufunc, number_of, [*operands, *named.values()])
+            given = [*operands, *named.values()]
+            # Numba converts what it has to these types: None, where there may be one, to a
+            # TypeError.
+            kinds = [kind.type if isinstance(kind, types.Optional) else kind for kind in given]
+            out = [kind for kind in kinds[ufunc.nin :] if kind != types.none]
+            found = _result(context, ufunc, number_of, [*kinds[: ufunc.nin], *out])
+            return signature(found, *kinds)
 
         result.__signature__ = inspect.Signature(parameters)
         return result
@@ -109,6 +116,9 @@ def register(
     @lower_builtin(ufunc, types.VarArg(types.Any))
     def lowering(context, builder, signature, values):
         kinds = signature.args
+        if len(kinds) > ufunc.nin and kinds[-1] == types.none:
+            kinds, values = kinds[:-1], values[:-1]
+            signature = signature.replace(args=kinds)
         for i, kind in enumerate(kinds[: ufunc.nin] if len(kinds) > ufunc.nin else ()):
             if isinstance(kind, types.Array):  # Numba would read on beyond its end
                 fits = types.none(kind, kinds[-1])

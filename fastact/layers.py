@@ -300,7 +300,8 @@ def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
     for start in range(0, len(x), rows or 1):
         part = x[start : start + rows]
         _convert.copy(part, source[: len(part)])
-        weights.call(source[: len(part)], sink[: len(part)])
+        if weights.call(source[: len(part)], sink[: len(part)]) != DONE:
+            raise RuntimeError("the compiled layer has refused operands of its own making")
         _convert.copy(sink[: len(part)], y[start : start + rows])
 
 

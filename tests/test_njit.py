@@ -4,6 +4,7 @@ import functools
 import itertools
 import platform
 import re
+import sys
 import textwrap
 import tomllib
 
@@ -11,7 +12,7 @@ import numba
 import numpy as np
 import pytest
 from conftest import ROOT, assert_same, bits, nans, run_python, sample
-from numba import prange
+from numba import prange, types
 from numba.core.registry import cpu_target
 
 import fastact
@@ -218,6 +219,107 @@ def test_other_arguments_are_refused():
         with_dtype(np.zeros(3))
     with pytest.raises(numba.TypingError):
         without_second(np.zeros(3), np.zeros(3))
+
+
+# What may be None.
+
+PRESENT = [True, np.int8(2), 3, np.float32(0.5), 0.25, np.array([0.5, 2.0]), np.ones((2, 1), "f")]
+
+
+def perhaps(value):
+    """A compiled function of a bool that returns `value`, or None."""
+    return numba.njit(lambda there: value if there else None)
+
+
+@functools.cache
+def of_optional(ufunc):
+    """Compiled calls of `ufunc` whose operand number i may be None."""
+    if ufunc.nin == 1:
+        return [numba.njit(lambda get, there: ufunc(get(there)))]
+    return [
+        numba.njit(lambda get, there: ufunc(get(there), 0.5)),
+        numba.njit(lambda get, there: ufunc(0.5, get(there))),
+        numba.njit(lambda get, there: ufunc(get(there), get(there))),
+    ]
+
+
+@pytest.mark.parametrize("value", PRESENT, ids=lambda value: str(numba.typeof(value)))
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "heaviside", "tanh_backward"])
+def test_optional_operands(name, value):
+    ufunc, get, half = getattr(fastact, name), perhaps(value), np.float64(0.5)
+    cases = [(value,)] if ufunc.nin == 1 else [(value, half), (half, value), (value, value)]
+    for call, operands in zip(of_optional(ufunc), cases, strict=True):
+        expected = np.asarray(ufunc(*map(np.asarray, operands)))
+        assert_same(np.asarray(call(get, True), expected.dtype), expected)
+        result = call.nopython_signatures[-1].return_type
+        assert numba.from_dtype(expected.dtype) == getattr(result, "dtype", result)
+        with pytest.raises(TypeError, match=r"expected .*, got None"):
+            call(get, False)
+
+
+def test_what_a_typed_dict_may_not_have():
+    """With the words and the type of NumPy's own function."""
+    d = numba.typed.Dict.empty(types.unicode_type, types.float64)
+    d["a"] = 0.5
+    ours = numba.njit(lambda d, k: fastact.tanh(d.get(k)))
+    theirs = numba.njit(lambda d, k: np.tanh(d.get(k)))
+    assert ours(d, "a") == fastact.tanh(0.5)
+    messages = []
+    for call in (ours, theirs):
+        with pytest.raises(TypeError) as caught:
+            call(d, "b")
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1] == "expected float64, got None"
+
+
+def test_optional_in_a_signature():
+    call = numba.njit("f4[:](optional(f4[:]), optional(f4))")(lambda x, y: fastact.heaviside(x, y))
+    x = np.array([-1, 0, 1], "f")
+    assert_same(call(x, 0.5), fastact.heaviside(x, np.float32(0.5)))
+    for operands in ((None, 0.5), (x, None)):
+        with pytest.raises(TypeError, match=r"expected .*float32.*, got None"):
+            call(*operands)
+
+
+@pytest.mark.parametrize("call", [positional, by_name])
+def test_optional_out(call):
+    x, y = np.linspace(-3, 3, 5), np.empty(5)
+    d = numba.typed.Dict.empty(types.intp, types.float64[::1])
+    d[0] = y
+    given = numba.njit(lambda x, d, k: call(x, d.get(k)))
+    counts = []
+    for _ in range(3):
+        assert_same(given(x, d, 0), fastact.sigmoid(x))
+        assert_same(y, fastact.sigmoid(x))
+        counts.append(sys.getrefcount(y))
+    assert len(set(counts)) == 1
+    with pytest.raises(TypeError, match=r"expected array.*, got None"):
+        given(x, d, 1)
+
+
+@pytest.mark.parametrize("call", [positional, by_name])
+def test_no_out(call):
+    """As outside: None is no array, and asks for a new one."""
+    default = numba.njit(lambda x, out=None: call(x, out))
+    constant = numba.njit(lambda x: call(x, None))
+    for x in (np.linspace(-3, 3, 5), np.zeros((2, 0), "f"), 0.5, 2):
+        for result in (call(x, None), default(x), constant(x)):
+            expected = np.asarray(fastact.sigmoid(x))
+            assert_same(np.asarray(result), expected)
+
+
+@numba.njit
+def of_default(x=0.5, y=True):
+    return fastact.heaviside(x, y), fastact.heaviside(0, 1), fastact.relu(-7)
+
+
+def test_literals_and_defaults():
+    assert of_default() == (1, 1, 0)
+    assert of_default(0.0) == (1, 1, 0)
+    assert numba.njit(lambda x: fastact.relu(numba.literally(x)))(3) == 3
+    for nothing in (numba.njit(lambda: sigmoid(None)), numba.njit(lambda x=None: sigmoid(x))):
+        with pytest.raises(numba.TypingError, match=r"sigmoid inside Numba: expected .*, got none"):
+            nothing()
 
 
 def test_array_expressions_and_parallel_loops():

@@ -158,7 +158,8 @@ def rows_address(
     *strides, auxdata)``, where `context` and `auxdata` are ignored, the two data pointers are
     those of the first row of input and output, the dimensions are the number of rows and their
     length, and the strides, in bytes: input and output from row to row, then input and output
-    from element to element. Output and input may be the same, and must not overlap otherwise.
+    from element to element. Output and input may be the same, and must not overlap otherwise; rows
+    of an output that overlaps itself are written in order.
     """
     from . import _cost, _pool
     from ._machine_code import ALONE, ENTRY

@@ -34,7 +34,7 @@ from ._steps import STEPS
 from ._targets import Target
 from ._transpose import cells_to_rows, rows_to_cells
 
-BUFFER = 8192  # bytes of each of the three buffers, which are to stay in L1 together
+BUFFER = 8192  # bytes of each of the buffers, which are to stay in L1 together
 # Terms that a lane adds up before its sum is collected: what its low part loses grows with them,
 # and with 128 equal terms at a time, softmax of a million was wrong by 2.2 ulp.
 ROUNDS = 64
@@ -198,9 +198,10 @@ class _Kernel:
                         f"\n  store {shape.kind(place)} {values[place]}, ptr %to.{place}, "
                         "align 1, !llvm.access.group !9"
                     )
-        # The input may be the output.
+        # The input may be the output, and terms in place of either.
         parameters = [
-            f"ptr {'' if place in ('x', 'y') else 'noalias '}%{place}" for place in self.kept
+            f"ptr {'' if place in ('x', 'y', _TERM[0]) else 'noalias '}%{place}"
+            for place in self.kept
         ]
         parameters += [f"{shape.compute} %{value}" for value in self.given]
         return f"""
@@ -323,9 +324,16 @@ entry:{body}
 
 def _allocate(shape: _Shape, chunk: int, state: Sequence[str]) -> str:
     """The buffers, and `state` for every lane with room for what :func:`_fold` makes of it."""
-    buffers = {"x": shape.storage, **dict.fromkeys(_TERM, shape.compute)}
+    buffers = dict.fromkeys(_TERM, shape.compute)
+    # Each element gives way to its term, and that to its result: one buffer less on the stack,
+    # where they are of one size.
+    together = shape.storage == shape.compute
+    if not together:
+        buffers["x"] = shape.storage
     lines = [f"%{name} = alloca [{chunk} x {kind}], align 64" for name, kind in buffers.items()]
     lines += [f"%{a} = alloca [{2 * shape.lanes} x {shape.compute}], align 64" for a in state]
+    if together:
+        lines.append(f"%x = getelementptr i8, ptr %{_TERM[0]}, i64 0")
     return "".join(f"\n  {line}" for line in lines)
 
 

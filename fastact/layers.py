@@ -51,7 +51,7 @@ def dense(
         An activation of this package with one input, by name or as the function itself; None
         and "identity" for none. softmax is taken over the last axis.
     out : ndarray, shape (..., N), optional
-        Where to put the result. It may not overlap an input.
+        Where to put the result. It may not overlap an input or itself.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def dense(
     ------
     ValueError
         For shapes that do not fit each other, an unknown activation, an `out` that overlaps
-        an input or is read-only, and masked arrays with masked elements.
+        an input or itself or is read-only, and masked arrays with masked elements.
     TypeError
         For complex, longdouble, string, datetime and object operands, and an `out` that is no
         array or whose elements are no floating-point or complex numbers (NumPy casts the result

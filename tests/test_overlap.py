@@ -115,14 +115,16 @@ def test_output_behind_the_input_and_past_the_caches(threads, dtype, distance):
 @pytest.mark.parametrize("name", UNARY)
 def test_output_of_one_place(threads, name):
     function, x = getattr(fa, name), values(3_000_000 if name == "tanh" else 100_000)
+    small = x[:60_000]
     y = as_strided(np.zeros(1), x.shape, (0,))
     function(x, out=y)
     assert_same(y[0], function(x[-1]))
-    y = np.ndarray(x.shape, x.dtype, bytearray(2 * len(x) + 8), 0, (2,))
-    expected = np.ndarray(x.shape, x.dtype, bytearray(2 * len(x) + 8), 0, (2,))
-    for i, value in enumerate(function(x).tolist()):
+    y, expected = (
+        np.ndarray(small.shape, small.dtype, bytearray(2 * len(small) + 6), 0, (2,)) for _ in "ab"
+    )
+    for i, value in enumerate(function(small).tolist()):
         expected[i] = value
-    function(x, out=y)
+    function(small, out=y)
     assert_same(y, expected)
 
 

@@ -27,10 +27,14 @@ def are_needed(*tensors: Any) -> bool:
     """Whether any of the tensors, or what goes on around the call, needs operators."""
     return (
         torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
+        or _are_transformed()
         or any(type(tensor) not in _PLAIN for tensor in tensors)
     )
+
+
+def _are_transformed() -> bool:
+    """Whether torch.func or forward mode are at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def array(x: Any) -> np.ndarray:
@@ -71,6 +75,9 @@ def _differentiable(operator: Any, function: type) -> None:
     apply = super(torch.autograd.Function, function).apply  # torch.func has done its part already
 
     def differentiable(*arguments):
+        if not (torch.is_grad_enabled() or _are_transformed()):  # most backward passes
+            with torch._C._AutoDispatchBelowAutograd():
+                return operator(*arguments)
         with enable_single_level_autograd_function():
             return apply(operator, *arguments)
 

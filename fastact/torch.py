@@ -98,11 +98,21 @@ def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "id
                 raise TypeError(
                     f"dense: {key} must have the dtype of x, {x.dtype}, got {operand.dtype}"
                 )
-    name = layers.activation_name("dense", activation)
+    name = _activation_name(activation)
     backward.through("dense", name)  # or gradients would be refused when it is too late
     if _torch_ops.are_needed(x, W, *([] if b is None else [b])):
         return _torch_ops.dense(x, W, b, name)
     return _Dense.apply(name, x, W, b)
+
+
+def _activation_name(activation: Any) -> str | None:
+    # torch.compile follows this, and warns of functions that keep results, as those of `layers`.
+    for name in (*DERIVATIVES, *ROW_ACTIVATIONS):
+        if activation is getattr(activations, name):
+            return name
+        if isinstance(activation, str) and activation == name:
+            return name
+    return layers.activation_name("dense", activation)
 
 
 _DOCSTRING = """{summary}

@@ -14,6 +14,7 @@ from fastact._declare import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
 
 torch = pytest.importorskip("torch", reason="the extra integration installs torch")
 fat = pytest.importorskip("fastact.torch")
+_torch_ops = pytest.importorskip("fastact._torch_ops")
 
 pytestmark = pytest.mark.integration
 
@@ -286,6 +287,182 @@ def test_a_network_learns_the_same():
                     parameter -= gradient
     for ours, theirs in zip(first, second, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+# Where tensors have no memory, or are wrapped: compilers, torch.func, batched gradients.
+
+
+# torch warns of itself when its forward mode starts, and where its compiler gives up.
+theirs = pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script:DeprecationWarning", "ignore::UserWarning:torch"
+)
+
+
+def compiled(function, backend="eager", fullgraph=True):
+    torch._dynamo.reset()
+    return torch.compile(function, backend=backend, fullgraph=fullgraph)
+
+
+CALLS = {name: getattr(fat, name) for name in NAMES} | {
+    "softmax along 0": lambda x: fat.softmax(x, dim=0),
+    "dense": lambda x: fat.dense(x, *PARAMETERS, "tanh"),
+    "dense, softmax": lambda x: fat.dense(x, PARAMETERS[0], activation=fastact.softmax),
+    "dense, none": lambda x: fat.dense(x, *PARAMETERS),
+}
+PARAMETERS = (values(5, 3, seed=1), values(3, seed=2))
+call = pytest.mark.parametrize("function", CALLS.values(), ids=CALLS)
+
+
+@call
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_in_one_graph(function, backend):
+    for dtype in (torch.float64, torch.bfloat16):
+        x, other = leaf(7, 5), leaf(7, 5)
+        if function in (CALLS[name] for name in NAMES):
+            x, other = leaf(7, 5, dtype=dtype), leaf(7, 5, dtype=dtype)
+        y, expected = compiled(lambda z: function(2 * z) + 1, backend)(x), function(2 * other) + 1
+        assert torch.equal(y, expected) and y.stride() == expected.stride()
+        y.pow(2).sum().backward()
+        expected.pow(2).sum().backward()
+        assert torch.equal(x.grad, other.grad)
+
+
+FIRST_IS_COMPILED = """
+import torch
+import fastact.torch as fat
+z, W = torch.linspace(-2, 2, 5), torch.eye(5)
+for function in (fat.sigmoid, fat.softmax, lambda z: fat.dense(z, W, None, "tanh")):
+    for fullgraph in (False, True):
+        torch._dynamo.reset()
+        run = torch.compile(lambda z: function(z) + 1, backend="eager", fullgraph=fullgraph)
+        result = run(z)
+        assert torch.equal(result, function(z) + 1)
+print("right")
+"""
+
+
+@pytest.mark.parametrize("cache", ["0", "1"])
+def test_compiled_before_anything_else(cache, tmp_path):
+    settings = {"FASTACT_CACHE": cache, "FASTACT_CACHE_DIR": str(tmp_path)}
+    for _ in range(1 + (cache == "1")):  # the second time with what the first one left
+        assert run_python(FIRST_IS_COMPILED, PYTHONWARNINGS="ignore", **settings) == "right\n"
+
+
+@theirs
+def test_compiled_refusals_are_the_same():
+    for bad, error, words in (REFUSED["integers"], REFUSED["complex"]):
+        with pytest.raises(error, match=f"sigmoid: x must be .*{words}"):
+            compiled(fat.sigmoid, fullgraph=False)(bad)
+    x = leaf(3)
+    twice = compiled(
+        lambda x: torch.autograd.grad(fat.tanh(x).sum(), x, create_graph=True)[0], fullgraph=False
+    )
+    with pytest.raises(NotImplementedError, match=r"fastact\.torch\.tanh .*once, not twice"):
+        twice(x).sum().backward()
+
+
+def test_exported():
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            return fat.softmax(fat.dense(x, *PARAMETERS, "relu"))
+
+    x = values(7, 5)
+    program = torch.export.export(Model(), (x,), dynamic_shapes=({0: torch.export.Dim("rows")},))
+    for rows in (x, values(9, 5, seed=4)):
+        assert torch.equal(program.module()(rows), Model()(rows))
+
+
+def test_operators():
+    """PyTorch's own test of what is registered, shapes and gradients among them."""
+    x, W, b = (v.detach().requires_grad_() for v in layer())
+    for operator, arguments in (
+        (_torch_ops.element_wise, (x, "softplus")),
+        (_torch_ops.element_wise, (x.detach().T, "relu")),
+        (_torch_ops.row_wise, (x, "softmax", 0)),
+        (_torch_ops.dense, (x, W, b, "tanh")),
+        (_torch_ops.dense, (x, W, None, None)),
+    ):
+        torch.library.opcheck(operator, arguments)
+
+
+@theirs
+@call
+def test_torch_func(function):
+    func, x, tangent = torch.func, values(7, 5), values(7, 5, seed=6)
+    expected = torch.autograd.functional.jacobian(function, x)
+    assert torch.equal(func.jacrev(function)(x), expected)
+    y, back = func.vjp(function, x)
+    assert torch.equal(y, function(x))
+    torch.testing.assert_close(back(torch.ones_like(y))[0], expected.sum((0, 1)))
+    each = torch.stack([function(row) for row in x])
+    for in_dim, rows in ((0, x), (1, x.T)):
+        assert torch.equal(func.vmap(function, in_dim)(rows), each)
+    gradients = func.vmap(func.grad(lambda row: function(row).pow(2).sum()))(x)
+    one = [func.grad(lambda row: function(row).pow(2).sum())(row) for row in x]
+    torch.testing.assert_close(gradients, torch.stack(one), rtol=1e-14, atol=1e-16)
+    if function not in map(CALLS.get, [*NAMES, "softmax along 0"]):
+        with pytest.raises(NotImplementedError, match=r"torch\.dense has .*no .* forward mode"):
+            func.jvp(function, (x,), (tangent,))
+        return
+    y, slope = func.jvp(function, (x,), (tangent,))
+    assert torch.equal(y, function(x))
+    torch.testing.assert_close(slope, (expected * tangent).sum((2, 3)), rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(func.jacfwd(function)(x), expected, rtol=1e-13, atol=1e-15)
+    with torch.autograd.forward_ad.dual_level():
+        dual = function(torch.autograd.forward_ad.make_dual(x, tangent))
+        assert torch.equal(torch.autograd.forward_ad.unpack_dual(dual).tangent, slope)
+
+
+def test_torch_func_of_weights():
+    """As for gradients of single samples."""
+    x, W, b = (v.detach() for v in layer())
+
+    def loss(W, b, row):
+        return fat.dense(row, W, b, "softplus").pow(2).sum()
+
+    found = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1)), (None, None, 0))(W, b, x)
+    one = [torch.func.grad(loss, argnums=(0, 1))(W, b, row) for row in x]
+    for ours, expected in zip(found, zip(*one, strict=True), strict=True):
+        torch.testing.assert_close(ours, torch.stack(expected))
+    several = torch.stack([W, 2 * W])
+    ensemble = torch.func.vmap(lambda W: fat.dense(x, W, b, "tanh"))(several)
+    assert torch.equal(ensemble[1], fat.dense(x, 2 * W, b, "tanh"))
+
+
+@theirs
+@each
+def test_second_derivatives_are_refused_by_torch_func(name):
+    """Not taken for 0, in whatever order the two are asked for."""
+    func, function = torch.func, getattr(fat, name)
+    for outer in (func.jacfwd, func.jacrev):
+        for inner in (func.jacfwd, func.jacrev):
+            for run in (outer(inner(function)), compiled(outer(inner(function)), fullgraph=False)):
+                with pytest.raises(NotImplementedError, match=f"torch.{name} .*once, not twice"):
+                    run(values(3))
+
+
+@theirs
+@call
+def test_compiled_torch_func(function):
+    def both(x):
+        return torch.func.vmap(torch.func.grad(lambda row: function(row).pow(2).sum()))(x)
+
+    torch.testing.assert_close(compiled(both)(values(7, 5)), both(values(7, 5)))
+    if function in map(CALLS.get, NAMES):
+        slope = lambda x: torch.func.jvp(function, (x,), (x,))[1]  # noqa: E731
+        assert torch.equal(compiled(slope)(values(3)), slope(values(3)))
+
+
+@call
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's loop over the batch
+def test_batched_gradients(function):
+    x = leaf(2, 5)
+    y = function(x)
+    expected = torch.autograd.functional.jacobian(function, x)
+    batch = torch.eye(y.numel(), dtype=y.dtype).view(y.numel(), *y.shape)
+    (found,) = torch.autograd.grad(y, x, batch, is_grads_batched=True)
+    assert torch.equal(found.view(expected.shape), expected)
+    assert torch.equal(torch.autograd.functional.jacobian(function, x, vectorize=True), expected)
 
 
 # The library itself.

@@ -79,7 +79,9 @@ define internal i16 @encode(float %v) alwaysinline {
   %isbig = icmp uge i32 %body, 1199566848
   %bounded = select i1 %isbig, i32 31744, i32 %finite
   %isnan = icmp ugt i32 %body, 2139095040
-  %magnitude = select i1 %isnan, i32 32256, i32 %bounded
+  %payload = and i32 %cut, 1023
+  %quiet = or i32 %payload, 32256
+  %magnitude = select i1 %isnan, i32 %quiet, i32 %bounded
   %all = or i32 %magnitude, %sign16
   %s = trunc i32 %all to i16
   ret i16 %s

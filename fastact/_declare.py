@@ -274,9 +274,8 @@ _ENVIRONMENT = """No floating-point warning is raised, and the caller's rounding
 and status flags neither change the result nor are changed. Inputs of several types are
 converted to their common type with one rounding, to nearest even. What NumPy casts itself is
 cast as for any ufunc, with its warnings and in the caller's rounding mode: results for an
-`out` of another type, inputs where a `dtype` or `signature` is asked for, two inputs of one
-integer type, Python's numbers beside arrays of less than float64, and what reductions and
-``at`` cast."""
+`out` of another type, inputs where a `dtype` or `signature` is asked for, Python's numbers
+beside arrays of less than float64, and what reductions and ``at`` cast."""
 
 
 def docstring(declared: Activation) -> str:
@@ -289,6 +288,10 @@ def docstring(declared: Activation) -> str:
         for row in declared.specials
     )
     operands = ""
+    nan = """NaN in gives that NaN, quiet, with its sign and as much of its payload as the format
+    holds; of two, the first."""
+    if isinstance(declared, Objective):
+        nan = "A result that is NaN is ``numpy.nan``, whatever came in."
     if not isinstance(declared, Derivative | Objective):
         measured = """measured over every input of the 16- and 32-bit formats; for float64 a bound
 that millions of samples stay below"""
@@ -334,7 +337,7 @@ Notes
 Special values::
 
 {specials}
-    NaN in gives NaN out.
+    {nan}
 
 Largest error, {measured}::
 

@@ -9,12 +9,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._scalar import PerFormat, copysign, fma, horner, like, magnitude, muladd, pick, scalar
+from ._scalar import (
+    PerFormat,
+    copysign,
+    fma,
+    horner,
+    like,
+    magnitude,
+    muladd,
+    number_at_least,
+    pick,
+    pow2_of_sum,
+    scalar,
+)
 
 
 class Exp(NamedTuple):
     log2_e: Any
     shift: Any  # 1.5 * 2**(p-1): adding it rounds to an integer
+    biased: Any  # the same and the bias of exponents, for pow2_of_sum
     ln2_high: Any  # few enough bits that n * ln2_high is exact for every n that occurs
     ln2_low: Any
     tail: tuple  # (e^r - 1 - r) / r^2, relative to e^r - 1
@@ -33,7 +46,8 @@ def _single(*values: float) -> tuple:
 
 EXP = PerFormat(
     single=Exp(
-        *_single(1.4426950216293335, 12582912.0, 0.693145751953125, 1.428606765330187e-06),
+        *_single(1.4426950216293335, 12582912.0, 12583039.0),
+        *_single(0.693145751953125, 1.428606765330187e-06),
         tail=_single(
             0.5,
             0.1666666716337204,
@@ -51,7 +65,8 @@ EXP = PerFormat(
         ),
     ),
     double=Exp(
-        *(1.4426950408889634, 6755399441055744.0, 0.6931471805598903, 5.497923018708371e-14),
+        *(1.4426950408889634, 6755399441055744.0, 6755399441056767.0),
+        *(0.6931471805598903, 5.497923018708371e-14),
         tail=(
             0.5,
             0.16666666666666677,
@@ -236,9 +251,26 @@ def exp_reduced(x):
     """
     c = pick(EXP, x)
     n = muladd(x, c.log2_e, c.shift) - c.shift
+    r, r_low = exp_remainder(n, x)
+    return n, r, r_low
+
+
+@scalar
+def exp_scaled(x):
+    """(2^n, r, r_low) as by :func:`exp_reduced`, for x > -87, but a number in place of 2^NaN."""
+    c = pick(EXP, x)
+    total = muladd(x, c.log2_e, c.biased)
+    r, r_low = exp_remainder(total - c.biased, x)
+    return pow2_of_sum(number_at_least(total, c.biased - like(x, 126))), r, r_low
+
+
+@scalar
+def exp_remainder(n, x):
+    """x - n log(2) as two terms; see :func:`exp_reduced`."""
+    c = pick(EXP, x)
     exact = muladd(n, -c.ln2_high, x)
     r = muladd(n, -c.ln2_low, exact)
-    return n, r, muladd(n, -c.ln2_low, exact - r)
+    return r, muladd(n, -c.ln2_low, exact - r)
 
 
 @scalar
@@ -270,16 +302,18 @@ def exp_short_tail(r):
 def logistic(n, r, smaller):
     """(q, c) with q (1 + c) 2^-max(n, 0) = 1 / (1 + e^-x), for n and r of exp_reduced(-x).
 
-    `smaller` is 2^-|n|, or anything below an ulp of 1 where that is.
+    `smaller` is -2^-|n|, or anything between 0 and an ulp of -1 where that is.
     """
+    # The denominator is negative, so that its residual is found without a change of sign, which
+    # NaN would keep.
     one = like(r, 1)
     w = exp_short_tail(r)
-    b = one if n > like(n, 0) else smaller
-    # The denominator d + d_low, from 1, 2^-|n|, b r and b w.
-    d = muladd(b, r, one + smaller)
-    d_low = muladd(b, w, muladd(b, r, (one - d) + smaller))
-    q = one / (d + d_low)
-    return q, muladd(-q, d_low, fma(-q, d, one))
+    b = -one if n > like(n, 0) else smaller
+    # The denominator -(d + d_low), from 1, 2^-|n|, b r and b w.
+    d = muladd(b, r, smaller - one)
+    d_low = muladd(b, w, muladd(b, r, (-one - d) + smaller))
+    q = -one / (d + d_low)
+    return q, muladd(q, d_low, fma(q, d, one))
 
 
 @scalar
@@ -308,7 +342,7 @@ def add_product(a, b, c):
 
 @scalar
 def scales(a):
-    """(up, down), powers of 2 whose product is 1, for products of `a` with numbers up to 1.
+    """(up, down), powers of 2 whose product is 1, for products of `a` with numbers up to 2^17.
 
     Those of a * up do not overflow where an fma is emulated, and are not subnormal unless
     `down` makes them 0.
@@ -329,10 +363,8 @@ def product(a, high, low):
 def rounded(y, p):
     """The product whose parts are `p` and a rest, from `y` = |p + rest|.
 
-    It has the sign of `p`, and is `p` where that is 0 or infinite, which the rest cannot mend. If
-    `p` is NaN, it is one NaN, whatever the operands were.
+    It has the sign of `p`, and is `p` where that is 0, infinite or NaN, which the rest cannot mend.
     """
     y = copysign(y, p)
     y = y if y == y else p
-    y = y if magnitude(p) > like(p, 0) else p
-    return y if y == y else like(y, np.nan)
+    return y if magnitude(p) > like(p, 0) else p

@@ -34,7 +34,7 @@ _WITHOUT_FORMATS = (
     *("_streaming", "_targets"),
 )
 _ALWAYS = (*_WITHOUT_FORMATS, "_formats")
-_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_scalar", "_tables")
+_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_overlap", "_scalar", "_tables")
 GENERATORS = {
     "loop": _SCALARS,
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
@@ -48,7 +48,7 @@ GENERATORS = {
         *("_plan", "_structured", "_tiles", "_transpose"),
     ),
     "convert": (*(*_ALWAYS, "_conversions", "_convert_code", "_ndarray", "_plan", "_structured"),),
-    "mixed": (*_WITHOUT_FORMATS, "_mixed_code"),
+    "mixed": (*_WITHOUT_FORMATS, "_mixed_code", "_overlap"),
     "undisturbed": (*_WITHOUT_FORMATS, "_undisturbed_code"),
     "helpers": (
         *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_object_file"),
@@ -158,7 +158,8 @@ def rows_address(
     *strides, auxdata)``, where `context` and `auxdata` are ignored, the two data pointers are
     those of the first row of input and output, the dimensions are the number of rows and their
     length, and the strides, in bytes: input and output from row to row, then input and output
-    from element to element. Output and input may be the same, and must not overlap otherwise.
+    from element to element. Output and input may be the same, and must not overlap otherwise; rows
+    of an output that overlaps itself are written in order.
     """
     from . import _cost, _pool
     from ._machine_code import ALONE, ENTRY
@@ -220,7 +221,7 @@ def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
 
 
 @_apart
-def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 1) -> int:
+def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int = 1) -> int:
     """The address of a strided loop for `inputs` of these types, around the `loop` for `dtype`."""
     nin = len(inputs)
 
@@ -233,7 +234,7 @@ def mixed_address(inputs: Sequence[DType], dtype: DType, loop: int, nout: int = 
 
 
 @_apart
-def mixed_rows_address(inputs: Sequence[DType], dtype: DType, loop: int) -> int:
+def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> int:
     """The same for a function of rows, as by :func:`rows_address`."""
 
     def build(target: "Target") -> bytes:

@@ -35,7 +35,9 @@ from ._formats import Format
 from ._lookup import LOOKUP
 from ._targets import Target
 
-_OPTIONS = {"error_model": "numpy"}  # the default's zero-division test is a branch
+# The default's zero-division test is a branch. What is not said here, a function would take over
+# from the one that Numba is compiling meanwhile.
+_OPTIONS = {"error_model": "numpy", "fastmath": False}
 
 _SETTINGS = {"DISABLE_JIT": 0, "DEBUGINFO_DEFAULT": 0, "BOUNDSCHECK": None, "ENABLE_PROFILING": 0}
 """What kernels need of Numba's settings, which may serve to debug or profile the code of others."""
@@ -154,6 +156,13 @@ def _copysign(context, builder, kinds, values):
     return _intrinsic(builder, "llvm.copysign", values)
 
 
+@_operation(_scalar.quiet)
+def _quiet(context, builder, kinds, values):
+    if isinstance(kinds[0], types.Integer):
+        return values[0]
+    return _intrinsic(builder, "llvm.canonicalize", values)
+
+
 @_operation(_scalar.last_muladd)
 def _last_muladd(context, builder, kinds, values):
     if not _rounds_to_odd.get():
@@ -161,18 +170,13 @@ def _last_muladd(context, builder, kinds, values):
     low, high = builder.fmul(values[0], values[1]), values[2]
     total = builder.fadd(high, low)
     # Where the significand of the sum is even, its pattern moves by one towards the exact
-    # sum, and is odd then. Exact sums may move too: that is far from where the conversion
-    # that follows changes its result. The order of the next sum makes 0 + -0 a +0.
+    # sum, and is odd then. Exact sums may move too, up: that is far from where the conversion
+    # that follows changes its result. So may NaN, whose lowest bits it cuts off.
     error = builder.fadd(builder.fsub(high, total), low)
     integer = ir.IntType(kinds[0].bitwidth)
-    one = ir.Constant(integer, 1)
-    sign = builder.ashr(
-        builder.bitcast(error, integer), ir.Constant(integer, kinds[0].bitwidth - 1)
-    )
-    bits = builder.bitcast(total, integer)
-    is_odd = builder.trunc(bits, ir.IntType(1))
-    moved = builder.add(bits, builder.or_(sign, one))
-    return builder.bitcast(builder.select(is_odd, bits, moved), total.type)
+    below = builder.sext(builder.fcmp_ordered("<", error, ir.Constant(error.type, 0.0)), integer)
+    bits = builder.add(builder.bitcast(total, integer), below)
+    return builder.bitcast(builder.or_(bits, ir.Constant(integer, 1)), total.type)
 
 
 @_operation(_scalar.horner)

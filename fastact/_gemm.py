@@ -247,7 +247,10 @@ def _layer(module: ir.Module, shared: Function, form: Format) -> Function:
     with f.when(rows.equals(0) | columns.equals(0)):
         f.give(DONE)
     scattered = (columns > 1) & out.stride(last).differs(form.itemsize)
-    with f.when((rows < 0) | (out_rows < 0) | scattered):
+    # Rows one after the other, by a stride of either sign.
+    width = columns * form.itemsize
+    mingled = (rows > 1) & (out_row < width) & (f.constant(0) - out_row < width)
+    with f.when((rows < 0) | (out_rows < 0) | scattered | mingled):
         f.give(REFUSED)
     with f.when(x.overlaps(out, form.itemsize)):
         f.give(REFUSED)

@@ -1,21 +1,87 @@
 """The machine this process runs on."""
 
+import ctypes
 import functools
+import os
+from collections.abc import Mapping
+from dataclasses import replace
 
 import llvmlite.binding as llvm
 
-from ._targets import Target
+from . import _cpu
+from ._targets import CERTAIN, KNOWN, Target, architecture_of
 
 
 @functools.cache
 def host() -> Target:
-    """This machine, as LLVM sees it."""
-    features = llvm.get_host_cpu_features()
+    """This machine, as LLVM sees it, or the baseline that ``FASTACT_CPU`` asks for.
+
+    Raises
+    ------
+    RuntimeError
+        On an architecture that no code is made for.
+    ValueError
+        Where this machine lacks what is asked for.
+    """
     triple = llvm.get_process_triple()
-    if triple.startswith("x86_64"):
+    architecture = architecture_of(triple)
+    if architecture not in CERTAIN or ctypes.sizeof(ctypes.c_void_p) != 8:
+        raise RuntimeError(
+            f"fastact makes machine code for 64-bit processes on {' and '.join(CERTAIN)}, "
+            f"got {triple}"
+        )
+    features = _features()
+    chosen = _cpu.chosen(os.environ)
+    if chosen != _cpu.NATIVE:
+        return replace(_level(chosen, architecture, features), triple=triple)
+    if not any(features.values()):
+        # A name of a processor would promise LLVM features that nothing has confirmed.
+        return replace(CERTAIN[architecture], triple=triple)
+    if architecture == "x86_64":
         wide = features.get("avx512f") and features.get("avx512dq") and features.get("avx512vl")
         bits = 512 if wide else 256 if features.get("avx2") else 128
         fma, half = bool(features.get("fma")), bool(features.get("f16c"))
-    else:  # aarch64; others are not tried, and get its shape without its environment
-        bits, fma, half = 128, True, True
+    else:
+        bits, fma, half = 128, True, True  # every aarch64 has these
     return Target(triple, llvm.get_host_cpu_name(), features.flatten(), bits, fma, half)
+
+
+def _features() -> "llvm.FeatureMap":
+    """What this processor has; nothing where LLVM does not know."""
+    try:
+        return llvm.get_host_cpu_features()
+    except RuntimeError:
+        return llvm.FeatureMap()
+
+
+def levels() -> list[str]:
+    """The baselines that this machine can run, the lesser ones first."""
+    architecture = architecture_of(llvm.get_process_triple())
+    features = _features()
+    return [
+        level
+        for level in _cpu.LEVELS
+        if KNOWN[level].architecture == architecture and not _lacks(KNOWN[level], features)
+    ]
+
+
+def _level(name: str, architecture: str, features: Mapping[str, bool]) -> Target:
+    """The baseline of this `name`, if this machine can run its code."""
+    usable, target = levels(), KNOWN[name]
+    if name not in usable:
+        other = target.architecture != architecture
+        why = (
+            f"it is {architecture}" if other else f"it lacks {', '.join(_lacks(target, features))}"
+        )
+        raise ValueError(
+            f"{_cpu.VARIABLE} must be one of {', '.join((_cpu.NATIVE, *usable))} on this "
+            f"processor, got {name!r} ({why})"
+        )
+    return target
+
+
+def _lacks(target: Target, features: Mapping[str, bool]) -> list[str]:
+    if target is CERTAIN.get(target.architecture):
+        return []
+    wanted = (feature.removeprefix("+") for feature in target.features.split(","))
+    return [feature for feature in wanted if not features.get(feature)]

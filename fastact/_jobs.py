@@ -11,6 +11,7 @@ A fork waits for the jobs of other threads, whose locks nobody would release in 
 import atexit
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 import time
@@ -47,18 +48,15 @@ class Job:
         self.value: Any = None
         self.error: BaseException | None = None
         self.ended = False
-        self._done = allocate_lock()
-        self._done.acquire()
-        # For waits that no signal handler is to interrupt.
-        self._undisturbed = _new_lock()
-        _take_lock(self._undisturbed, 1)
+        # One for each who waits, as an exception may keep a lock from being handed on.
+        self._releases: list[Callable[[], None]] = []
 
     def run(self) -> None:
         """Do it in this thread."""
         self.thread = get_ident()
         self.pauses = True
-        _running.append(self)
         try:
+            _running.append(self)
             with _forking:
                 self.pauses = False
             self.value = self.function()
@@ -69,24 +67,26 @@ class Job:
 
     def end(self) -> None:
         """Let go whoever waits."""
-        if not self.ended:
-            self.ended = True
-            self._done.release()
-            _release_lock(self._undisturbed)
+        self.ended = True
+        while self._releases:
+            self._releases.pop()()
         with contextlib.suppress(ValueError):
             _running.remove(self)
 
     def wait(self, seconds: float = -1) -> bool:
         """Whether it is done, at the latest after so many seconds; signal handlers may raise."""
-        done = self._done.acquire(timeout=seconds)
-        if done:
-            self._done.release()
-        return done
+        lock = allocate_lock()
+        lock.acquire()
+        self._releases.append(lock.release)
+        return self.ended or lock.acquire(timeout=seconds)
 
     def wait_undisturbed(self) -> None:
         """Wait until it is done; signal handlers run afterwards."""
-        _take_lock(self._undisturbed, 1)
-        _release_lock(self._undisturbed)
+        lock = _new_lock()
+        _take_lock(lock, 1)
+        self._releases.append(functools.partial(_release_lock, lock))
+        if not self.ended:
+            _take_lock(lock, 1)
 
 
 # Of all modules that are being imported, by name: weak references.

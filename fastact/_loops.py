@@ -5,7 +5,7 @@ holds
 
 ``loop``
     the entry, with the signature of an ArrayMethod's strided loop. Where elements depend on
-    each other it takes them one at a time; much work it shares among threads.
+    each other it takes them one at a time (``_overlap.py``); much work it shares among threads.
 ``loop_alone``
     the same for callers that have shared their work among threads already.
 ``run``
@@ -31,6 +31,7 @@ from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from ._formats import FORMATS, Format
 from ._machine_code import ALONE, ENTRY
+from ._overlap import ANY, BLOCKS, apart_ir, relation_ir
 from ._streaming import AHEAD as AHEAD_KERNEL
 from ._streaming import FENCES, PREFETCH_IR
 from ._streaming import STREAMED as STREAMED_KERNEL
@@ -52,10 +53,10 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
     outputs = [f"y{i}" for i in range(results)] if results > 1 else ["y"]
     operands = [*(f"x{i}" for i in range(arity)), *outputs]
     storage = storage_type(form, target)
+    sizes = dict.fromkeys(operands, form.itemsize)
     block = lanes * target.interleave
     return "\n".join(
         [
-            "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)",
             _scalar(scalar, compute, arity, results),
             conversions_ir(form, target),
             ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
@@ -66,7 +67,8 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
             _run(operands, form, block, target),
             FAN_OUT_IR,
             _body(operands),
-            *(_entry(name, operands, form) for name in (ENTRY, ALONE)),
+            relation_ir(*_inputs_and_outputs(operands), sizes),
+            *(_entry(name, operands, sizes) for name in (ENTRY, ALONE)),
             metadata_ir(target, lanes),
         ]
     )
@@ -467,7 +469,7 @@ def _body(operands: list[str]) -> str:
     return body_ir(_words(operands), "n", work)
 
 
-def _entry(name: str, operands: list[str], form: Format) -> str:
+def _entry(name: str, operands: list[str], sizes: dict[str, int]) -> str:
     """@NAME: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata)."""
     unpack = "".join(
         f"""
@@ -477,8 +479,7 @@ def _entry(name: str, operands: list[str], form: Format) -> str:
   %{p}.stride = load i64, ptr %{p}.step"""
         for k, p in enumerate(operands)
     )
-    # Those that NumPy reduces with.
-    binary = tuple(map(len, _inputs_and_outputs(operands))) == (2, 1)
+    inputs, outputs = _inputs_and_outputs(operands)
     # Whole pages, so that no two threads write to one line of the cache.
     shared = sharing_ir(_words(operands), "n", "%n", "4096")
     return f"""
@@ -487,53 +488,19 @@ entry:
   %n = load i64, ptr %dimensions{unpack}
   %empty = icmp sle i64 %n, 0
   br i1 %empty, label %end, label %start
-start:{_serial_check(operands, form.itemsize) if binary else ""}
-  br {"i1 %depends, label %serial, " if binary else ""}label %parallel
+start:{apart_ir(inputs, outputs, sizes)}
+  br i1 %apart, label %parallel, label %close
+close:
+  %relation = call i32 @relation({_strided(operands)}, i64 %n)
+  switch i32 %relation, label %serial [ i32 {ANY}, label %parallel
+                                        i32 {BLOCKS}, label %single ]
 parallel:{shared if name == ENTRY else chr(10) + "  br label %single"}
 single:
   call void @run({_strided(operands)}, i64 %n, i64 %n)
-  br label %end{_serial(operands) if binary else ""}
+  br label %end{_serial(operands)}
 end:
   ret i32 0
 }}"""
-
-
-def _serial_check(operands: list[str], size: int) -> str:
-    """%depends: whether elements depend on each other, and go one at a time.
-
-    NumPy calls the same loop for reduce and accumulate of a binary ufunc, where the output of
-    one element is an input of the next. It hands over no other overlap but an output that is
-    an input exactly.
-    """
-    bounds = "".join(
-        f"""
-  %{p}.span = mul i64 %{p}.stride, %span
-  %{p}.back = call i64 @llvm.smin.i64(i64 %{p}.span, i64 0)
-  %{p}.ahead = call i64 @llvm.smax.i64(i64 %{p}.span, i64 0)
-  %{p}.int = ptrtoint ptr %{p} to i64
-  %{p}.low = add i64 %{p}.int, %{p}.back
-  %{p}.top = add i64 %{p}.int, %{p}.ahead
-  %{p}.high = add i64 %{p}.top, {size}"""
-        for p in operands
-    )
-    *inputs, _ = operands
-    serial, tests = "false", ""
-    for x in inputs:
-        tests += f"""
-  %{x}.below = icmp ult i64 %{x}.low, %y.high
-  %{x}.above = icmp ult i64 %y.low, %{x}.high
-  %{x}.overlap = and i1 %{x}.below, %{x}.above
-  %{x}.elsewhere = icmp ne ptr %{x}, %y
-  %{x}.other = icmp ne i64 %{x}.stride, %y.stride
-  %{x}.still = icmp eq i64 %{x}.stride, 0
-  %{x}.unlike.1 = or i1 %{x}.elsewhere, %{x}.other
-  %{x}.unlike = or i1 %{x}.unlike.1, %{x}.still
-  %{x}.depends = and i1 %{x}.overlap, %{x}.unlike
-  %serial.{x} = or i1 {serial}, %{x}.depends"""
-        serial = f"%serial.{x}"
-    return f"""
-  %span = sub i64 %n, 1{bounds}{tests}
-  %depends = or i1 false, {serial}"""
 
 
 def _serial(operands: list[str]) -> str:
@@ -546,7 +513,7 @@ def _serial(operands: list[str]) -> str:
     arguments = ", ".join(f"ptr %{p}.serial, i64 %{p}.stride" for p in operands)
     return f"""
 serial:
-  %k = phi i64 [ 0, %start ], [ %k.next, %serial ]{at}
+  %k = phi i64 [ 0, %close ], [ %k.next, %serial ]{at}
   call void @run({arguments}, i64 1, i64 1)
   %k.next = add i64 %k, 1
   %k.more = icmp ult i64 %k.next, %n

@@ -9,6 +9,7 @@ that loop, the size of an element there, and for each input the address of what 
 from . import _codegen
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._machine_code import ENTRY, TABLE
+from ._overlap import ANY, rows_relation_ir
 from ._targets import Target
 
 CHUNK = 512  # elements converted at a time: two inputs of 8 bytes are 8 KB, within L1
@@ -135,13 +136,16 @@ end:
 }}"""
 
 
-# The rows are converted into the output, and computed there in place.
-_ROWS = f"""
+# The rows are converted into the output, and computed there in place: one at a time where rows of
+# the output may share memory.
+_ROWS = f"""{rows_relation_ir()}
+attributes #1 = {{ "no-builtins" }}
 define i32 @{ENTRY}({_SIGNATURE}) {{
 entry:
   %saved = alloca [2 x i64]
   %data.to = alloca [2 x ptr]
   %strides.to = alloca [4 x i64]
+  %counts = alloca [2 x i64]
   %rows = load i64, ptr %dimensions
   %columns.at = getelementptr i64, ptr %dimensions, i64 1
   %columns = load i64, ptr %columns.at
@@ -155,25 +159,17 @@ entry:
   %y.row = load i64, ptr %y.row.at
   %x.step = load i64, ptr %x.step.at
   %y.step = load i64, ptr %y.step.at
-  %some = icmp sgt i64 %rows, 0
+  %some.rows = icmp sgt i64 %rows, 0
+  %some.columns = icmp sgt i64 %columns, 0
+  %some = and i1 %some.rows, %some.columns
   br i1 %some, label %start, label %end
 start:
-  call void @enter(ptr %saved){_word("loop", 0)}{_word("convert", 2)}
-  br label %row
-row:
-  %i = phi i64 [ 0, %start ], [ %next, %row ]
-  %x.offset = mul i64 %i, %x.row
-  %y.offset = mul i64 %i, %y.row
-  %from = getelementptr i8, ptr %x, i64 %x.offset
-  %to = getelementptr i8, ptr %y, i64 %y.offset
-  call void %convert(ptr %from, i64 %x.step, ptr %to, i64 %y.step, i64 %columns)
-  %next = add i64 %i, 1
-  %more = icmp slt i64 %next, %rows
-  br i1 %more, label %row, label %finish
-finish:
+  call void @enter(ptr %saved){_word("loop", 0)}{_word("size", 1, "i64")}{_word("convert", 2)}
+  %relation = call i32 @relation(ptr %y, i64 %y.row, i64 %y.step, ptr %y, i64 %y.row, \
+i64 %y.step, i64 %rows, i64 %columns, i64 %size)
+  %apart = icmp eq i32 %relation, {ANY}
+  %at.once = select i1 %apart, i64 %rows, i64 1
   %data.to.1 = getelementptr ptr, ptr %data.to, i64 1
-  store ptr %y, ptr %data.to
-  store ptr %y, ptr %data.to.1
   %strides.to.1 = getelementptr i64, ptr %strides.to, i64 1
   %strides.to.2 = getelementptr i64, ptr %strides.to, i64 2
   %strides.to.3 = getelementptr i64, ptr %strides.to, i64 3
@@ -181,8 +177,34 @@ finish:
   store i64 %y.row, ptr %strides.to.1
   store i64 %y.step, ptr %strides.to.2
   store i64 %y.step, ptr %strides.to.3
-  %status = call i32 %loop(ptr %context, ptr %data.to, ptr %dimensions, ptr %strides.to, \
+  %counts.1 = getelementptr i64, ptr %counts, i64 1
+  store i64 %at.once, ptr %counts
+  store i64 %columns, ptr %counts.1
+  br label %group
+group:
+  %first = phi i64 [ 0, %start ], [ %beyond, %converted ]
+  %beyond = add i64 %first, %at.once
+  br label %row
+row:
+  %i = phi i64 [ %first, %group ], [ %next, %row ]
+  %x.offset = mul i64 %i, %x.row
+  %y.offset = mul i64 %i, %y.row
+  %from = getelementptr i8, ptr %x, i64 %x.offset
+  %to = getelementptr i8, ptr %y, i64 %y.offset
+  call void %convert(ptr %from, i64 %x.step, ptr %to, i64 %y.step, i64 %columns)
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %beyond
+  br i1 %more, label %row, label %converted
+converted:
+  %y.first = mul i64 %first, %y.row
+  %here = getelementptr i8, ptr %y, i64 %y.first
+  store ptr %here, ptr %data.to
+  store ptr %here, ptr %data.to.1
+  %status = call i32 %loop(ptr %context, ptr %data.to, ptr %counts, ptr %strides.to, \
 ptr %auxdata)
+  %again = icmp slt i64 %beyond, %rows
+  br i1 %again, label %group, label %finish
+finish:
   call void @leave(ptr %saved)
   br label %end
 end:

@@ -29,11 +29,15 @@ from ._formats import FORMATS, Format
 from ._frontend import scalar_ir
 from ._loops import copies_ir, metadata_ir
 from ._machine_code import ALONE, ENTRY
+from ._overlap import ANY, rows_relation_ir
 from ._steps import STEPS
 from ._targets import Target
 from ._transpose import cells_to_rows, rows_to_cells
 
-BUFFER = 8192  # bytes of each of the three buffers, which are to stay in L1 together
+BUFFER = 8192  # bytes of each of the buffers, which are to stay in L1 together
+# Terms that a lane adds up before its sum is collected: what its low part loses grows with them,
+# and with 128 equal terms at a time, softmax of a million was wrong by 2.2 ulp.
+ROUNDS = 64
 # Elements of the longest row that has one lane only: longer ones pay the merging of lanes back
 # (bench/NOTES.md). A row on its own takes as long as a vector full of them.
 ONE_LANE = 128
@@ -87,7 +91,7 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
     narrow = _Shape(*types, vector, 1, "!14") if vector > 2 else _Shape(*types, vector, 2, "!16")
     double = _Shape(*types, vector, 2, "!16")
     wide = _Shape(*types, vector, target.interleave, "!12")
-    chunk = BUFFER // (FORMATS[form.compute].bits // 8)
+    chunk = min(BUFFER // (FORMATS[form.compute].bits // 8), ROUNDS * wide.lanes)
     return "\n".join(
         [
             *(_scalar(name, step, types[1]) for name, step in steps.items()),
@@ -107,7 +111,8 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
             _run(double, chunk),
             FAN_OUT_IR,
             _body(),
-            *map(_entry, (ENTRY, ALONE)),
+            rows_relation_ir(),
+            *(_entry(name, form.itemsize) for name in (ENTRY, ALONE)),
             metadata_ir(target, vector),
             _more_metadata(wide.lanes, vector),
         ]
@@ -193,9 +198,10 @@ class _Kernel:
                         f"\n  store {shape.kind(place)} {values[place]}, ptr %to.{place}, "
                         "align 1, !llvm.access.group !9"
                     )
-        # The input may be the output.
+        # The input may be the output, and terms in place of either.
         parameters = [
-            f"ptr {'' if place in ('x', 'y') else 'noalias '}%{place}" for place in self.kept
+            f"ptr {'' if place in ('x', 'y', _TERM[0]) else 'noalias '}%{place}"
+            for place in self.kept
         ]
         parameters += [f"{shape.compute} %{value}" for value in self.given]
         return f"""
@@ -318,9 +324,16 @@ entry:{body}
 
 def _allocate(shape: _Shape, chunk: int, state: Sequence[str]) -> str:
     """The buffers, and `state` for every lane with room for what :func:`_fold` makes of it."""
-    buffers = {"x": shape.storage, **dict.fromkeys(_TERM, shape.compute)}
+    buffers = dict.fromkeys(_TERM, shape.compute)
+    # Each element gives way to its term, and that to its result: one buffer less on the stack,
+    # where they are of one size.
+    together = shape.storage == shape.compute
+    if not together:
+        buffers["x"] = shape.storage
     lines = [f"%{name} = alloca [{chunk} x {kind}], align 64" for name, kind in buffers.items()]
     lines += [f"%{a} = alloca [{2 * shape.lanes} x {shape.compute}], align 64" for a in state]
+    if together:
+        lines.append(f"%x = getelementptr i8, ptr %{_TERM[0]}, i64 0")
     return "".join(f"\n  {line}" for line in lines)
 
 
@@ -686,7 +699,7 @@ def _body() -> str:
     return body_ir(_ROW_WORDS, "rows", work)
 
 
-def _entry(name: str) -> str:
+def _entry(name: str, size: int) -> str:
     """@NAME: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata).
 
     The dimensions are the number of rows and their length; the strides those from row to row
@@ -705,6 +718,8 @@ def _entry(name: str) -> str:
   %granule = select i1 %in.groups, i64 64, i64 1"""
     shared += sharing_ir(_ROW_WORDS, "rows", "%work", "%granule")
     arguments = ", ".join(f"{kind} %{word}" for kind, word in _ROW_WORDS)
+    this = {"from": "%from.this", "to": "%to.this", "rows": "1"}
+    row = ", ".join(f"{kind} {this.get(word, '%' + word)}" for kind, word in _ROW_WORDS)
     return f"""
 define i32 @{name}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) #1 {{
 entry:
@@ -718,7 +733,22 @@ entry:
   %some.elements = icmp sgt i64 %n, 0
   %some = and i1 %some.rows, %some.elements
   br i1 %some, label %start, label %end
-start:{shared if name == ENTRY else chr(10) + "  br label %single"}
+start:
+  %relation = call i32 @relation({arguments}, i64 {size})
+  %apart = icmp eq i32 %relation, {ANY}
+  br i1 %apart, label %parallel, label %singly
+singly:
+  ; Rows of the output may share memory.
+  %k = phi i64 [ 0, %start ], [ %k.next, %singly ]
+  %from.offset = mul i64 %k, %from.row
+  %from.this = getelementptr i8, ptr %from, i64 %from.offset
+  %to.offset = mul i64 %k, %to.row
+  %to.this = getelementptr i8, ptr %to, i64 %to.offset
+  call void @run({row})
+  %k.next = add i64 %k, 1
+  %k.more = icmp ult i64 %k.next, %rows
+  br i1 %k.more, label %singly, label %end
+parallel:{shared if name == ENTRY else chr(10) + "  br label %single"}
 single:
   call void @run({arguments})
   br label %end

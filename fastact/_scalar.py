@@ -129,6 +129,11 @@ def copysign(x, sign):
     _compiled_only()
 
 
+def quiet(x):
+    """`x`; a signalling NaN becomes the quiet one of the same sign and payload."""
+    _compiled_only()
+
+
 # The order of the operands makes each of the next two one min or max instruction that
 # hands a NaN in `x` on; `x if x < high else high` would be compare and blend (and lose it).
 
@@ -143,3 +148,15 @@ def at_most(x, high):
 def at_least(x, low):
     """max(x, low); NaN if `x` is."""
     return low if low > x else x
+
+
+@scalar
+def number_at_least(x, low):
+    """max(x, low); `low` if `x` is NaN."""
+    return x if x > low else low
+
+
+@scalar
+def or_nan(x, first):
+    """`x`, or `first` if that is NaN, so that of two NaN the first counts."""
+    return x if first == first else first

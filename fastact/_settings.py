@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 
-from . import _threads
+from . import _cpu, _threads
 
 
 def _is_command() -> bool:
@@ -21,6 +21,7 @@ def _is_command() -> bool:
 
 
 try:
+    _cpu.chosen(os.environ)
     _threads.check(os.environ)
 except ValueError as refused:
     if not _is_command():

@@ -34,20 +34,41 @@ class Target:
 
     @property
     def architecture(self) -> str:
-        return self.triple.split("-")[0]
+        return architecture_of(self.triple)
 
 
-def _x86(cpu: str, vector_bits: int, modern: bool) -> Target:
-    return Target("x86_64-unknown-linux-gnu", cpu, "", vector_bits, modern, modern)
+def architecture_of(triple: str) -> str:
+    """The first part of a `triple`, by one name for each architecture."""
+    name = triple.split("-")[0]
+    return {"amd64": "x86_64", "x86_64h": "x86_64", "arm64": "aarch64", "arm64e": "aarch64"}.get(
+        name, name
+    )
+
+
+# As the psABI of x86-64 has them, by LLVM's names; each level has those before it, too.
+_V1 = ("cmov", "cx8", "fxsr", "mmx", "sse", "sse2")
+_V2 = (*_V1, "cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3")
+_V3 = (*_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
+_V4 = (*_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
+
+
+def _x86(cpu: str, features: tuple[str, ...], vector_bits: int) -> Target:
+    has_fma, has_half = "fma" in features, "f16c" in features
+    text = ",".join(f"+{name}" for name in features)
+    return Target("x86_64-unknown-linux-gnu", cpu, text, vector_bits, has_fma, has_half)
 
 
 KNOWN = {
-    "x86-64-v2": _x86("x86-64-v2", 128, False),
-    "x86-64-v3": _x86("x86-64-v3", 256, True),
-    "x86-64-v4": _x86("x86-64-v4", 512, True),
+    "x86-64": _x86("x86-64", _V1, 128),
+    "x86-64-v2": _x86("x86-64-v2", _V2, 128),
+    "x86-64-v3": _x86("x86-64-v3", _V3, 256),
+    "x86-64-v4": _x86("x86-64-v4", _V4, 512),
     "aarch64": Target("aarch64-unknown-linux-gnu", "generic", "+neon", 128, True, True),
 }
-"""The baselines whose code the tests read; the host is asked for its own."""
+"""The baselines that may be asked for (``_cpu.py``), and whose code the tests read."""
+
+CERTAIN = {"x86_64": KNOWN["x86-64"], "aarch64": KNOWN["aarch64"]}
+"""What every processor of an architecture can run; no code is made for other architectures."""
 
 # Accumulators, a row of W and one element of x have to fit the vector registers, and pointers
 # to the rows of x the integer registers. The wide and flat ones are for one or two rows,

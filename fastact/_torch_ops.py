@@ -252,14 +252,21 @@ class _RowWise(torch.autograd.Function):
         return row_wise_backward(tangent, *ctx.saved_tensors, *ctx.options)
 
 
+def _inner(name: str, dim: int, ndim: int) -> int:
+    """`dim` of tensors of `ndim` axes, behind the axis of a batch of them."""
+    if not -ndim <= dim < ndim:
+        raise IndexError(f"{name}: dim must be an axis of a tensor of {ndim} axes, got {dim}")
+    return dim % ndim + 1
+
+
 def _batched_rows(info, in_dims, x, name, dim):
-    return row_wise(x.movedim(in_dims[0], 0), name, dim + (dim >= 0)), 0
+    return row_wise(x.movedim(in_dims[0], 0), name, _inner(name, dim, x.ndim - 1)), 0
 
 
 def _batched_rows_backward(info, in_dims, grad_output, output, name, dim):
     grad_output = _in_front(info, grad_output, in_dims[0])
     output = _in_front(info, output, in_dims[1])
-    return row_wise_backward(grad_output, output, name, dim + (dim >= 0)), 0
+    return row_wise_backward(grad_output, output, name, _inner(name, dim, output.ndim - 1)), 0
 
 
 _differentiable(row_wise, _RowWise)
@@ -314,8 +321,8 @@ class _Dense(torch.autograd.Function):
     @staticmethod
     def jvp(ctx, *_):
         raise NotImplementedError(
-            "fastact.torch.dense has gradients, but no derivative in forward mode, which was asked "
-            "for"
+            "fastact.torch.dense has no forward-mode derivative; use reverse mode, as "
+            "torch.func.vjp and jacrev do"
         )
 
 

@@ -106,7 +106,7 @@ DType = type[np.dtype]
 DTypes = tuple[DType, ...]
 MakeLoop = Callable[[DType], int]
 ChooseDType = Callable[[DType, bool], DType | None]
-MakeMixed = Callable[[Sequence[DType], DType, int], int]
+MakeMixed = Callable[[DTypes, DType, int], int]
 
 _promoter_type = ctypes.CFUNCTYPE(
     c_int, py_object, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_void_p)
@@ -212,7 +212,7 @@ def create(
         if fixed:
             dtype = choose(_object_at(fixed.pop()), True)
             return None if dtype is None else (dtype,) * nargs
-        inputs = [_object_at(address) for address in operands]
+        inputs = [_object_at(address) for address in operands if address]
         try:
             dtype = choose(_common(inputs), False)
         except TypeError:  # no common DType
@@ -220,12 +220,9 @@ def create(
         dtype = dtype or _first_safe(inputs, types)
         if dtype is None:
             return None
-        taken = tuple(
-            given if make_mixed and _converts(given, dtype) else dtype for given in inputs
-        )
-        if (nin, nout) == (2, 1) and taken[0] is taken[1]:
-            # As NumPy asks for reductions of integers, whose result is then one of the inputs.
-            taken = (dtype, dtype)
+        if not operands[0]:  # a reduction, of operands that are results too
+            inputs = [dtype] * nin
+        taken = (given if make_mixed and _converts(given, dtype) else dtype for given in inputs)
         return *taken, *(dtype,) * nout
 
     callback = _promoter_type(promote)
@@ -234,12 +231,16 @@ def create(
     capsule_name = b"numpy._ufunc_promoter"
     wrapped = capsule(ctypes.cast(callback, c_void_p), capsule_name, None)
     _add_promoter(ufunc, (np.dtype,) * nargs, wrapped)
+    if (nin, nout) == (2, 1):  # for reductions, where the first is not known
+        _add_promoter(ufunc, (None, np.dtype, np.dtype), wrapped)
     _immortal.append((ufunc, names, listed, callback, capsule_name))
     return ufunc
 
 
 def _converts(given: DType, dtype: DType) -> bool:
     """Whether a loop that computes in `dtype` may take `given`. (Numbers of Python's have none.)"""
+    if given.type is None:
+        return False
     return (conversion_format(given.type), format_of(dtype.type)) in CONVERSIONS
 
 

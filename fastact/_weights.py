@@ -114,8 +114,10 @@ class Weights:
         temporary: bool = False,
     ):
         depth, columns = w.shape
-        self.shape, self.dtype = w.shape, w.dtype
+        self.shape = w.shape
         self.kernels = kernels(w.dtype, columns)
+        # Not that of `w`, which may be equal without being the object that compiled code knows.
+        self.dtype = self.kernels.dtype
         lanes, itemsize = self.kernels.lanes, w.itemsize
         vectors = -(-columns // lanes)
         # Vectors a multiple of 4 KB apart would all fall into the same sets of the cache.

@@ -37,7 +37,7 @@ def _sigmoid_by_tables(x):
     c = _s.pick(_e.EXP, x)
     limits = _s.pick(_e.RANGE, x)
     tables = _t.SIGMOID
-    z = _s.at_least(-_s.magnitude(x), limits.lowest)
+    z = _s.number_at_least(-_s.magnitude(x), limits.lowest)
     total = _s.muladd(z, c.log2_e, tables.shift)
     row = _s.at_least(total, tables.last)
     # Exact but for the last product, which is 0 unless x is below all rows.
@@ -46,7 +46,7 @@ def _sigmoid_by_tables(x):
     t = _s.muladd(beyond, -c.ln2_low, t)
     slope = _s.polynomial(t, tables.pieces.slope, row)
     y = _s.last_muladd(t, slope, _s.lookup(tables.pieces.value, row))
-    y = y * _s.pow2_of_sum(total)  # exact
+    y = y * (_s.pow2_of_sum(total) if x == x else x)  # exact, and a number before if x is NaN
     rest = _s.last_muladd(y, _s.like(x, -1), limits.upsplit)
     return (rest if x > _s.like(x, 0) else y) * limits.unsplit
 
@@ -67,11 +67,13 @@ error, one division, and one Newton step of the quotient by the residual."""
 @_s.with_tables(_sigmoid_by_tables)
 def sigmoid(x):
     limits = _s.pick(_e.RANGE, x)
-    n, r, _ = _e.exp_reduced(-_s.at_least(_s.at_most(x, limits.enough), limits.lowest))
+    zero = _s.like(x, 0)
+    # Not negated: nothing from here on changes the sign of NaN.
+    n, r, _ = _e.exp_reduced(zero - _s.at_least(_s.at_most(x, limits.enough), limits.lowest))
     # a, 2^split too large; 1 or 2^-|n|.
     scaled = _s.pow2(-_s.magnitude(n), limits.split)
-    a = scaled if n > _s.like(x, 0) else limits.upsplit
-    q, c = _e.logistic(n, r, scaled * limits.unsplit)
+    a = scaled if n > zero else limits.upsplit
+    q, c = _e.logistic(n, r, scaled * -limits.unsplit)
     q = _s.last_muladd(q, c, q)
     return q * a * limits.unsplit
 
@@ -80,7 +82,8 @@ def sigmoid(x):
     formula="sigmoid_backward(grad_output, output) = grad_output * output * (1 - output)",
     notes="""Products and the difference carry their rounding errors, so that the result is rounded
 once, and once more where it is subnormal. An infinite `grad_output` gives infinity, and NaN where
-`output` is 0 or 1.""",
+`output` is 0 or 1. An `output` outside of [0, 1] is none of sigmoid's; up to 300 in magnitude it is
+as good as any, beyond that the result may overflow early.""",
     reference=lambda m, g, y: g * y * (1 - y),
     slope=lambda m, y: 1 - 2 * y,
     specials=[(2.0, 0.5, 0.5), (2.0, 0.0, 0.0), (2.0, 1.0, 0.0), (_inf, 0.5, _inf)],
@@ -94,7 +97,7 @@ def sigmoid_backward(grad_output, output):
     up, down = _e.scales(grad_output)
     p, p_low = _e.product(grad_output * up, t, t_low)
     y = _s.last_muladd(p_low, _s.copysign(one, p), _s.magnitude(p))
-    return _e.rounded(y, p) * down
+    return _e.rounded(y, _s.or_nan(p, grad_output)) * down
 
 
 def _tanh_by_tables(x):
@@ -124,9 +127,8 @@ def tanh(x):
     limits = _s.pick(_e.RANGE, x)
     one = _s.like(x, 1)
     two = _s.like(x, 2)
-    n, r, r_low = _e.exp_reduced(-two * _s.at_most(_s.magnitude(x), limits.enough))
+    c, r, r_low = _e.exp_scaled(-two * _s.at_most(_s.magnitude(x), limits.enough))
     w = _e.exp_tail(r, r_low)
-    c = _s.pow2(n, 0)
     # The numerator p + p_low, from 1, -c, -c r and -c w; the denominator is 2 less it.
     p, p_low = _e.add_product(one, -c, one)
     p, rest = _e.add_product(p, -c, r)
@@ -143,7 +145,9 @@ def tanh(x):
     formula="tanh_backward(grad_output, output) = grad_output * (1 - output**2)",
     notes="""Products and the difference carry their rounding errors, so that the result is rounded
 once, also where the square is nearly 1, and once more where it is subnormal. An infinite
-`grad_output` gives infinity, and NaN where `output` is 1 or -1.""",
+`grad_output` gives infinity, and NaN where `output` is 1 or -1. An `output` outside of [-1, 1] is
+none of tanh's; up to 300 in magnitude it is as good as any, beyond that the result may overflow
+early.""",
     reference=lambda m, g, y: g * (1 - y * y),
     slope=lambda m, y: -2 * y,
     specials=[(2.0, 0.0, 2.0), (2.0, 0.5, 1.5), (2.0, 1.0, 0.0), (2.0, -1.0, 0.0)],
@@ -158,7 +162,7 @@ def tanh_backward(grad_output, output):
     up, down = _e.scales(grad_output)
     p, p_low = _e.product(grad_output * up, d, d_low)
     y = _s.last_muladd(p_low, _s.copysign(one, p), _s.magnitude(p))
-    return _e.rounded(y, p) * down
+    return _e.rounded(y, _s.or_nan(p, grad_output)) * down
 
 
 @_activation(
@@ -172,7 +176,7 @@ def tanh_backward(grad_output, output):
     keeps_integers=True,
 )
 def relu(x):
-    return _s.at_least(x, _s.like(x, 0))
+    return _s.quiet(_s.at_least(x, _s.like(x, 0)))
 
 
 @_derivative(
@@ -188,8 +192,8 @@ An infinite `grad_output` gives infinity or, where `output` is 0, 0.""",
 def relu_backward(grad_output, output):
     zero = _s.like(output, 0)
     passed = grad_output if output > zero else zero
-    passed = passed if grad_output == grad_output else grad_output
-    return passed if output == output else output
+    passed = passed if output == output else output
+    return _s.quiet(_s.or_nan(passed, grad_output))
 
 
 @_activation(
@@ -204,7 +208,7 @@ def relu_backward(grad_output, output):
 def step(x):
     zero = _s.like(x, 0)
     jump = _s.like(x, 1) if x >= zero else zero
-    return jump if x == x else x
+    return jump if x == x else _s.quiet(x)
 
 
 @_derivative(
@@ -220,8 +224,8 @@ of step gives the same as its input, and infinities what other numbers give.""",
 )
 def step_backward(grad_output, input):
     zero = _s.like(input, 0)
-    kept = zero if grad_output == grad_output else grad_output
-    return kept if input == input else input
+    kept = zero if input == input else input
+    return _s.quiet(_s.or_nan(kept, grad_output))
 
 
 @_activation(
@@ -259,9 +263,9 @@ def softplus(x):
     base, base_low = _e.add_product(log.ln2_high if upper else zero, one, _s.at_least(x, zero))
     base_low += log.ln2_low if upper else zero
     y, y_low = _e.add_product(base, one, f)
-    y = _s.last_muladd(y_low + (base_low + f_low), one, y) * scale
-    # For +inf, whose sums above are NaN; e^-x has long stopped to count here.
-    return x if x > -limits.lowest else y
+    y = _s.last_muladd(y_low + (base_low + f_low), one, y)
+    # No y is below x. Where x is NaN, or +inf, whose sums above are NaN, this is x.
+    return _s.at_least(x, y) * scale
 
 
 @_derivative(
@@ -284,8 +288,9 @@ def softplus_backward(grad_output, input):
     shift = _s.pick(_e.EXP, input).shift
     one = _s.like(input, 1)
     zero = _s.like(input, 0)
-    n, r, _ = _e.exp_reduced(-_s.at_least(_s.at_most(input, limits.enough), lowest))
-    q, c = _e.logistic(n, r, _s.pow2(-_s.at_most(_s.magnitude(n), limits.split), 0))
+    # Not negated, as in sigmoid.
+    n, r, _ = _e.exp_reduced(zero - _s.at_least(_s.at_most(input, limits.enough), lowest))
+    q, c = _e.logistic(n, r, -_s.pow2(-_s.at_most(_s.magnitude(n), limits.split), 0))
     # Half of the product, as q may be above 1, and scaled: nothing is subnormal before the end.
     q = _s.like(q, 0.5) * q
     up, down = _e.scales(grad_output)
@@ -294,11 +299,11 @@ def softplus_backward(grad_output, input):
     # Twice 2^-n, by three factors that are normal numbers.
     n = _s.at_least(n, zero) - one
     third = _s.muladd(n, _s.like(n, 1 / 3), shift) - shift
-    a = _s.pow2(-third, 0)
-    b = _s.pow2(third + third - n, 0)
-    b = b if input >= lowest else zero
-    y = _e.rounded(y, p) * _s.at_least(down, one) * a * a * b * _s.at_most(down, one)
-    return y if y == y else _s.like(y, _nan)  # one NaN, for infinity times 0
+    s = _s.pow2(-third, 0)
+    t = _s.pow2(third + third - n, 0)
+    t = t if input >= lowest else zero
+    y = _e.rounded(y, _s.or_nan(p, grad_output))
+    return y * _s.at_least(down, one) * s * s * t * _s.at_most(down, one)
 
 
 @_activation(
@@ -315,7 +320,7 @@ def heaviside(x1, x2):
     zero = _s.like(x1, 0)
     jump = _s.like(x1, 1) if x1 > zero else zero
     jump = x2 if x1 == zero else jump
-    return jump if x1 == x1 else x1
+    return _s.quiet(jump if x1 == x1 else x1)
 
 
 class _Softmax:

@@ -51,7 +51,7 @@ def dense(
         An activation of this package with one input, by name or as the function itself; None
         and "identity" for none. softmax is taken over the last axis.
     out : ndarray, shape (..., N), optional
-        Where to put the result. It may not overlap an input.
+        Where to put the result. It may not overlap an input or itself.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def dense(
     ------
     ValueError
         For shapes that do not fit each other, an unknown activation, an `out` that overlaps
-        an input or is read-only, and masked arrays with masked elements.
+        an input or itself or is read-only, and masked arrays with masked elements.
     TypeError
         For complex, longdouble, string, datetime and object operands, and an `out` that is no
         array or whose elements are no floating-point or complex numbers (NumPy casts the result
@@ -300,7 +300,8 @@ def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
     for start in range(0, len(x), rows or 1):
         part = x[start : start + rows]
         _convert.copy(part, source[: len(part)])
-        weights.call(source[: len(part)], sink[: len(part)])
+        if weights.call(source[: len(part)], sink[: len(part)]) != DONE:
+            raise RuntimeError("the compiled layer has refused operands of its own making")
         _convert.copy(sink[: len(part)], y[start : start + rows])
 
 
@@ -412,3 +413,27 @@ def check_overlap(caller: str, out: np.ndarray, **inputs: np.ndarray | None) -> 
             shared = True
         if shared:
             raise ValueError(f"{caller}: out must not overlap {name}, got arrays that share memory")
+    if _overlaps_itself(out):
+        raise ValueError(
+            f"{caller}: out must not overlap itself, got shape {out.shape} with strides "
+            f"{out.strides} for elements of {out.itemsize} bytes"
+        )
+
+
+def _overlaps_itself(x: np.ndarray) -> bool:
+    axes = [(abs(step), n) for step, n in zip(x.strides, x.shape, strict=True) if n > 1]
+    if x.size < 2:
+        return False
+    end = x.itemsize
+    for step, n in sorted(axes):
+        if step < end:
+            break
+        end += step * (n - 1)
+    else:
+        return False
+    # Axes that are not nested may still be interleaved.
+    places = np.zeros(1, np.int64)
+    for step, n in axes:
+        places = np.add.outer(places, np.arange(n) * step).ravel()
+    places.sort()
+    return bool((np.diff(places) < x.itemsize).any())

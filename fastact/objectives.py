@@ -48,13 +48,14 @@ def logistic_grad_hess(score, label):
     scaled = _s.pow2(n, limits.split)
     power = scaled * limits.unsplit
     # With t = 2^n u: 1 / (1 + t) = q + q_low, u / (1 + t) = p + p_low, and u / (1 + t)^2.
-    q, c = _e.logistic(n, r, power)
+    q, c = _e.logistic(n, r, -power)
     q_low = q * c
     u = one + r
     u_low = ((one - u) + r) + (_e.exp_short_tail(r) + r_low)
     p, p_low = _e.product(q, u, _s.muladd(u, c, u_low))
     h, h_low = _e.product(q, p, _s.muladd(p, c, p_low))
     hess = _e.rounded(_s.last_muladd(h_low, one, h), h) * scaled * limits.unsplit
+    hess = hess if hess == hess else _s.like(hess, _nan)
     # All 2^split too large: the probability of the other label, less how far off `label` is from
     # the nearer one.
     flipped = label > half

@@ -205,7 +205,7 @@ class Sequential(Frozen):
         x : array_like, shape (..., in_features)
             One row or many, of any type and strides that :func:`dense` takes.
         out : ndarray, shape (..., out_features), optional
-            Where to put the result. It may not overlap `x`.
+            Where to put the result. It may not overlap `x` or itself.
 
         Returns
         -------

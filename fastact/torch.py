@@ -2,7 +2,8 @@
 
 Every function here has the name of its ufunc: ``fastact.torch.sigmoid(t)``. Tensors are neither
 copied nor converted on the way: NumPy arrays over the same memory go to the ufunc, and bfloat16 by
-way of ml_dtypes.
+way of ml_dtypes. What ``torch.compile`` traces, and what else has no memory to read, goes to the
+operators of ``_torch_ops.py``.
 """
 
 from collections.abc import Callable
@@ -89,7 +90,7 @@ def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "id
         For tensors elsewhere than on the CPU, shapes that do not fit each other, and an unknown
         activation.
     NotImplementedError
-        When it is differentiated twice.
+        When it is differentiated twice, or in forward mode (``torch.func.jvp``).
     """
     for key, operand in {"x": x, "W": W, "b": b}.items():
         if key != "b" or operand is not None:

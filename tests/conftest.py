@@ -37,6 +37,19 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
+FUNCTIONAL = [
+    *("accuracy", "arrays", "backward", "c", "dense", "derivatives", "environment", "lookup"),
+    *("nan", "njit", "objectives", "sequential", "softmax", "threads", "tiles", "ufunc"),
+]
+"""The modules of tests that depend on what machine code is made."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in FUNCTIONAL and item.path.parent.name == "tests":
+            item.add_marker("functional")
+
+
 def _of_each(activations):
     # Of session scope, as all fixtures here without state: hypothesis asks for that.
     return pytest.fixture(
@@ -79,14 +92,15 @@ def dtype(request):
 
 
 def ufunc_for(kernel, target, types="efd"):
-    """The ufunc of a `kernel` of one number, with code for another machine, which runs here too."""
+    """The ufunc of a `kernel`, with code for another machine, which runs here too."""
+    nin = kernel.__code__.co_argcount
     return _ufunc.create(
         name=kernel.__name__,
-        nin=1,
+        nin=nin,
         doc="",
         types=types,
         choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(_engine.loop_address, kernel, 1, target=target),
+        make_loop=functools.partial(_engine.loop_address, kernel, nin, target=target),
     )
 
 
@@ -123,6 +137,12 @@ def nans(dtype):
     positive = [infinity + payload for payload in (1, quiet - 1, quiet, quiet + 1, 2 * quiet - 1)]
     patterns = positive + [pattern + sign for pattern in positive]
     return np.array(patterns, f"u{dtype.itemsize}").view(dtype)
+
+
+def quieted(array):
+    """The same NaN, each made quiet."""
+    quiet = 1 << (ml_dtypes.finfo(array.dtype).nmant - 1)
+    return (bits(array) | bits(array).dtype.type(quiet)).view(array.dtype)
 
 
 def assert_same(actual, expected):

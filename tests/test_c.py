@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.ndimage
-from conftest import assert_same, run_python, sample
+from conftest import assert_same, nans, run_python, sample
 from scipy import LowLevelCallable
 
 import fastact
@@ -29,10 +29,11 @@ def test_same_bits_as_the_ufunc(name, dtype):
     number = {"float32": ctypes.c_float, "float64": ctypes.c_double}[dtype]
     assert function.restype is number and function.argtypes == (number,) * activation.nin
     results = [function(*(float(v) for v in values)) for values in zip(*operands, strict=True)]
-    expected = ufunc(*operands)
-    numbers = ~np.isnan(expected)
-    assert_same(np.array(results, dtype)[numbers], expected[numbers])
-    assert np.isnan(np.array(results)[~numbers]).all()
+    assert_same(np.array(results, dtype), ufunc(*operands))
+    for value in nans(np.dtype(dtype)):
+        for values in ((value,) * activation.nin, (value, 0.0)[: activation.nin]):
+            result = np.array(function(*map(float, values)), dtype)
+            assert_same(result, ufunc(*np.array(values, dtype)))
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert fastact.c.address(activation.name, dtype) == address
 

@@ -367,7 +367,7 @@ def test_registers_and_backward_functions(name, dtype, registers, state):
 
 
 def inputs_of_several_types(function):
-    """Tuples of inputs of types, not all alike, that have a common one, and that type.
+    """Tuples of inputs of other types than the one that is computed in, and that type.
 
     All pairs for one function, as what converts knows no activation; for others, each type with
     float64 and float32.
@@ -381,7 +381,7 @@ def inputs_of_several_types(function):
         wide = FLOATS[2:]
         choices = [*itertools.product(kinds, wide), *itertools.product(wide, kinds)]
     for types in choices:
-        if len(types) > 1 and len(set(types)) == 1:
+        if len(set(types)) == 1 and types[0] in FLOATS:
             continue
         try:
             common = np.result_type(*types)
@@ -522,7 +522,7 @@ results = [{} for _ in range(THREADS)]
 start = threading.Barrier(THREADS)
 
 def work(k):
-    jobs = [(declared, code) for code in "fdih" for declared in element_wise().values()]
+    jobs = [(declared, code) for code in "fdih" for declared in list(element_wise().values())[::2]]
     jobs = jobs[5 * k :] + jobs[: 5 * k] if k % 2 else jobs
     start.wait()
     for declared, code in jobs:
@@ -549,7 +549,7 @@ def test_threads_at_first_use():
     threads = json.loads(run_python(RACE, FASTACT_CACHE="0"))
     assert len(threads) == 8
     for results in threads:
-        assert len(results) == 4 * len(element_wise())
+        assert len(results) == 4 * len(list(element_wise())[::2])
         for job, (char, digits, refused) in results.items():
             name, code = job.split()
             declared, function = element_wise()[name], getattr(fastact, name)

@@ -46,7 +46,7 @@ def kinds():
     for target in TARGETS:
         for name in ("float32", "float64"):
             for i, lanes in enumerate(lanes_of(name, target)):
-                like_another = (i > 0 or target == "x86-64-v4") and (
+                like_another = (i > 0 or target in ("x86-64", "x86-64-v4")) and (
                     target != "host" or lanes not in (1, 4)
                 )
                 marks = [pytest.mark.exhaustive] if like_another else []

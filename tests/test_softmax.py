@@ -95,7 +95,7 @@ def test_accuracy_of_sums_of_equal_terms(dtype, length, low):
 
 def test_a_million_equal_terms():
     """More chunks than one sum of single precision could hold the errors of."""
-    for low in (-0.34, -1.1, -14.0):
+    for low in (-0.34, -1.1, -14.0, -14.823742):
         x = np.full(1 << 20, low, np.float32)
         x[0] = 0
         y = fastact.softmax(x)
@@ -491,3 +491,24 @@ def test_code_for_lesser_machines_is_as_accurate(dtype, target):
 
 def test_nan_has_one_pattern(dtype):
     assert is_nan(fastact.softmax(np.array([np.nan, 1], dtype))).all()
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="stacks of any size are Linux's")
+def test_a_thread_of_little_stack():
+    code = """
+import threading
+import numpy as np
+import fastact
+rows = [np.ones(shape, t) for t in "fd" for shape in [(40, 20), (3, 128), (4, 1000), (1, 10_000)]]
+for x in rows:
+    fastact.softmax(x)
+def run():
+    for x in rows:
+        fastact.softmax(x)
+    print("done")
+threading.stack_size(48 * 1024)
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+"""
+    assert run_python(code) == "done\n"

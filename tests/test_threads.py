@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import math
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -23,8 +24,15 @@ from fastact._declare import ACTIVATIONS
 
 NAMES = [*ACTIVATIONS]
 
+needs_tbb = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="no wheels of TBB for this processor"
+)
+LAYERS = [
+    pytest.param(name, marks=[needs_tbb] if name == "tbb" else []) for name in _threads.LAYERS
+]
 
-@pytest.fixture(scope="module", params=_threads.LAYERS)
+
+@pytest.fixture(scope="module", params=LAYERS)
 def layer(request):
     """Each layer in turn, for as little work as there is, with four threads."""
     _pool._reset()
@@ -566,6 +574,7 @@ def test_bad_layer():
     assert run_python(code, FASTACT_THREADING_LAYER="omp") == expected
 
 
+@needs_tbb
 def test_tbb_is_found_without_help():
     code = """
 import sys, numpy as np, fastact as fa
@@ -636,12 +645,14 @@ def test_helpers_that_cannot_be_started(monkeypatch):
         _own_threads.begin()
 
 
+@needs_tbb
 def test_old_tbb(monkeypatch):
     monkeypatch.setattr(_tbb, "_INTERFACE", 10**6)
     with pytest.raises(ImportError, match=r"older than 2021\.6"):
         _tbb.numba_layer()
 
 
+@needs_tbb
 def test_numba_without_the_layer(monkeypatch):
     monkeypatch.setattr(_tbb, "_MODULE", "elsewhere")
     monkeypatch.setattr(_tbb.importlib.machinery, "EXTENSION_SUFFIXES", [".none"])
@@ -649,7 +660,8 @@ def test_numba_without_the_layer(monkeypatch):
         _tbb.numba_layer()
 
 
-def test_threads_do_not_become_more():
+@pytest.mark.parametrize("layer", LAYERS)
+def test_threads_do_not_become_more(layer):
     code = """
 import os, threading, time, numpy as np, fastact as fa
 x = np.ones(300_000, np.float32)
@@ -667,10 +679,9 @@ print(before, count())
 """
     if not Path("/proc/self/task").exists():
         pytest.skip("threads are counted in /proc")
-    for layer in _threads.LAYERS:
-        output = run_python(code, FASTACT_THREADING_LAYER=layer, FASTACT_NUM_THREADS="2")
-        before, after = map(int, output.split())
-        assert after <= before + 1  # TBB's helper may start late
+    output = run_python(code, FASTACT_THREADING_LAYER=layer, FASTACT_NUM_THREADS="2")
+    before, after = map(int, output.split())
+    assert after <= before + 1  # TBB's helper may start late
 
 
 # Helpers.

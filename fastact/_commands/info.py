@@ -138,11 +138,13 @@ def _threads_state() -> dict[str, Any]:
 
 def _target() -> dict[str, Any]:
     """The machine as code is made for it."""
+    from .. import _cpu
     from .._host import host
 
     target = host()
     available = target.features.split(",")
     return {
+        _cpu.VARIABLE: _cpu.chosen(os.environ),
         "triple": target.triple,
         "processor": target.cpu,
         "features": [name for name in FEATURES if f"+{name}" in available],

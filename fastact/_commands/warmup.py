@@ -117,7 +117,7 @@ def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> li
         make = partial(_engine.mixed_address, nout=nout)
         if signature:
             make = _engine.mixed_rows_address
-        jobs.append(partial(make, [given] * nin, given, 0))
+        jobs.append(partial(make, (given,) * nin, given, 0))
     return jobs
 
 

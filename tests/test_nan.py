@@ -1,0 +1,123 @@
+"""NaN in gives that NaN, quiet, from every function and format, wherever it stands.
+
+Of two NaNs the first counts; where numbers have no result, it is some NaN. Objectives
+have one NaN, as softmax does (``test_softmax.py``).
+"""
+
+import itertools
+import platform
+
+import numpy as np
+import pytest
+from conftest import FLOATS, assert_same, bits, is_nan, nans, quieted, ufunc_for
+
+import fastact
+from fastact._declare import ACTIVATIONS, DERIVATIVES, OBJECTIVES
+from fastact._targets import KNOWN
+
+UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
+NUMBERS = [0.0, -0.0, 0.5, 1.0, -1.0, 700.0, -700.0, np.inf, -np.inf]
+
+every_dtype = pytest.mark.parametrize("dtype", FLOATS, ids=str)
+
+
+def patterns(dtype):
+    """All NaNs of 16 bits; of others, those of every low payload, which is read as an exponent."""
+    if dtype.itemsize == 2:
+        every = np.arange(1 << 16, dtype=np.uint16).view(dtype)
+        return every[is_nan(every)]
+    low = np.arange(1 << 12, dtype=f"u{dtype.itemsize}")
+    return (bits(nans(dtype))[:, None] ^ (low & (low.max() >> 1))).ravel().view(dtype)
+
+
+def layouts(array):
+    """The same elements in the loops for whole vectors, for what is left over, and for buffers."""
+    yield array
+    for step in (2, 3):
+        spread = np.zeros(step * len(array), array.dtype)
+        spread[::step] = array
+        yield spread[::step]
+    backwards = np.ascontiguousarray(array[::-1])
+    yield backwards[::-1]
+    room = np.zeros(array.nbytes + 1, np.uint8)
+    unaligned = room[1:].view(array.dtype)
+    unaligned[...] = array
+    yield unaligned
+
+
+def check_unary(function, dtype):
+    bad = patterns(dtype)
+    bad = bad[is_nan(bad)]
+    assert len(bad) > 100
+    expected = quieted(bad)
+    for x in layouts(bad):
+        assert_same(function(x), expected)
+    for length in (1, 3, 17, 70):  # alone, and among numbers
+        for place in range(0, length, max(1, length // 5)):
+            x = np.resize(np.array(NUMBERS).astype(dtype), length)
+            usual = function(x)
+            for i in range(0, len(bad), len(bad) // 7):
+                x[place] = bad[i]
+                usual[place] = expected[i]
+                assert_same(function(x), usual)
+
+
+@every_dtype
+@pytest.mark.parametrize("name", UNARY)
+def test_functions_of_one_number(name, dtype):
+    check_unary(getattr(fastact, name), dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
+@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
+def test_code_for_lesser_machines(name, dtype, target):
+    """Kernels by formula, where this machine has them by tables, and an fma that is emulated."""
+    check_unary(ufunc_for(ACTIVATIONS[name].kernel, KNOWN[target]), dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_derivatives(name, dtype):
+    """Also where the derivative is 0, or the gradient infinite, whatever they are multiplied by."""
+    function = getattr(fastact, f"{name}_backward")
+    bad = nans(dtype)
+    for number in np.array(NUMBERS).astype(dtype):
+        numbers = np.full_like(bad, number)
+        for x, y in itertools.product(layouts(np.tile(bad, 7)), [np.tile(numbers, 7)]):
+            assert_same(function(x, y), quieted(np.tile(bad, 7)))
+            assert_same(function(y, x), quieted(np.tile(bad, 7)))
+    first, second = (np.ascontiguousarray(v.ravel()) for v in np.meshgrid(bad, bad))
+    for x, y in zip(layouts(first), layouts(second), strict=True):
+        assert_same(function(x, y), quieted(first))
+    for x, y in zip(first, second, strict=True):
+        assert_same(np.asarray(function(x, y)), quieted(np.array(x)))
+
+
+@every_dtype
+def test_heaviside(dtype):
+    """The second operand counts where the first is 0."""
+    bad = nans(dtype)
+    for number in np.array([*NUMBERS, np.nan]).astype(dtype):
+        assert_same(fastact.heaviside(bad, number), quieted(bad))
+        if number == 0:
+            assert_same(fastact.heaviside(np.full_like(bad, number), bad), quieted(bad))
+        elif number == number:
+            assert not is_nan(fastact.heaviside(np.full_like(bad, number), bad)).any()
+
+
+@every_dtype
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives_have_one(name, dtype):
+    function = getattr(fastact, name)
+    quiet = np.array(np.nan, dtype)
+    for length in (1, 5, 40, 200):
+        bad, ones = np.resize(nans(dtype), length), np.ones(length, dtype)
+        for operands in ((bad, ones), (ones, bad), (bad, bad[::-1])):
+            grad, hess = function(*operands)
+            assert_same(grad, np.full(length, quiet))
+            if operands[0] is bad:
+                assert_same(hess, np.full(length, quiet))
+            else:  # it does not depend on the label
+                assert not is_nan(hess).any()

@@ -1,0 +1,211 @@
+"""Which processor code is made for: found out, asked for, or not known."""
+
+import json
+import platform
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from conftest import assert_same, run_python, ufunc_for
+
+import fastact
+from fastact import _codegen, _cpu, _environment, _host
+from fastact._commands import info
+from fastact._declare import ACTIVATIONS
+from fastact._targets import CERTAIN, KNOWN
+
+ON_X86 = platform.machine() in ("x86_64", "AMD64")
+FEATURES = llvm.get_host_cpu_features()
+
+
+HERE = _host.levels()
+ENDS = sorted({HERE[0], HERE[-1]})
+
+
+def found(monkeypatch, features=FEATURES, triple=None, chosen=""):
+    """What `host` makes of another machine."""
+
+    def answer():
+        if isinstance(features, Exception):
+            raise features
+        return llvm.FeatureMap(features)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(llvm, "get_host_cpu_features", answer)
+        if triple is not None:
+            patch.setattr(llvm, "get_process_triple", lambda: triple)
+        patch.setenv("FASTACT_CPU", chosen)
+        return _host.host.__wrapped__()
+
+
+def test_every_baseline_may_be_asked_for():
+    assert tuple(KNOWN) == _cpu.LEVELS
+    assert HERE, "this machine runs none"
+    if FEATURES.get("avx512f"):
+        assert HERE[:3] == ["x86-64", "x86-64-v2", "x86-64-v3"]
+
+
+@pytest.mark.parametrize("level", KNOWN)
+def test_features_are_those_of_the_name(level):
+    """LLVM makes the same code with and without them, so they are no more than it knows."""
+    target = KNOWN[level]
+    text = "define double @f(double %a, double %b) { %c = fadd double %a, %b\n ret double %c }"
+    machine = _codegen.machine_of(target)
+    module = llvm.parse_assembly(_codegen.for_target(text, target, str(machine.target_data)))
+    machine.emit_object(module)  # LLVM names features that it does not know on stderr
+    if target.architecture == "x86_64":
+        features = target.features.split(",")
+        assert target.has_fma == ("+fma" in features)
+        assert target.has_half == ("+f16c" in features)
+        widest = 512 if "+avx512f" in features else 256 if "+avx2" in features else 128
+        assert target.vector_bits == widest
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A cache for all levels."""
+    return tmp_path_factory.mktemp("levels") / "cache"
+
+
+@pytest.mark.parametrize("level", ENDS)
+def test_code_is_made_for_what_is_asked_for(level, shared):
+    """And loaded by the next process that asks for the same, though others have asked between."""
+    code = """
+import numpy as np, fastact as fa
+from fastact import _cache, _host
+half = np.linspace(-9, 9, 1001).astype("e")
+exact = np.log1p(np.exp(half.astype("d"))).astype("e")
+np.testing.assert_array_equal(fa.softplus(half), exact)
+print(_host.host().cpu, _cache.compiled)
+"""
+    for compiled in (1, 0):
+        output = run_python(code, FASTACT_CPU=level, FASTACT_CACHE_DIR=str(shared))
+        assert output == f"{KNOWN[level].cpu} {compiled}\n"
+
+
+def test_native_is_the_default(monkeypatch):
+    host = found(monkeypatch)
+    assert host == found(monkeypatch, chosen="native") == found(monkeypatch, chosen=" ")
+    assert (host.cpu, host.features) == (llvm.get_host_cpu_name(), FEATURES.flatten())
+
+
+@pytest.mark.parametrize("name", ["x86-64-v5", "Native", "avx2", "x86-64-v3 v2", "\u0664"])
+def test_other_names_are_refused_by_the_import(name):
+    code = """
+try:
+    import fastact
+except ValueError as error:
+    print(ascii(str(error)))
+"""
+    expected = (
+        "FASTACT_CPU must be one of native, x86-64, x86-64-v2, x86-64-v3, x86-64-v4, aarch64, "
+        f"got {name!r}"
+    )
+    output = run_python(code, FASTACT_CPU=name, PYTHONIOENCODING="utf-8")
+    assert output == f"{expected!a}\n"
+
+
+@pytest.mark.skipif(not ON_X86, reason="levels of x86-64")
+def test_levels_that_the_machine_lacks_are_refused(monkeypatch):
+    without = dict(FEATURES) | {"avx2": False, "avx512f": False}
+    expected = (
+        r"^FASTACT_CPU must be one of native, x86-64, x86-64-v2 on this processor, "
+        r"got 'x86-64-v3' \(it lacks avx2\b"
+    )
+    with pytest.raises(ValueError, match=expected):
+        found(monkeypatch, without, chosen="x86-64-v3")
+    with pytest.raises(ValueError, match=r"got 'x86-64-v4' \(it lacks avx2, .*avx512f"):
+        found(monkeypatch, without, chosen="x86-64-v4")
+    with pytest.raises(ValueError, match=r"got 'aarch64' \(it is x86_64\)"):
+        found(monkeypatch, chosen="aarch64")
+    assert found(monkeypatch, without, chosen="x86-64-v2").cpu == "x86-64-v2"
+
+
+@pytest.mark.skipif(not ON_X86, reason="levels of x86-64")
+def test_nor_are_they_used_in_a_call():
+    """A processor that is not known has the first level; the error is that of the call."""
+    code = """
+import llvmlite.binding
+llvmlite.binding.get_host_cpu_features = llvmlite.binding.FeatureMap
+import numpy as np, fastact as fa
+try:
+    fa.dense(np.ones((2, 3)), np.ones((3, 4)), np.ones(4))
+except ValueError as error:
+    print(error)
+"""
+    expected = "FASTACT_CPU must be one of native, x86-64 on this processor, got 'x86-64-v2' (it "
+    assert run_python(code, FASTACT_CPU="x86-64-v2").startswith(expected)
+
+
+def test_info_shows_what_is_asked_for(monkeypatch):
+    monkeypatch.setenv("FASTACT_CPU", "")
+    assert info.collect()["code"]["FASTACT_CPU"] == "native"
+    for level in ENDS:
+        code = "from fastact.__main__ import main; main(['info', '--json'])"
+        report = json.loads(run_python(code, FASTACT_CPU=level))
+        section = report["code"]
+        assert section["FASTACT_CPU"] == level == report["environment"]["FASTACT_CPU"]
+        assert section["processor"] == KNOWN[level].cpu
+        assert section["vector bits"] == KNOWN[level].vector_bits
+        assert section["fused multiply-add"] == KNOWN[level].has_fma
+
+
+# Processors and architectures that are not known.
+
+
+@pytest.mark.parametrize("features", [{}, {"avx2": False}, RuntimeError("failed")], ids=str)
+@pytest.mark.parametrize("name", ["x86_64", "aarch64"])
+def test_a_processor_that_is_not_known_gets_what_all_can_run(monkeypatch, features, name):
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: "znver9")
+    triple = f"{name}-pc-linux-gnu"
+    target = found(monkeypatch, features, triple)
+    certain = CERTAIN[name]
+    assert target.triple == triple
+    assert (target.cpu, target.features) == (certain.cpu, certain.features)
+    assert (target.vector_bits, target.has_fma, target.has_half) == (
+        (128, False, False) if name == "x86_64" else (128, True, True)
+    )
+
+
+@pytest.mark.skipif(not ON_X86, reason="runs code for x86-64")
+def test_its_code_gives_the_same_where_one_rounding_does():
+    """The first level has neither fma nor half instructions, nor what SSE 4 brought."""
+    for name, types in (("relu", "efd"), ("step", "efd")):
+        function = ufunc_for(ACTIVATIONS[name].kernel, CERTAIN["x86_64"], types)
+        for dtype in types:
+            x = np.linspace(-3, 3, 1001).astype(dtype)
+            assert_same(function(x), getattr(fastact, name)(x))
+
+
+@pytest.mark.parametrize(
+    "triple",
+    [
+        *("i686-pc-linux-gnu", "armv7l-unknown-linux-gnueabihf", "aarch64_be-unknown-linux-gnu"),
+        *("arm64_32-apple-watchos", "powerpc64le-unknown-linux-gnu", "s390x-ibm-linux-gnu"),
+        *(
+            "riscv64-unknown-linux-gnu",
+            "loongarch64-unknown-linux-gnu",
+            "wasm32-unknown-emscripten",
+        ),
+    ],
+)
+def test_other_architectures_are_refused(monkeypatch, triple):
+    expected = (
+        "fastact makes machine code for 64-bit processes on x86_64 and aarch64, got " + triple
+    )
+    with pytest.raises(RuntimeError, match=f"^{expected}$"):
+        found(monkeypatch, {"fma": True}, triple)
+
+
+@pytest.mark.parametrize(
+    ("triple", "architecture"),
+    [
+        *(("arm64-apple-darwin24.1.0", "aarch64"), ("arm64e-apple-ios", "aarch64")),
+        *(("amd64-unknown-freebsd", "x86_64"), ("x86_64h-apple-macosx", "x86_64")),
+    ],
+)
+def test_architectures_have_several_names(monkeypatch, triple, architecture):
+    """Their floating-point environment is put aside, too."""
+    target = found(monkeypatch, {"neon": True, "sse2": True}, triple)
+    assert target.architecture == architecture
+    assert target.architecture in _environment.ENVIRONMENT_IR

@@ -15,6 +15,7 @@ from fastact._declare import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
 
 torch = pytest.importorskip("torch", reason="the extra integration installs torch")
 fat = pytest.importorskip("fastact.torch")
+_torch_ops = pytest.importorskip("fastact._torch_ops")
 
 pytestmark = pytest.mark.integration
 
@@ -287,6 +288,113 @@ def test_a_network_learns_the_same():
                     parameter -= gradient
     for ours, theirs in zip(first, second, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+# Where tensors have no memory, or are wrapped: compilers, torch.func, batched gradients.
+
+
+# torch warns of itself when its forward mode starts, and where its compiler gives up.
+theirs = pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script:DeprecationWarning", "ignore::UserWarning:torch"
+)
+
+
+def compiled(function, backend="eager", fullgraph=True):
+    torch._dynamo.reset()
+    return torch.compile(function, backend=backend, fullgraph=fullgraph)
+
+
+CALLS = {name: getattr(fat, name) for name in NAMES} | {
+    "softmax along 0": lambda x: fat.softmax(x, dim=0),
+    "dense": lambda x: fat.dense(x, *PARAMETERS, "tanh"),
+    "dense, softmax": lambda x: fat.dense(x, PARAMETERS[0], activation=fastact.softmax),
+    "dense, none": lambda x: fat.dense(x, *PARAMETERS),
+}
+PARAMETERS = (values(5, 3, seed=1), values(3, seed=2))
+call = pytest.mark.parametrize("function", CALLS.values(), ids=CALLS)
+
+
+@call
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_in_one_graph(function, backend):
+    for dtype in (torch.float64, torch.bfloat16):
+        x, other = leaf(7, 5), leaf(7, 5)
+        if function in (CALLS[name] for name in NAMES):
+            x, other = leaf(7, 5, dtype=dtype), leaf(7, 5, dtype=dtype)
+        y, expected = compiled(lambda z: function(2 * z) + 1, backend)(x), function(2 * other) + 1
+        assert torch.equal(y, expected) and y.stride() == expected.stride()
+        y.pow(2).sum().backward()
+        expected.pow(2).sum().backward()
+        assert torch.equal(x.grad, other.grad)
+
+
+@theirs
+def test_compiled_refusals_are_the_same():
+    for bad, error, words in (REFUSED["integers"], REFUSED["complex"]):
+        with pytest.raises(error, match=f"sigmoid: x must be .*{words}"):
+            compiled(fat.sigmoid, fullgraph=False)(bad)
+    x = leaf(3)
+    twice = compiled(
+        lambda x: torch.autograd.grad(fat.tanh(x).sum(), x, create_graph=True)[0], fullgraph=False
+    )
+    with pytest.raises(NotImplementedError, match=r"fastact\.torch\.tanh .*once, not twice"):
+        twice(x).sum().backward()
+
+
+def test_exported():
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            return fat.softmax(fat.dense(x, *PARAMETERS, "relu"))
+
+    x = values(7, 5)
+    program = torch.export.export(Model(), (x,), dynamic_shapes=({0: torch.export.Dim("rows")},))
+    for rows in (x, values(9, 5, seed=4)):
+        assert torch.equal(program.module()(rows), Model()(rows))
+
+
+def test_operators():
+    """PyTorch's own test of what is registered, shapes and gradients among them."""
+    x, W, b = (v.detach().requires_grad_() for v in layer())
+    for operator, arguments in (
+        (_torch_ops.element_wise, (x, "softplus")),
+        (_torch_ops.element_wise, (x.detach().T, "relu")),
+        (_torch_ops.row_wise, (x, "softmax", 0)),
+        (_torch_ops.dense, (x, W, b, "tanh")),
+        (_torch_ops.dense, (x, W, None, None)),
+    ):
+        torch.library.opcheck(operator, arguments)
+
+
+@theirs
+@each
+def test_second_derivatives_are_refused_by_torch_func(name):
+    """Not taken for 0, in whatever order the two are asked for."""
+    func, function = torch.func, getattr(fat, name)
+    for outer in (func.jacfwd, func.jacrev):
+        for inner in (func.jacfwd, func.jacrev):
+            for run in (outer(inner(function)), compiled(outer(inner(function)), fullgraph=False)):
+                with pytest.raises(NotImplementedError, match=f"torch.{name} .*once, not twice"):
+                    run(values(3))
+
+
+@theirs
+@call
+def test_compiled_torch_func(function):
+    def both(x):
+        return torch.func.vmap(torch.func.grad(lambda row: function(row).pow(2).sum()))(x)
+
+    torch.testing.assert_close(compiled(both)(values(7, 5)), both(values(7, 5)))
+    if function in map(CALLS.get, NAMES):
+        slope = lambda x: torch.func.jvp(function, (x,), (x,))[1]  # noqa: E731
+        assert torch.equal(compiled(slope)(values(3)), slope(values(3)))
+
+
+def test_tensors_without_memory():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        x, W = torch.empty(3, 4), torch.empty(4, 5)
+        assert fat.softmax(fat.dense(fat.tanh(x), W)).shape == (3, 5)
 
 
 # The library itself.

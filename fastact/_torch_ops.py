@@ -1,0 +1,338 @@
+"""Our functions as operators of PyTorch's dispatcher, for tensors whose memory cannot be had.
+
+torch.compile and torch.export trace with tensors that have none, torch.func and batched gradients
+wrap tensors into others. All of them know operators, and what is registered for these here: shapes,
+gradients, and how many are done at once. A call by way of the dispatcher takes longer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import activations, backward, layers
+from ._declare import DERIVATIVES
+from ._extras import require
+
+torch = require("torch", "torch")
+
+from torch._functorch.utils import enable_single_level_autograd_function  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_LIBRARY = torch.library.Library("fastact", "DEF")
+
+
+def are_needed(*tensors: Any) -> bool:
+    """Whether any of the tensors, or what goes on around the call, needs operators."""
+    return (
+        torch.compiler.is_compiling()
+        or _are_transformed()
+        or any(type(tensor) not in _PLAIN for tensor in tensors)
+    )
+
+
+def _are_transformed() -> bool:
+    """Whether torch.func or forward mode are at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def array(x: Any) -> np.ndarray:
+    """An array over the memory of the tensor `x`."""
+    x = x.detach().resolve_neg()
+    if x.dtype == torch.bfloat16:
+        return x.view(torch.int16).numpy(force=True).view(_bfloat16())
+    return x.numpy(force=True)  # also what torch knows to be zero and has no memory for
+
+
+def tensor(x: Any) -> Any:
+    """A tensor over the memory of the array `x`, or of the value of a NumPy scalar."""
+    x = np.asarray(x)
+    if x.dtype.name != "bfloat16":
+        return torch.from_numpy(x)
+    return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+
+
+def _bfloat16() -> np.dtype:
+    return np.dtype(require("ml_dtypes", "torch").bfloat16)
+
+
+def _operator(schema: str, like: Callable, compute: Callable) -> Any:
+    """The operator of `schema` that does `compute` and gives tensors such as `like` does."""
+    _LIBRARY.define(schema)
+    name = schema.partition("(")[0]
+    _LIBRARY.impl(name, compute, "CPU")
+    torch.library.register_fake(f"fastact::{name}", like, lib=_LIBRARY)
+    return getattr(torch.ops.fastact, name).default
+
+
+def _differentiable(operator: Any, function: type) -> None:
+    """Let `function`, of ``torch.autograd``, call `operator` with the arguments after itself.
+
+    ``torch.library.register_autograd`` would do that, but not for torch.func: there forward mode
+    takes the derivative of such an operator for 0, without a word.
+    """
+    apply = super(torch.autograd.Function, function).apply  # torch.func has done its part already
+
+    def differentiable(*arguments):
+        if not (torch.is_grad_enabled() or _are_transformed()):  # most backward passes
+            with torch._C._AutoDispatchBelowAutograd():
+                return operator(*arguments)
+        with enable_single_level_autograd_function():
+            return apply(operator, *arguments)
+
+    _LIBRARY.impl(operator, differentiable, "Autograd")
+
+
+def _below(operator: Any, *arguments: Any) -> Any:
+    """What `operator` gives, as a function of ``torch.autograd`` has to call it.
+
+    Such functions compute without derivatives; but for torch.func those that are outside of this
+    one go on, and may see tensors of it differentiated once more.
+    """
+    with (
+        torch._C._AutoDispatchBelowAutograd(),
+        torch.enable_grad(),
+        forward_ad._set_fwd_grad_enabled(True),
+    ):
+        return operator(*arguments)
+
+
+def _once(operator: Any, name_of: Callable[[Sequence[Any]], str]) -> None:
+    """Say that `operator`, a step of a backward pass, has no derivative itself."""
+
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, operator, *arguments):
+            ctx.name = name_of(arguments)
+            return _below(operator, *arguments)
+
+        @staticmethod
+        def backward(ctx, *_):
+            raise NotImplementedError(
+                f"fastact.torch.{ctx.name} can be differentiated once, not twice: the gradient of "
+                "its gradient was asked for"
+            )
+
+        jvp = backward
+
+    _differentiable(operator, Once)
+
+
+def _batched(operator: Any, rule: Callable) -> None:
+    torch.library.register_vmap(operator, rule, lib=_LIBRARY)
+
+
+def _in_front(info: Any, x: Any, dim: int | None) -> Any:
+    """`x` with the dimension that vmap goes along as the first."""
+    return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def _one_by_one(operator: Any) -> Callable:
+    def rule(info, in_dims, *arguments):
+        found = [
+            operator(
+                *(
+                    argument if dim is None else argument.select(dim, i)
+                    for argument, dim in zip(arguments, in_dims, strict=True)
+                )
+            )
+            for i in range(info.batch_size)
+        ]
+        if isinstance(found[0], tuple):
+            return tuple(map(torch.stack, zip(*found, strict=True))), (0,) * len(found[0])
+        return torch.stack(found), 0
+
+    return rule
+
+
+# Element-wise.
+
+
+def _compute(x, name):
+    y = torch.empty_like(x)
+    getattr(activations, name)(array(x), out=array(y))
+    return y
+
+
+def _compute_backward(grad_output, saved, name):
+    gradient = torch.empty_like(saved)
+    getattr(activations, DERIVATIVES[name].name)(
+        array(grad_output), array(saved), out=array(gradient)
+    )
+    return gradient
+
+
+element_wise = _operator(
+    "element_wise(Tensor x, str name) -> Tensor", lambda x, name: torch.empty_like(x), _compute
+)
+element_wise_backward = _operator(
+    "element_wise_backward(Tensor grad_output, Tensor saved, str name) -> Tensor",
+    lambda grad_output, saved, name: torch.empty_like(saved),
+    _compute_backward,
+)
+
+
+class _ElementWise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, operator, x, name):
+        y = _below(operator, x, name)
+        ctx.name = name
+        saved = x if DERIVATIVES[name].saved == "input" else y
+        ctx.save_for_backward(saved)
+        ctx.save_for_forward(saved)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return None, element_wise_backward(grad_output, *ctx.saved_tensors, ctx.name), None
+
+    @staticmethod
+    def jvp(ctx, _, tangent, *__):  # the Jacobian is diagonal
+        return element_wise_backward(tangent, *ctx.saved_tensors, ctx.name)
+
+
+_differentiable(element_wise, _ElementWise)
+_once(element_wise_backward, lambda inputs: inputs[-1])
+_batched(element_wise, lambda info, in_dims, x, name: (element_wise(x, name), in_dims[0]))
+
+
+def _batched_backward(info, in_dims, grad_output, saved, name):
+    grad_output, saved = (
+        _in_front(info, grad_output, in_dims[0]),
+        _in_front(info, saved, in_dims[1]),
+    )
+    return element_wise_backward(grad_output, saved, name), 0
+
+
+_batched(element_wise_backward, _batched_backward)
+
+# Of rows.
+
+
+def _compute_rows(x, name, dim):
+    y = torch.empty_like(x)
+    getattr(activations, name)(array(x), out=array(y), axis=dim)
+    return y
+
+
+def _compute_rows_backward(grad_output, output, name, dim):
+    derivative = getattr(backward, f"{name}_backward")
+    return tensor(derivative(array(grad_output), array(output), axis=dim)).contiguous()
+
+
+row_wise = _operator(
+    "row_wise(Tensor x, str name, int dim) -> Tensor",
+    lambda x, name, dim: torch.empty_like(x),
+    _compute_rows,
+)
+row_wise_backward = _operator(
+    "row_wise_backward(Tensor grad_output, Tensor output, str name, int dim) -> Tensor",
+    lambda grad_output, output, name, dim: output.new_empty(output.shape),
+    _compute_rows_backward,
+)
+
+
+class _RowWise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, operator, x, name, dim):
+        y = _below(operator, x, name, dim)
+        ctx.options = name, dim
+        ctx.save_for_backward(y)
+        ctx.save_for_forward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        gradient = row_wise_backward(grad_output, *ctx.saved_tensors, *ctx.options)
+        return None, gradient, None, None
+
+    @staticmethod
+    def jvp(ctx, _, tangent, *__):  # the Jacobian is symmetric
+        return row_wise_backward(tangent, *ctx.saved_tensors, *ctx.options)
+
+
+def _inner(name: str, dim: int, ndim: int) -> int:
+    """`dim` of tensors of `ndim` axes, behind the axis of a batch of them."""
+    if not -ndim <= dim < ndim:
+        raise IndexError(f"{name}: dim must be an axis of a tensor of {ndim} axes, got {dim}")
+    return dim % ndim + 1
+
+
+def _batched_rows(info, in_dims, x, name, dim):
+    return row_wise(x.movedim(in_dims[0], 0), name, _inner(name, dim, x.ndim - 1)), 0
+
+
+def _batched_rows_backward(info, in_dims, grad_output, output, name, dim):
+    grad_output = _in_front(info, grad_output, in_dims[0])
+    output = _in_front(info, output, in_dims[1])
+    return row_wise_backward(grad_output, output, name, _inner(name, dim, output.ndim - 1)), 0
+
+
+_differentiable(row_wise, _RowWise)
+_once(row_wise_backward, lambda inputs: inputs[2])
+_batched(row_wise, _batched_rows)
+_batched(row_wise_backward, _batched_rows_backward)
+
+# Layers.
+
+
+def _compute_dense(x, W, b, activation):
+    bias = None if b is None else array(b)
+    return tensor(layers.dense(array(x), array(W), bias, activation))
+
+
+def _compute_dense_backward(grad_output, x, W, y, activation):
+    operands = map(array, (grad_output, x, W, y))
+    found = backward.dense_backward(*operands, activation)
+    return tuple(tensor(gradient).contiguous() for gradient in found)
+
+
+def _like_dense_backward(grad_output, x, W, y, activation):
+    return x.new_empty(x.shape), W.new_empty(W.shape), W.new_empty(W.shape[1:])
+
+
+dense = _operator(
+    "dense(Tensor x, Tensor W, Tensor? b, str? activation) -> Tensor",
+    lambda x, W, b, activation: x.new_empty((*x.shape[:-1], W.shape[1])),
+    _compute_dense,
+)
+dense_backward = _operator(
+    "dense_backward(Tensor grad_output, Tensor x, Tensor W, Tensor y, str? activation)"
+    " -> (Tensor, Tensor, Tensor)",
+    _like_dense_backward,
+    _compute_dense_backward,
+)
+
+
+class _Dense(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, operator, x, W, b, activation):
+        y = _below(operator, x, W, b, activation)
+        ctx.activation, ctx.has_bias = activation, b is not None
+        ctx.save_for_backward(x, W, y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        grad_x, grad_W, grad_b = dense_backward(grad_output, *ctx.saved_tensors, ctx.activation)
+        return None, grad_x, grad_W, grad_b if ctx.has_bias else None, None
+
+    @staticmethod
+    def jvp(ctx, *_):
+        raise NotImplementedError(
+            "fastact.torch.dense has no forward-mode derivative; use reverse mode, as "
+            "torch.func.vjp and jacrev do"
+        )
+
+
+def _batched_dense(info, in_dims, x, W, b, activation):
+    if in_dims[1:] == (None,) * 3:  # more rows for the same weights
+        return dense(x.movedim(in_dims[0], 0), W, b, activation), 0
+    return _one_by_one(dense)(info, in_dims, x, W, b, activation)
+
+
+_differentiable(dense, _Dense)
+_once(dense_backward, lambda inputs: "dense")
+_batched(dense, _batched_dense)
+_batched(dense_backward, _one_by_one(dense_backward))

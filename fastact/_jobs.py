@@ -227,6 +227,7 @@ def begin_compiling() -> None:
     with _forking:  # after a fork that is under way, which knows neither hook
         if job is not None:
             job.pauses = False
+        import concurrent.futures.thread  # noqa: F401 - Numba imports it, and it registers one
         import logging  # noqa: F401 - so does this
 
         if not _watched and hasattr(os, "register_at_fork"):

@@ -77,7 +77,7 @@ def object_code(
     options: str,
     build: Callable[[], bytes],
 ) -> bytes:
-    """What `build` returns, or returned in an earlier process; to be called under the lock.
+    """What `build` returns, or returned in an earlier process.
 
     Parameters
     ----------
@@ -122,8 +122,8 @@ def warn_of_trouble() -> None:
     try:
         warnings.warn(text, RuntimeWarning, stacklevel=2)
     except Exception:
-        # A filter makes it an error, but NumPy takes none from where loops are made. Or warnings
-        # cannot be shown, and then this may not be either.
+        # A filter makes it an error, which would cost a result. Or warnings cannot be shown, and
+        # then this may not be either.
         with contextlib.suppress(Exception):
             sys.stderr.write(f"RuntimeWarning: {text}\n")
 

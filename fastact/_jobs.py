@@ -3,7 +3,7 @@
 The thread that asks for a loop only waits. So nothing that strikes it meanwhile strikes what is
 being made: not a signal or what its handler raises, not its depth of recursion, not a tracer. The
 caller gets the exception at once, the job goes on, and the next call finds what it made. An
-import that were broken off instead would leave Numba unusable for the rest of the process.
+import broken off instead would leave Numba unusable for the rest of the process.
 
 A fork waits for the jobs of other threads, whose locks nobody would release in the child.
 """

@@ -82,6 +82,9 @@ def for_target(text: str, target: Target, layout: str) -> str:
             if f"@llvm.fma.{suffix}" in text:
                 text = text.replace(f"@llvm.fma.{suffix}", f"@fma.{t}")
                 text += _EMULATED_FMA.format(t=t, splitter=_SPLITTERS[t])
+    # In the text: llvmlite 0.47 would add it to what the functions return, and then there are
+    # tables for unwinding, which nothing here does.
+    text = re.sub(r"(?m)^(define .*?)\s*\{$", r"\1 nounwind {", text)
     return f'target datalayout = "{layout}"\ntarget triple = "{target.triple}"\n{text}'
 
 
@@ -108,16 +111,13 @@ def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
 
 
 def seal(module: llvm.ModuleRef) -> None:
-    """Have the code of `module` reach what it defines directly, and need no tables for unwinding.
+    """Have the code of `module` reach what it defines directly.
 
     The alternative, a table of addresses, is for definitions that another library may replace.
     """
     for thing in (*module.functions, *module.global_variables):
         if not thing.is_declaration and thing.linkage is llvm.Linkage.external:
             thing.visibility = "hidden"
-    for function in module.functions:
-        if not function.is_declaration:
-            function.add_function_attribute("nounwind")
 
 
 def emit(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> bytes:

@@ -236,13 +236,16 @@ def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int 
 @_apart
 def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> int:
     """The same for a function of rows, as by :func:`rows_address`."""
+    from . import _mixed_code
 
     def build(target: "Target") -> bytes:
-        from . import _mixed_code
-
         return _mixed_code.rows_object_code(target)
 
-    return _mixed("mixed-rows", "", build, inputs, dtype, loop)
+    calls = [
+        ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
+        for name in _mixed_code.ROWS_CALLS
+    ]
+    return _mixed("mixed-rows", "", build, inputs, dtype, loop, calls)
 
 
 def _mixed(
@@ -252,6 +255,7 @@ def _mixed(
     inputs: Sequence[DType],
     dtype: DType,
     loop: int,
+    calls: Sequence[int | None] = (),
 ) -> int:
     from ._machine_code import ENTRY, RUN, TABLE
 
@@ -260,6 +264,7 @@ def _mixed(
     sources = [conversion_format(given.type) for given in inputs]
     words = [loop, form.itemsize]
     words += [0 if s == form else convert_addresses(s, form)[RUN] for s in sources]
+    words += calls
     (ctypes.c_int64 * len(words)).from_address(found[TABLE])[:] = words
     return found[ENTRY]
 

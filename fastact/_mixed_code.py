@@ -6,11 +6,22 @@ that loop, the size of an element there, and for each input the address of what 
 (``_convert_code.py``), or 0. It goes in one thread unless all that it converts are single numbers.
 """
 
+from collections.abc import Sequence
+
 from . import _codegen
 from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from ._machine_code import ENTRY, TABLE
 from ._overlap import ANY, rows_relation_ir
 from ._targets import Target
+
+ROWS_CALLS = (
+    "PyMem_RawMalloc",
+    "PyMem_RawFree",
+    "PyGILState_Ensure",
+    "PyErr_NoMemory",
+    "PyGILState_Release",
+)
+"""Functions of Python whose addresses the loop for rows has at the end of its `TABLE`."""
 
 CHUNK = 512  # elements converted at a time: two inputs of 8 bytes are 8 KB, within L1
 
@@ -24,7 +35,7 @@ def object_code(nin: int, nout: int, target: Target) -> bytes:
 
 def rows_object_code(target: Target) -> bytes:
     """The same for functions of rows, of one input."""
-    return _emit(_ROWS, 3, target)
+    return _emit(_ROWS, 3 + len(ROWS_CALLS), target)
 
 
 def _emit(loop: str, words: int, target: Target) -> bytes:
@@ -44,6 +55,10 @@ def _word(name: str, index: int, kind: str = "ptr") -> str:
     return f"""
   %{name}.at = getelementptr i64, ptr @{TABLE}, i64 {index}
   %{name} = load {kind}, ptr %{name}.at"""
+
+
+def _words(names: Sequence[str], first: int) -> str:
+    return "".join(_word(name, first + k) for k, name in enumerate(names))
 
 
 def _element_wise(nin: int, nout: int) -> str:
@@ -137,7 +152,7 @@ end:
 
 
 # The rows are converted into the output, and computed there in place: one at a time where rows of
-# the output may share memory.
+# the output may share memory. Where elements of a row do, it is converted into memory of its own.
 _ROWS = f"""{rows_relation_ir()}
 attributes #1 = {{ "no-builtins" }}
 define i32 @{ENTRY}({_SIGNATURE}) {{
@@ -164,25 +179,46 @@ entry:
   %some = and i1 %some.rows, %some.columns
   br i1 %some, label %start, label %end
 start:
-  call void @enter(ptr %saved){_word("loop", 0)}{_word("size", 1, "i64")}{_word("convert", 2)}
+  call void @enter(ptr %saved){_word("loop", 0)}{_word("size", 1, "i64")}{_word("convert", 2)}\
+{_words(ROWS_CALLS, 3)}
   %relation = call i32 @relation(ptr %y, i64 %y.row, i64 %y.step, ptr %y, i64 %y.row, \
 i64 %y.step, i64 %rows, i64 %columns, i64 %size)
   %apart = icmp eq i32 %relation, {ANY}
-  %at.once = select i1 %apart, i64 %rows, i64 1
+  %several = icmp ne i64 %columns, 1
+  %step.abs = call i64 @llvm.abs.i64(i64 %y.step, i1 false)
+  %near = icmp ult i64 %step.abs, %size
+  %tight = and i1 %several, %near
+  %loose = xor i1 %tight, true
+  %at.once.too = and i1 %apart, %loose
+  %at.once = select i1 %at.once.too, i64 %rows, i64 1
+  br i1 %tight, label %allocate, label %allocated
+allocate:
+  %nbytes = mul i64 %columns, %size
+  %memory = call ptr %PyMem_RawMalloc(i64 %nbytes)
+  %lacking = icmp eq ptr %memory, null
+  br i1 %lacking, label %fail, label %allocated
+fail:
+  %gil = call i32 %PyGILState_Ensure()
+  %error = call ptr %PyErr_NoMemory()
+  call void %PyGILState_Release(i32 %gil)
+  br label %finish
+allocated:
+  %spare = phi ptr [ null, %start ], [ %memory, %allocate ]
+  %between.step = select i1 %tight, i64 %size, i64 %y.step
   %data.to.1 = getelementptr ptr, ptr %data.to, i64 1
   %strides.to.1 = getelementptr i64, ptr %strides.to, i64 1
   %strides.to.2 = getelementptr i64, ptr %strides.to, i64 2
   %strides.to.3 = getelementptr i64, ptr %strides.to, i64 3
   store i64 %y.row, ptr %strides.to
   store i64 %y.row, ptr %strides.to.1
-  store i64 %y.step, ptr %strides.to.2
+  store i64 %between.step, ptr %strides.to.2
   store i64 %y.step, ptr %strides.to.3
   %counts.1 = getelementptr i64, ptr %counts, i64 1
   store i64 %at.once, ptr %counts
   store i64 %columns, ptr %counts.1
   br label %group
 group:
-  %first = phi i64 [ 0, %start ], [ %beyond, %converted ]
+  %first = phi i64 [ 0, %allocated ], [ %beyond, %computed ]
   %beyond = add i64 %first, %at.once
   br label %row
 row:
@@ -190,23 +226,33 @@ row:
   %x.offset = mul i64 %i, %x.row
   %y.offset = mul i64 %i, %y.row
   %from = getelementptr i8, ptr %x, i64 %x.offset
-  %to = getelementptr i8, ptr %y, i64 %y.offset
-  call void %convert(ptr %from, i64 %x.step, ptr %to, i64 %y.step, i64 %columns)
+  %in.place = getelementptr i8, ptr %y, i64 %y.offset
+  %to = select i1 %tight, ptr %spare, ptr %in.place
+  call void %convert(ptr %from, i64 %x.step, ptr %to, i64 %between.step, i64 %columns)
   %next = add i64 %i, 1
   %more = icmp slt i64 %next, %beyond
   br i1 %more, label %row, label %converted
 converted:
   %y.first = mul i64 %first, %y.row
   %here = getelementptr i8, ptr %y, i64 %y.first
-  store ptr %here, ptr %data.to
+  %source = select i1 %tight, ptr %spare, ptr %here
+  store ptr %source, ptr %data.to
   store ptr %here, ptr %data.to.1
-  %status = call i32 %loop(ptr %context, ptr %data.to, ptr %counts, ptr %strides.to, \
+  %ignored = call i32 %loop(ptr %context, ptr %data.to, ptr %counts, ptr %strides.to, \
 ptr %auxdata)
+  br label %computed
+computed:
   %again = icmp slt i64 %beyond, %rows
-  br i1 %again, label %group, label %finish
+  br i1 %again, label %group, label %free
+free:
+  br i1 %tight, label %give.back, label %finish
+give.back:
+  call void %PyMem_RawFree(ptr %spare)
+  br label %finish
 finish:
+  %status = phi i32 [ -1, %fail ], [ 0, %free ], [ 0, %give.back ]
   call void @leave(ptr %saved)
-  br label %end
+  ret i32 %status
 end:
   ret i32 0
 }}"""

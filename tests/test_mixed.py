@@ -84,6 +84,24 @@ def test_rows_of_integers(axis):
     assert_same(y.view(np.float64), plain(fastact.softmax, x))
 
 
+@pytest.mark.parametrize("length", [2, 5, 40, 3000])
+def test_rows_whose_elements_are_one(length):
+    # Other elements that share memory are not aligned, and NumPy writes those itself.
+    x = some("l", 3 * length).reshape(3, length)
+    memory = np.zeros(3)
+    fastact.softmax(x, out=as_strided(memory, x.shape, (8, 0)))
+    assert_same(memory, plain(fastact.softmax, x)[:, -1])
+
+
+def test_no_memory_for_such_a_row():
+    x = np.broadcast_to(np.int8(1), (1 << 58,))
+    out = as_strided(np.full(1, 7.0), x.shape, (0,))
+    with pytest.raises(MemoryError):
+        fastact.softmax(x, out=out)
+    assert out[0] == 7
+    assert_same(fastact.softmax(np.array([1, 1])), np.array([0.5, 0.5]))
+
+
 def test_numbers():
     for x, y in itertools.product(
         [np.float32(2), np.int8(0), np.True_], [np.float64(3), np.uint64(7)]

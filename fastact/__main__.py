@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from . import __version__
-from ._commands import Refused, cache, info, plot, warmup
+from fastact import __version__
+from fastact._commands import Refused, cache, info, plot, warmup
 
 VERBS = (plot, warmup, cache, info)
 """In the order of the help."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
-from . import _lookup, _object_file
-from ._fan_out import SETTING
-from ._machine_code import ALONE, ENTRY
-from ._streaming import add_copies
-from ._targets import Target
+from fastact import _lookup, _object_file
+from fastact._fan_out import SETTING
+from fastact._machine_code import ALONE, ENTRY
+from fastact._streaming import add_copies
+from fastact._targets import Target
 
 # The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
 # extending the available precision" (1971), product and sum as unevaluated pairs. Right up

@@ -12,10 +12,10 @@ from ctypes import CFUNCTYPE, c_int64, py_object
 
 import numpy as np
 
-from . import _engine
-from ._formats import CONVERSIONS, conversion_format
-from ._plan import DONE
-from ._undisturbed import undisturbed
+from fastact import _engine
+from fastact._formats import CONVERSIONS, conversion_format
+from fastact._plan import DONE
+from fastact._undisturbed import undisturbed
 
 
 def copy(source: np.ndarray, sink: np.ndarray) -> None:
@@ -44,7 +44,7 @@ def _compiled(source: np.dtype, sink: np.dtype) -> Callable[[np.ndarray, np.ndar
     pair = conversion_format(source.type), conversion_format(sink.type)
     if pair not in CONVERSIONS or not (source.isnative and sink.isnative):
         return None
-    from ._machine_code import ENTRY
+    from fastact._machine_code import ENTRY
 
     # ctypes lets other threads run meanwhile.
     return CFUNCTYPE(c_int64, py_object, py_object)(_engine.convert_addresses(*pair)[ENTRY])

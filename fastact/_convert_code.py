@@ -8,14 +8,14 @@ elements so many bytes apart, and in whatever floating-point environment it is c
 
 from llvmlite import ir
 
-from . import _codegen, _conversions
-from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from ._formats import BOOL, Format
-from ._machine_code import ENTRY, RUN
-from ._ndarray import NDArray
-from ._plan import DONE, REFUSED
-from ._structured import Function
-from ._targets import Target
+from fastact import _codegen, _conversions
+from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._formats import BOOL, Format
+from fastact._machine_code import ENTRY, RUN
+from fastact._ndarray import NDArray
+from fastact._plan import DONE, REFUSED
+from fastact._structured import Function
+from fastact._targets import Target
 
 _FEW = 8  # columns that are not worth a loop of their own for each row
 

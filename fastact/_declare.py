@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _engine, _masked, _ufunc
+from fastact import _engine, _masked, _ufunc
 
 if TYPE_CHECKING:
-    from ._typing import BinaryDeclarator, Declarator, ObjectiveDeclarator, RowUfunc
+    from fastact._typing import BinaryDeclarator, Declarator, ObjectiveDeclarator, RowUfunc
 
 
 # Each method that dataclasses generate adds to the import of the package.

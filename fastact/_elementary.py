@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._scalar import (
+from fastact._scalar import (
     PerFormat,
     copysign,
     fma,

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from . import _jobs
-from ._fan_out import SETTING
-from ._formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
-from ._lock import MAKING
-from ._scalar import SCALAR_FUNCTIONS
+from fastact import _jobs
+from fastact._fan_out import SETTING
+from fastact._formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
+from fastact._lock import MAKING
+from fastact._scalar import SCALAR_FUNCTIONS
 
 if TYPE_CHECKING:
-    from ._targets import Target
+    from fastact._targets import Target
 
 DType = type[np.dtype]
 
@@ -104,15 +104,15 @@ def loop_address(
     `target` is this machine unless another is given, whose code has to run here. The loop
     shares much work among threads unless it is to work `alone`.
     """
-    from . import _cost, _pool
-    from ._machine_code import ALONE, ENTRY
+    from fastact import _cost, _pool
+    from fastact._machine_code import ALONE, ENTRY
 
     form = format_of(dtype.type)
     if form is None:
         raise TypeError(f"no kernel computes in {dtype.type.__name__}")
 
     def build(target: "Target") -> bytes:
-        from . import _codegen, _frontend, _loops
+        from fastact import _codegen, _frontend, _loops
 
         scalar = _frontend.scalar_ir(kernel, form, nin, target, nout)
         loop = _loops.loop_ir(scalar, form, nin, target, nout)
@@ -130,14 +130,14 @@ def loop_address(
 @_apart
 def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
     """As :func:`loop_address`: that of ``double function(double, ...)``, or of float alike."""
-    from ._machine_code import ENTRY
+    from fastact._machine_code import ENTRY
 
     form = format_of(dtype.type)
     if form not in (FLOAT32, FLOAT64):
         raise TypeError(f"no scalar function computes in {dtype.type.__name__}")
 
     def build(target: "Target") -> bytes:
-        from . import _codegen, _frontend, _scalar_function
+        from fastact import _codegen, _frontend, _scalar_function
 
         scalar = _frontend.scalar_ir(kernel, form, nin, target)
         function = _scalar_function.function_ir(scalar, form, nin)
@@ -161,15 +161,15 @@ def rows_address(
     from element to element. Output and input may be the same, and must not overlap otherwise; rows
     of an output that overlaps itself are written in order.
     """
-    from . import _cost, _pool
-    from ._machine_code import ALONE, ENTRY
+    from fastact import _cost, _pool
+    from fastact._machine_code import ALONE, ENTRY
 
     form = format_of(dtype.type)
     if form is None or form.is_integer:
         raise TypeError(f"no function of rows computes in {dtype.type.__name__}")
 
     def build(target: "Target") -> bytes:
-        from . import _codegen, _rows
+        from fastact import _codegen, _rows
 
         scalars = _rows.steps_ir(steps, form, target)
         return _codegen.object_code(_rows.rows_ir(scalars, form, target), scalars.values(), target)
@@ -190,10 +190,10 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
 
     The addresses of the entries, and of the threads' ``SETTING``, by name.
     """
-    from ._plan import ENTRIES
+    from fastact._plan import ENTRIES
 
     def build(target: "Target") -> bytes:
-        from . import _gemm_code
+        from fastact import _gemm_code
 
         return _gemm_code.object_code(form, lanes, target)
 
@@ -209,10 +209,10 @@ def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
 
     The addresses of what ``_convert_code.py`` describes, by name.
     """
-    from ._machine_code import ENTRY, RUN
+    from fastact._machine_code import ENTRY, RUN
 
     def build(target: "Target") -> bytes:
-        from . import _convert_code
+        from fastact import _convert_code
 
         return _convert_code.object_code(source, sink, target)
 
@@ -226,7 +226,7 @@ def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int 
     nin = len(inputs)
 
     def build(target: "Target") -> bytes:
-        from . import _mixed_code
+        from fastact import _mixed_code
 
         return _mixed_code.object_code(nin, nout, target)
 
@@ -236,7 +236,7 @@ def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int 
 @_apart
 def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> int:
     """The same for a function of rows, as by :func:`rows_address`."""
-    from . import _mixed_code
+    from fastact import _mixed_code
 
     def build(target: "Target") -> bytes:
         return _mixed_code.rows_object_code(target)
@@ -257,7 +257,7 @@ def _mixed(
     loop: int,
     calls: Sequence[int | None] = (),
 ) -> int:
-    from ._machine_code import ENTRY, RUN, TABLE
+    from fastact._machine_code import ENTRY, RUN, TABLE
 
     form = format_of(dtype.type)
     found = _load("mixed", name, [], None, options, build, [ENTRY, TABLE])
@@ -272,10 +272,10 @@ def _mixed(
 @_apart
 def undisturbed_address() -> int:
     """Compile what runs a function in the default environment, or load its code."""
-    from ._machine_code import ENTRY
+    from fastact._machine_code import ENTRY
 
     def build(target: "Target") -> bytes:
-        from . import _undisturbed_code
+        from fastact import _undisturbed_code
 
         return _undisturbed_code.object_code(target)
 
@@ -285,7 +285,7 @@ def undisturbed_address() -> int:
 @_apart
 def helper_addresses() -> dict[str, int]:
     """Compile what threads of our own run, or load its code; the addresses by name."""
-    from ._helper_code import SYMBOLS, object_code
+    from fastact._helper_code import SYMBOLS, object_code
 
     return _load("helpers", "helpers", [], None, "", object_code, SYMBOLS)
 
@@ -294,7 +294,7 @@ def helper_addresses() -> dict[str, int]:
 @_apart
 def host() -> "Target":
     """The machine this process runs on."""
-    from . import _host
+    from fastact import _host
 
     return _host.host()
 
@@ -323,7 +323,7 @@ def _kernel_addresses(
 
     By default they are those of a loop.
     """
-    from ._machine_code import ALONE, ENTRY
+    from fastact._machine_code import ALONE, ENTRY
 
     places = [(k.__module__, k.__code__.co_firstlineno) for k in kernels]
     sources = [f.__code__.co_filename for f in (*kernels, *SCALAR_FUNCTIONS)]
@@ -347,7 +347,7 @@ def _load(
     `sources` are files beside those of the `generator`. The code is looked for and kept in the
     cache if it `keeps`.
     """
-    from . import _cache, _host, _machine_code
+    from fastact import _cache, _host, _machine_code
 
     folder = os.path.dirname(__file__)
     target = target or _host.host()

@@ -29,11 +29,11 @@ from numba.extending import (
     typeof_impl,
 )
 
-from . import _scalar
-from ._codegen import ScalarIR
-from ._formats import Format
-from ._lookup import LOOKUP
-from ._targets import Target
+from fastact import _scalar
+from fastact._codegen import ScalarIR
+from fastact._formats import Format
+from fastact._lookup import LOOKUP
+from fastact._targets import Target
 
 # The default's zero-division test is a branch. What is not said here, a function would take over
 # from the one that Numba is compiling meanwhile.

@@ -1,14 +1,14 @@
 """Machine code of the dense loops and their register tiles."""
 
-from . import _codegen
-from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from ._fan_out import FAN_OUT_IR, SETTING
-from ._formats import Format
-from ._gemm import loops_ir
-from ._plan import ENTRIES
-from ._targets import Target
-from ._tiles import PARAMETERS, fma_declaration, tile_ir, tile_name
-from ._transpose import rows_to_cells
+from fastact import _codegen
+from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._fan_out import FAN_OUT_IR, SETTING
+from fastact._formats import Format
+from fastact._gemm import loops_ir
+from fastact._plan import ENTRIES
+from fastact._targets import Target
+from fastact._tiles import PARAMETERS, fma_declaration, tile_ir, tile_name
+from fastact._transpose import rows_to_cells
 
 
 def object_code(form: Format, lanes: int, target: Target) -> bytes:

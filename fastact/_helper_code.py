@@ -13,7 +13,7 @@ from ctypes import c_int64
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._targets import Target
+    from fastact._targets import Target
 
 SYMBOLS = ("calls", "team", "spin", "parallel_for")
 
@@ -414,7 +414,7 @@ end:
 
 def object_code(target: "Target") -> bytes:
     """The functions above for `target`."""
-    from . import _codegen
+    from fastact import _codegen
 
     machine = _codegen.machine_of(target)
     declared, pause = _PAUSES.get(target.architecture, ("", ""))

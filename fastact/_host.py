@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import llvmlite.binding as llvm
 
-from . import _cpu
-from ._targets import CERTAIN, KNOWN, Target, architecture_of
+from fastact import _cpu
+from fastact._targets import CERTAIN, KNOWN, Target, architecture_of
 
 
 @functools.cache

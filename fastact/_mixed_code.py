@@ -8,11 +8,11 @@ that loop, the size of an element there, and for each input the address of what 
 
 from collections.abc import Sequence
 
-from . import _codegen
-from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from ._machine_code import ENTRY, TABLE
-from ._overlap import ANY, rows_relation_ir
-from ._targets import Target
+from fastact import _codegen
+from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._machine_code import ENTRY, TABLE
+from fastact._overlap import ANY, rows_relation_ir
+from fastact._targets import Target
 
 ROWS_CALLS = (
     "PyMem_RawMalloc",

@@ -26,9 +26,9 @@ from numba.core.typing.npydecl import Numpy_rules_ufunc
 from numba.extending import lower_builtin, type_callable
 from numba.np import npyimpl, numpy_support
 
-from . import _engine, _frontend, _vector_function, activations
-from ._declare import element_wise
-from ._formats import FLOAT32
+from fastact import _engine, _frontend, _vector_function, activations
+from fastact._declare import element_wise
+from fastact._formats import FLOAT32
 
 _OPTIONS = {"error_model": "numpy", "fastmath": False, "forceinline": True}
 

@@ -10,8 +10,8 @@ import time
 from ctypes import CFUNCTYPE, PYFUNCTYPE, c_int64, c_size_t, c_void_p
 from typing import Any
 
-from . import _engine
-from ._helper_code import CALLS, STRIDE, Team
+from fastact import _engine
+from fastact._helper_code import CALLS, STRIDE, Team
 
 MOST = 255
 """Helpers at most."""

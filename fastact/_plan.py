@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from ._formats import Format
+from fastact._formats import Format
 
 if TYPE_CHECKING:
-    from ._targets import Target
+    from fastact._targets import Target
 
 FIELDS = (
     "w",

@@ -12,8 +12,8 @@ from ctypes import CFUNCTYPE, c_int64, c_void_p
 from types import ModuleType
 from typing import NamedTuple
 
-from . import _jobs, _threads
-from ._fan_out import POOL_FIELDS
+from fastact import _jobs, _threads
+from fastact._fan_out import POOL_FIELDS
 
 # What a thread has to be given for the fan-out to pay, in picoseconds: sigmoid of 16,384 float32,
 # 9 us, gains 1.1 to 1.6 with our own threads awake, and loses with TBB's (bench/NOTES.md).
@@ -122,14 +122,14 @@ def _start_tbb() -> None:
 def _tbb_layer() -> ModuleType:
     if _forked:
         raise ImportError("this process was forked")
-    from . import _tbb
+    from fastact import _tbb
 
     return _tbb.numba_layer()
 
 
 def _start_own(reason: str = "") -> None:
     global state
-    from . import _own_threads
+    from fastact import _own_threads
 
     _table.get_mask = _table.set_mask = 0
     _table.get_limit = _table.get_limit or _limit_of_tbb()
@@ -187,7 +187,7 @@ def _limit_of_numba() -> int:
 def _limit_of_tbb() -> int:
     """The same of numba's layer for TBB, whether numba has started it yet or not."""
     try:
-        from . import _tbb
+        from fastact import _tbb
 
         return _tbb.numba_layer().get_num_threads
     except Exception:

@@ -4,10 +4,10 @@ It neither saves the floating-point environment nor resets it, which would take 
 kernels: the caller's rounding mode counts, and flags may be raised.
 """
 
-from ._codegen import ScalarIR
-from ._conversions import compute_type
-from ._formats import Format
-from ._machine_code import ENTRY
+from fastact._codegen import ScalarIR
+from fastact._conversions import compute_type
+from fastact._formats import Format
+from fastact._machine_code import ENTRY
 
 
 def function_ir(scalar: ScalarIR, form: Format, arity: int) -> str:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 
-from . import _cpu, _threads
+from fastact import _cpu, _threads
 
 
 def _is_command() -> bool:

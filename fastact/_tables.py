@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._elementary import RANGE
-from ._scalar import Table
+from fastact._elementary import RANGE
+from fastact._scalar import Table
 
 _SHIFT = 12582912.0  # 1.5 * 2**23: adding it rounds to an integer
 

@@ -119,7 +119,7 @@ def count_threads(environment: Mapping[str, str], failures: list[Exception] | No
 
 
 def _system() -> ModuleType:
-    from . import _system  # with `pathlib` and `platform`, which the import does without
+    from fastact import _system  # with `pathlib` and `platform`, which the import does without
 
     return _system
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from . import activations, backward, layers
-from ._declare import DERIVATIVES
-from ._extras import require
+from fastact import activations, backward, layers
+from fastact._declare import DERIVATIVES
+from fastact._extras import require
 
 torch = require("torch", "torch")
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy._core import _multiarray_umath
 
-from . import _jobs
-from ._formats import (
+from fastact import _jobs
+from fastact._formats import (
     BFLOAT16,
     CONVERSIONS,
     Format,
@@ -25,7 +25,7 @@ from ._formats import (
     first_safe,
     format_of,
 )
-from ._lock import MAKING
+from fastact._lock import MAKING
 
 
 def _table(name: str) -> "ctypes.Array[c_void_p]":

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from . import _engine
+from fastact import _engine
 
 T = TypeVar("T")
 

@@ -1,9 +1,9 @@
 """Machine code that calls a function with the floating-point environment put aside."""
 
-from . import _codegen
-from ._environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from ._machine_code import ENTRY
-from ._targets import Target
+from fastact import _codegen
+from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._machine_code import ENTRY
+from fastact._targets import Target
 
 
 def object_code(target: Target) -> bytes:

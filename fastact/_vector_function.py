@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import llvmlite.binding as llvm
 
-from . import _codegen, _frontend
-from ._formats import Format
-from ._loops import vector_loop_ir
-from ._machine_code import ALONE, ENTRY
-from ._targets import Target
+from fastact import _codegen, _frontend
+from fastact._formats import Format
+from fastact._loops import vector_loop_ir
+from fastact._machine_code import ALONE, ENTRY
+from fastact._targets import Target
 
 _LANES = 16
 

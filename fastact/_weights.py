@@ -8,11 +8,11 @@ from ctypes import CFUNCTYPE, addressof, c_int64, py_object
 
 import numpy as np
 
-from . import _engine
-from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
-from ._fan_out import SETTING
-from ._formats import FORMATS
-from ._plan import FIELDS, lanes_for
+from fastact import _engine
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._fan_out import SETTING
+from fastact._formats import FORMATS
+from fastact._plan import FIELDS, lanes_for
 
 _Words = c_int64 * len(FIELDS)
 
@@ -34,13 +34,13 @@ class Kernels:
         self.packed = CFUNCTYPE(c_int64, c_int64, py_object, py_object)(addresses["packed"])
         self.direct = CFUNCTYPE(c_int64, c_int64, *[py_object] * 4)(addresses["direct"])
         self.pack = CFUNCTYPE(c_int64, *[c_int64] * 7)(addresses["pack"])
-        from . import _pool  # not with the package, whose import it would lengthen
+        from fastact import _pool  # not with the package, whose import it would lengthen
 
         _pool.attach(addresses[SETTING], self._cost())
 
     def _cost(self) -> float:
         """Nanoseconds for a product, in cache."""
-        from . import _cost
+        from fastact import _cost
 
         plan, shape = self.plan(None), (64, 64, 4 * self.lanes)
         x, w, b, y = (

@@ -8,12 +8,12 @@ branches, since LLVM vectorises it only then.
 
 import math as _math
 
-from . import _elementary as _e
-from . import _scalar as _s
-from . import _tables as _t
-from ._declare import activation as _activation
-from ._declare import derivative as _derivative
-from ._declare import row_activation as _row_activation
+from fastact import _elementary as _e
+from fastact import _scalar as _s
+from fastact import _tables as _t
+from fastact._declare import activation as _activation
+from fastact._declare import derivative as _derivative
+from fastact._declare import row_activation as _row_activation
 
 _inf = _math.inf
 _nan = _math.nan

@@ -7,10 +7,10 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
-from . import activations
-from ._declare import DERIVATIVES, Derivative
-from ._extras import require
-from ._versions import warn_unless_tested
+from fastact import activations
+from fastact._declare import DERIVATIVES, Derivative
+from fastact._extras import require
+from fastact._versions import warn_unless_tested
 
 require("autograd", "autograd")  # an error names it rather than a part of it
 _extend = require("autograd.extend", "autograd")

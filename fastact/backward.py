@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _convert, activations
-from ._declare import DERIVATIVES
-from ._operands import as_array
-from ._undisturbed import undisturbed
-from .layers import activation_name, check_input, check_weights, common_type, compute_dtype
+from fastact import _convert, activations
+from fastact._declare import DERIVATIVES
+from fastact._operands import as_array
+from fastact._undisturbed import undisturbed
+from fastact.layers import activation_name, check_input, check_weights, common_type, compute_dtype
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import _engine, activations
-from ._declare import Activation, element_wise
-from ._extras import require
+from fastact import _engine, activations
+from fastact._declare import Activation, element_wise
+from fastact._extras import require
 
 if TYPE_CHECKING:
     from scipy import LowLevelCallable

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _convert, _weights, activations
-from ._declare import ACTIVATIONS, ROW_ACTIVATIONS
-from ._formats import FORMATS, first_safe, format_of
-from ._frozen import Frozen, again
-from ._operands import as_array, check_unmasked
-from ._plan import DONE
+from fastact import _convert, _weights, activations
+from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._formats import FORMATS, first_safe, format_of
+from fastact._frozen import Frozen, again
+from fastact._operands import as_array, check_unmasked
+from fastact._plan import DONE
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray

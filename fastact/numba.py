@@ -8,10 +8,9 @@ Numba finds them by the entry point of the installed package; in a tree that is 
 import numpy as np
 
 import _fastact_numba
-
-from . import _njit
-from ._extras import require
-from .activations import sigmoid, softplus
+from fastact import _njit
+from fastact._extras import require
+from fastact.activations import sigmoid, softplus
 
 __all__ = ["overload_scipy"]
 

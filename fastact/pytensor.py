@@ -8,11 +8,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import _frontend, _njit, activations
-from . import numba as _numba  # noqa: F401 - makes our ufuncs known to Numba
-from ._extras import require
-from ._scalar import SCALAR_FUNCTIONS
-from ._versions import warn_unless_tested
+from fastact import _frontend, _njit, activations
+from fastact import numba as _numba  # noqa: F401 - makes our ufuncs known to Numba
+from fastact._extras import require
+from fastact._scalar import SCALAR_FUNCTIONS
+from fastact._versions import warn_unless_tested
 
 __all__ = ["TESTED", "register"]
 

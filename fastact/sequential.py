@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from . import activations, layers
-from ._frozen import Frozen, again
-from ._operands import as_array
-from ._plan import DONE
-from ._threads import get_num_threads
-from ._undisturbed import undisturbed
-from ._weights import aligned
-from .layers import Dense, common_type
+from fastact import activations, layers
+from fastact._frozen import Frozen, again
+from fastact._operands import as_array
+from fastact._plan import DONE
+from fastact._threads import get_num_threads
+from fastact._undisturbed import undisturbed
+from fastact._weights import aligned
+from fastact.layers import Dense, common_type
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray
@@ -164,7 +164,7 @@ class Sequential(Frozen):
         ValueError
             For estimators that are not fitted, and what cannot be expressed in layers.
         """
-        from . import _from_sklearn
+        from fastact import _from_sklearn
 
         return cls(*_from_sklearn.stack(estimator))
 
@@ -193,7 +193,7 @@ class Sequential(Frozen):
             the meta device), hooks (also those for all modules), a ``forward`` that was replaced,
             and Dropout in training mode.
         """
-        from . import _from_torch
+        from fastact import _from_torch
 
         return cls(_from_torch.stack(module))
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from . import activations
-from ._extras import require
+from fastact import activations
+from fastact._extras import require
 
 sklearn = require("sklearn", "sklearn")
 from sklearn.neural_network import _base, _rbm  # noqa: E402 - the line above explains its absence

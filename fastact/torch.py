@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from . import _torch_ops, activations, backward, layers
-from ._declare import DERIVATIVES, ROW_ACTIVATIONS
-from ._torch_ops import array as _array
-from ._torch_ops import tensor as _tensor
-from ._torch_ops import torch
-from ._versions import warn_unless_tested
+from fastact import _torch_ops, activations, backward, layers
+from fastact._declare import DERIVATIVES, ROW_ACTIVATIONS
+from fastact._torch_ops import array as _array
+from fastact._torch_ops import tensor as _tensor
+from fastact._torch_ops import torch
+from fastact._versions import warn_unless_tested
 
 TESTED = ((2, 13), (2, 14))
 """The versions of PyTorch that this was tested with: from the first, below the second."""

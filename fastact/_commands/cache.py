@@ -2,7 +2,7 @@
 
 import argparse
 
-from . import Refused
+from fastact._commands import Refused
 
 SUMMARY = "Show or empty the cache of machine code."
 
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do what was asked for."""
-    from .. import _cache
+    from fastact import _cache
 
     try:
         place = _cache.folder()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, _system
+from fastact import __version__, _system
 
 SUMMARY = "Print versions, machine and settings, for a bug report."
 
@@ -121,13 +121,13 @@ def _llvm_version() -> str:
 
 
 def _cache_state() -> dict[str, Any]:
-    from .._cache import state
+    from fastact._cache import state
 
     return state()
 
 
 def _threads_state() -> dict[str, Any]:
-    from .. import _pool, _threads
+    from fastact import _pool, _threads
 
     state = _pool.foreseen()
     return {
@@ -138,8 +138,8 @@ def _threads_state() -> dict[str, Any]:
 
 def _target() -> dict[str, Any]:
     """The machine as code is made for it."""
-    from .. import _cpu
-    from .._host import host
+    from fastact import _cpu
+    from fastact._host import host
 
     target = host()
     available = target.features.split(",")

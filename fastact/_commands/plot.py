@@ -9,10 +9,10 @@ import argparse
 import os
 from pathlib import Path
 
-from .. import activations
-from .._declare import ACTIVATIONS, DERIVATIVES
-from . import Refused
-from ._curve import Curve, trace
+from fastact import activations
+from fastact._commands import Refused
+from fastact._commands._curve import Curve, trace
+from fastact._declare import ACTIVATIONS, DERIVATIVES
 
 SUMMARY = "Draw graphs of activations, with derivatives and asymptotes, into a file."
 
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
             f"FILE must end in one of {', '.join(SUFFIXES)}, which '{options.output}' does not"
         )
     try:
-        from . import _figure
+        from fastact._commands import _figure
     except ImportError as reason:
         raise Refused(
             f"drawing needs matplotlib, which the extra 'plot' installs ({reason})"

@@ -12,9 +12,9 @@ from functools import partial
 
 import numpy as np
 
-from .. import activations, objectives
-from .._formats import CONVERSIONS, FLOATS, FORMATS, conversion_format, format_of
-from . import Refused
+from fastact import activations, objectives
+from fastact._commands import Refused
+from fastact._formats import CONVERSIONS, FLOATS, FORMATS, conversion_format, format_of
 
 SUMMARY = "Compile functions ahead, into the cache of machine code."
 
@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the code of every function and dtype."""
-    from .. import _cache, _engine
+    from fastact import _cache, _engine
 
     try:
         _engine.host()  # which may not be what was asked for, or none that code is made for
@@ -87,8 +87,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
     """Calls that make the loops of dense layers, for each number of lanes."""
-    from .. import _engine, _weights
-    from .._plan import lanes_for
+    from fastact import _engine, _weights
+    from fastact._plan import lanes_for
 
     jobs: list[Callable] = []
     for name in dict.fromkeys(FORMATS[format_of(dtype.type).compute].name for dtype in dtypes):
@@ -103,7 +103,7 @@ def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
 
 def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> list[Callable]:
     """Calls that make what `functions` and layers take operands of several types by."""
-    from .. import _engine
+    from fastact import _engine
 
     forms = dict.fromkeys(conversion_format(dtype.type) for dtype in dtypes)
     floats = [form for form in FLOATS.values() if form in forms or form.compute == form.name]

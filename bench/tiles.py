@@ -17,7 +17,7 @@ from unittest import mock
 import numpy as np
 from tabulate import tabulate
 
-from fastact import _engine, _gemm, _weights
+from fastact import _gemm, _loader, _weights
 from fastact._targets import Target
 
 from . import timing
@@ -38,7 +38,7 @@ class OneTile(Target):
 
 
 def one_tile(size: tuple[int, int]) -> OneTile:
-    host = _engine.host()
+    host = _loader.host()
     fields = {name: getattr(host, name) for name in Target.__dataclass_fields__}
     return OneTile(**fields, size=size)
 
@@ -48,7 +48,7 @@ def compiled_apart(target: Target, constants: dict[str, int]) -> Iterator[None]:
     """Compile loops for `target` with `constants`, and keep them from other callers."""
     _weights._kernels.cache_clear()
     changed = mock.patch.dict(vars(_gemm), constants)
-    with mock.patch.object(_engine, "host", lambda: target), changed:
+    with mock.patch.object(_loader, "host", lambda: target), changed:
         yield
     _weights._kernels.cache_clear()
 
@@ -94,13 +94,13 @@ def main(arguments: list[str] | None = None) -> None:
             for setting in ["", *options.set]:
                 constants = {k: int(v) for k, v in (s.split("=") for s in setting.split(",") if s)}
                 calls[setting or "as it is"] = layer(
-                    shape, options.dtype, _engine.host(), constants
+                    shape, options.dtype, _loader.host(), constants
                 )
             shapes = dict.fromkeys(calls, shape)
             speeds = race(calls, shapes, options.repetitions)
             print(tabulate(speeds.items(), [options.problem, "GFLOP/s"], "github", floatfmt=".0f"))
         else:
-            lanes = _engine.host().vector_bits // (8 * np.dtype(options.dtype).itemsize)
+            lanes = _loader.host().vector_bits // (8 * np.dtype(options.dtype).itemsize)
             for rows, vectors in options.tiles:
                 for depth in options.depths:
                     name = rows, vectors, depth

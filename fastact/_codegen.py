@@ -9,8 +9,8 @@ import llvmlite.binding as llvm
 
 from fastact import _lookup, _object_file
 from fastact._fan_out import SETTING
-from fastact._machine_code import ALONE, ENTRY
 from fastact._streaming import add_copies
+from fastact._symbols import ALONE, ENTRY
 from fastact._targets import Target
 
 # The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for

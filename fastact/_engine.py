@@ -1,78 +1,23 @@
-"""From a kernel and a DType to the address of a compiled loop.
+"""From a kernel and a DType to the address of a compiled loop, which knows of the threads."""
 
-LLVM is imported at the first use of a kernel, not with the package, and Numba only to compile:
-not where the cache has the code.
-"""
-
-import contextlib
 import ctypes
 import functools
-import os
-import sys
-import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastact import _jobs
 from fastact._fan_out import SETTING
 from fastact._formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
-from fastact._lock import MAKING
-from fastact._scalar import SCALAR_FUNCTIONS
+from fastact._loader import apart, load, load_kernels
+from fastact._symbols import ALONE, ENTRY, RUN, TABLE
 
 if TYPE_CHECKING:
     from fastact._targets import Target
 
 DType = type[np.dtype]
 
-_IMPORTED = time.time_ns()
-
-_WITHOUT_FORMATS = (
-    *("_codegen", "_environment", "_fan_out", "_lookup", "_machine_code", "_object_file"),
-    *("_streaming", "_targets"),
-)
-_ALWAYS = (*_WITHOUT_FORMATS, "_formats")
-_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_overlap", "_scalar", "_tables")
-GENERATORS = {
-    "loop": _SCALARS,
-    "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
-    "scalar": (
-        *("_codegen", "_conversions", "_fan_out", "_formats", "_frontend", "_lookup"),
-        *("_machine_code", "_object_file", "_scalar", "_scalar_function", "_streaming"),
-        *("_tables", "_targets"),
-    ),
-    "gemm": (
-        *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
-        *("_plan", "_structured", "_tiles", "_transpose"),
-    ),
-    "convert": (*(*_ALWAYS, "_conversions", "_convert_code", "_ndarray", "_plan", "_structured"),),
-    "mixed": (*_WITHOUT_FORMATS, "_mixed_code", "_overlap"),
-    "undisturbed": (*_WITHOUT_FORMATS, "_undisturbed_code"),
-    "helpers": (
-        *("_codegen", "_fan_out", "_helper_code", "_lookup", "_machine_code", "_object_file"),
-        *("_streaming", "_targets"),
-    ),
-}
-"""The modules that make object code, by what they make; a test compares them with imports."""
-
-BY_NUMBA = ("loop", "rows", "scalar")
-"""What Numba compiles a part of; the rest imports LLVM only."""
-
-
-Function = TypeVar("Function", bound=Callable)
-
-
-def _apart(function: Function) -> Function:
-    """Have `function` run as a job: it imports LLVM, and Numba where there is no code yet."""
-
-    @functools.wraps(function)
-    def apart(*arguments, **named):
-        key = (function.__name__, arguments, tuple(named.items()))
-        return _jobs.run(key, functools.partial(function, *arguments, **named))
-
-    return apart  # type: ignore[return-value]
+_LOOP = (ENTRY, ALONE, SETTING)
 
 
 def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType | None:
@@ -90,7 +35,7 @@ def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType |
     return None if requested else np.dtypes.Float64DType
 
 
-@_apart
+@apart
 def loop_address(
     kernel: Callable,
     nin: int,
@@ -105,7 +50,6 @@ def loop_address(
     shares much work among threads unless it is to work `alone`.
     """
     from fastact import _cost, _pool
-    from fastact._machine_code import ALONE, ENTRY
 
     form = format_of(dtype.type)
     if form is None:
@@ -119,7 +63,7 @@ def loop_address(
         return _codegen.object_code(loop, [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}"
-    found = _kernel_addresses("loop", name, [kernel], target, repr((form, nin, nout)), build)
+    found = load_kernels("loop", name, [kernel], target, repr((form, nin, nout)), build, _LOOP)
     if alone:
         return found[ALONE]
     cost = _cost.of_loop(found[ALONE], nin + nout, form.itemsize)
@@ -127,11 +71,9 @@ def loop_address(
     return found[ENTRY]
 
 
-@_apart
+@apart
 def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
     """As :func:`loop_address`: that of ``double function(double, ...)``, or of float alike."""
-    from fastact._machine_code import ENTRY
-
     form = format_of(dtype.type)
     if form not in (FLOAT32, FLOAT64):
         raise TypeError(f"no scalar function computes in {dtype.type.__name__}")
@@ -145,10 +87,10 @@ def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
 
     name = f"{kernel.__name__}-{form.name}-scalar"
     options = repr((form, nin))
-    return _kernel_addresses("scalar", name, [kernel], None, options, build, [ENTRY])[ENTRY]
+    return load_kernels("scalar", name, [kernel], None, options, build, [ENTRY])[ENTRY]
 
 
-@_apart
+@apart
 def rows_address(
     steps: type, dtype: DType, target: "Target | None" = None, alone: bool = False
 ) -> int:
@@ -162,7 +104,6 @@ def rows_address(
     of an output that overlaps itself are written in order.
     """
     from fastact import _cost, _pool
-    from fastact._machine_code import ALONE, ENTRY
 
     form = format_of(dtype.type)
     if form is None or form.is_integer:
@@ -176,7 +117,7 @@ def rows_address(
 
     kernels = [step for step in vars(steps).values() if callable(step)]
     name = f"{steps.__name__.strip('_').lower()}-{form.name}"
-    found = _kernel_addresses("rows", name, kernels, target, repr(form), build)
+    found = load_kernels("rows", name, kernels, target, repr(form), build, _LOOP)
     if alone:
         return found[ALONE]
     cost = _cost.of_rows(found[ALONE], form.itemsize)
@@ -184,7 +125,7 @@ def rows_address(
     return found[ENTRY]
 
 
-@_apart
+@apart
 def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
     """Compile the loops of dense layers, or load their code.
 
@@ -199,17 +140,16 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
 
     options = repr((form, lanes, object.__basicsize__))
     symbols = [*ENTRIES, SETTING]
-    return _load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, symbols)
+    return load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, symbols)
 
 
 @functools.cache
-@_apart
+@apart
 def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
     """Compile the conversion of arrays, or load its code.
 
     The addresses of what ``_convert_code.py`` describes, by name.
     """
-    from fastact._machine_code import ENTRY, RUN
 
     def build(target: "Target") -> bytes:
         from fastact import _convert_code
@@ -217,10 +157,10 @@ def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
         return _convert_code.object_code(source, sink, target)
 
     name, options = f"convert-{source.name}-{sink.name}", repr((source, sink, object.__basicsize__))
-    return _load("convert", name, [], None, options, build, [ENTRY, RUN])
+    return load("convert", name, [], None, options, build, [ENTRY, RUN])
 
 
-@_apart
+@apart
 def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int = 1) -> int:
     """The address of a strided loop for `inputs` of these types, around the `loop` for `dtype`."""
     nin = len(inputs)
@@ -233,7 +173,7 @@ def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int 
     return _mixed(f"mixed-{nin}-{nout}", repr((nin, nout)), build, inputs, dtype, loop)
 
 
-@_apart
+@apart
 def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> int:
     """The same for a function of rows, as by :func:`rows_address`."""
     from fastact import _mixed_code
@@ -257,10 +197,8 @@ def _mixed(
     loop: int,
     calls: Sequence[int | None] = (),
 ) -> int:
-    from fastact._machine_code import ENTRY, RUN, TABLE
-
     form = format_of(dtype.type)
-    found = _load("mixed", name, [], None, options, build, [ENTRY, TABLE])
+    found = load("mixed", name, [], None, options, build, [ENTRY, TABLE])
     sources = [conversion_format(given.type) for given in inputs]
     words = [loop, form.itemsize]
     words += [0 if s == form else convert_addresses(s, form)[RUN] for s in sources]
@@ -269,113 +207,13 @@ def _mixed(
     return found[ENTRY]
 
 
-@_apart
+@apart
 def undisturbed_address() -> int:
     """Compile what runs a function in the default environment, or load its code."""
-    from fastact._machine_code import ENTRY
 
     def build(target: "Target") -> bytes:
         from fastact import _undisturbed_code
 
         return _undisturbed_code.object_code(target)
 
-    return _load("undisturbed", "undisturbed", [], None, "", build, [ENTRY])[ENTRY]
-
-
-@_apart
-def helper_addresses() -> dict[str, int]:
-    """Compile what threads of our own run, or load its code; the addresses by name."""
-    from fastact._helper_code import SYMBOLS, object_code
-
-    return _load("helpers", "helpers", [], None, "", object_code, SYMBOLS)
-
-
-@functools.cache
-@_apart
-def host() -> "Target":
-    """The machine this process runs on."""
-    from fastact import _host
-
-    return _host.host()
-
-
-@contextlib.contextmanager
-def _import_warnings() -> Iterator[None]:
-    """No warnings of text without an encoding where they are asked for: Numba has some."""
-    if not sys.flags.warn_default_encoding:
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EncodingWarning)
-        yield
-
-
-def _kernel_addresses(
-    generator: str,
-    name: str,
-    kernels: Sequence[Callable],
-    target: "Target | None",
-    options: str,
-    build: Callable[["Target"], bytes],
-    symbols: Iterable[str] | None = None,
-) -> dict[str, int]:
-    """The addresses of `symbols` in what ``build(target)`` makes around `kernels`, by name.
-
-    By default they are those of a loop.
-    """
-    from fastact._machine_code import ALONE, ENTRY
-
-    places = [(k.__module__, k.__code__.co_firstlineno) for k in kernels]
-    sources = [f.__code__.co_filename for f in (*kernels, *SCALAR_FUNCTIONS)]
-    keeps = not any(kernel.__closure__ for kernel in kernels)  # its values are in no source
-    symbols = symbols or [ENTRY, ALONE, SETTING]
-    return _load(generator, name, sources, target, f"{options} {places}", build, symbols, keeps)
-
-
-def _load(
-    generator: str,
-    name: str,
-    sources: Sequence[str],
-    target: "Target | None",
-    options: str,
-    build: Callable[["Target"], bytes],
-    symbols: Iterable[str],
-    keeps: bool = True,
-) -> dict[str, int]:
-    """Addresses of `symbols` in what ``build(target)`` makes; see ``_cache.object_code``.
-
-    `sources` are files beside those of the `generator`. The code is looked for and kept in the
-    cache if it `keeps`.
-    """
-    from fastact import _cache, _host, _machine_code
-
-    folder = os.path.dirname(__file__)
-    target = target or _host.host()
-
-    def built() -> bytes:
-        _jobs.begin_compiling()
-        if generator not in BY_NUMBA:
-            return build(target)
-        with _import_warnings():
-            from numba.core.compiler_lock import global_compiler_lock
-
-        # Before any lock of ours: another thread may hold it, and want a loop.
-        with global_compiler_lock:
-            return build(target)
-
-    if keeps:
-        code = _cache.object_code(
-            name=name,
-            sources=[
-                *(os.path.join(folder, f"{module}.py") for module in GENERATORS[generator]),
-                *sources,
-            ],
-            imported=_IMPORTED,
-            target=target,
-            options=options,
-            build=built,
-        )
-    else:
-        code = built()
-    with MAKING:
-        return _machine_code.load_all(code, symbols)
+    return load("undisturbed", "undisturbed", [], None, "", build, [ENTRY])[ENTRY]

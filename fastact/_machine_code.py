@@ -9,12 +9,6 @@ from collections.abc import Iterable
 
 import llvmlite.binding as llvm
 
-ENTRY = "loop"  # the function that every object file of a ufunc's loop is made for
-ALONE = "loop_alone"  # the same without sharing its work among threads
-
-RUN = "run"  # what converts a run of elements
-TABLE = "table"  # the words of a loop that leaves the work to others
-
 
 @functools.cache
 def _native() -> llvm.Target:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from fastact import _codegen
 from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from fastact._machine_code import ENTRY, TABLE
 from fastact._overlap import ANY, rows_relation_ir
+from fastact._symbols import ENTRY, TABLE
 from fastact._targets import Target
 
 ROWS_CALLS = (

@@ -26,7 +26,7 @@ from numba.core.typing.npydecl import Numpy_rules_ufunc
 from numba.extending import lower_builtin, type_callable
 from numba.np import npyimpl, numpy_support
 
-from fastact import _engine, _frontend, _vector_function, activations
+from fastact import _engine, _frontend, _loader, _vector_function, activations
 from fastact._declare import element_wise
 from fastact._formats import FLOAT32
 
@@ -133,12 +133,12 @@ def register(
 def _looks_up(kernel: Callable, codegen: CPUCodegen) -> bool:
     """Whether `kernel` is by tables on this machine, and Numba makes code for it, too."""
     _, _, features = codegen.magic_tuple()
-    return hasattr(kernel, "by_tables") and _engine.host().permutes and "+avx512f" in features
+    return hasattr(kernel, "by_tables") and _loader.host().permutes and "+avx512f" in features
 
 
 @functools.cache
 def _linked(kernel: Callable, codegen: CPUCodegen) -> tuple[str, CodeLibrary]:
-    name, text = _vector_function.function(kernel, FLOAT32, _engine.host())
+    name, text = _vector_function.function(kernel, FLOAT32, _loader.host())
     library = codegen.create_library(name)
     library.add_llvm_module(llvm.parse_assembly(text))
     library.finalize()

@@ -10,8 +10,8 @@ import time
 from ctypes import CFUNCTYPE, PYFUNCTYPE, c_int64, c_size_t, c_void_p
 from typing import Any
 
-from fastact import _engine
-from fastact._helper_code import CALLS, STRIDE, Team
+from fastact._helper_code import CALLS, STRIDE, SYMBOLS, Team, object_code
+from fastact._loader import apart, load
 
 MOST = 255
 """Helpers at most."""
@@ -38,7 +38,7 @@ def begin() -> int:
     """
     global _begun
     if not _addresses:
-        found = _engine.helper_addresses()
+        found = helper_addresses()
         calls = (c_void_p * len(CALLS)).from_address(found["calls"])
         functions = {
             "yield": _yield(),
@@ -63,6 +63,12 @@ def begin() -> int:
         ctypes.pointer(team())[0] = new
         _begun = True
     return _addresses["parallel_for"]
+
+
+@apart
+def helper_addresses() -> dict[str, int]:
+    """Compile what threads of our own run, or load its code; the addresses by name."""
+    return load("helpers", "helpers", [], None, "", object_code, SYMBOLS)
 
 
 def forget_helpers() -> None:

@@ -28,9 +28,9 @@ from fastact._fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from fastact._formats import FORMATS, Format
 from fastact._frontend import scalar_ir
 from fastact._loops import copies_ir, metadata_ir
-from fastact._machine_code import ALONE, ENTRY
 from fastact._overlap import ANY, rows_relation_ir
 from fastact._steps import STEPS
+from fastact._symbols import ALONE, ENTRY
 from fastact._targets import Target
 from fastact._transpose import cells_to_rows, rows_to_cells
 

@@ -2,7 +2,7 @@
 
 from fastact import _codegen
 from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from fastact._machine_code import ENTRY
+from fastact._symbols import ENTRY
 from fastact._targets import Target
 
 

@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 from fastact import _codegen, _frontend
 from fastact._formats import Format
 from fastact._loops import vector_loop_ir
-from fastact._machine_code import ALONE, ENTRY
+from fastact._symbols import ALONE, ENTRY
 from fastact._targets import Target
 
 _LANES = 16

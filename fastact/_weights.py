@@ -8,7 +8,7 @@ from ctypes import CFUNCTYPE, addressof, c_int64, py_object
 
 import numpy as np
 
-from fastact import _engine
+from fastact import _engine, _loader
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._fan_out import SETTING
 from fastact._formats import FORMATS
@@ -73,7 +73,7 @@ class Address(int):
 
 def kernels(dtype: np.dtype, columns: int) -> Kernels:
     """The compiled loops for weights of `dtype`, float32 or float64, with so many columns."""
-    return _kernels(dtype.name, lanes_for(columns, FORMATS[dtype.name], _engine.host()))
+    return _kernels(dtype.name, lanes_for(columns, FORMATS[dtype.name], _loader.host()))
 
 
 @functools.cache

@@ -29,7 +29,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fastact
-from fastact import _cache, _engine, _frontend, _host
+from fastact import _cache, _engine, _frontend, _host, _loader
 from fastact.__main__ import main
 from fastact._commands import warmup
 from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
@@ -313,17 +313,17 @@ def test_key_has_content_of_sources(damaged, first, second):
 
 def package_imports(module):
     """The files of the package that `module` imports, itself included, read from the source."""
-    package = Path(fastact.__file__).parent
-    found, left = set(), [package / f"{module}.py"]
+    root = Path(fastact.__file__).parents[1]
+    found, left = set(), [f"fastact.{module}"]
     while left:
-        path = left.pop()
+        name = left.pop()
+        path = root.joinpath(*name.split(".")).with_suffix(".py")
         if path in found or not path.exists():
             continue
         found.add(path)
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                left += [package / f"{name}.py" for name in names]
+            if isinstance(node, ast.ImportFrom):
+                left += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return {str(path) for path in found}
 
 
@@ -1402,7 +1402,7 @@ def test_warmup_knows_everything():
     host = _host.host()
     for form in (FLOATS["float32"], FLOATS["float64"]):
         count += len({lanes_for(columns, form, host) for columns in range(1, 17)})
-    run_python("from fastact import _engine; _engine.helper_addresses()")
+    run_python("from fastact import _own_threads; _own_threads.helper_addresses()")
     count += 1
     used = json.loads(run_python(USE_SEVERAL_TYPES))
     count += len(used)
@@ -1425,7 +1425,7 @@ def test_warmup_for_no_machine(kept, capsys, monkeypatch, error):
     def host():
         raise error("FASTACT_CPU must be less")
 
-    monkeypatch.setattr(_engine, "host", host)
+    monkeypatch.setattr(_loader, "host", host)
     message = "python -m fastact warmup: error: FASTACT_CPU must be less\n"
     assert refused(capsys, "warmup", "relu") == message
 

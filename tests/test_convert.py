@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans
 
-from fastact import _convert, _convert_code, _engine, _machine_code
+from fastact import _convert, _convert_code, _loader, _machine_code, _symbols
 from fastact._formats import CONVERSIONS, INTEGERS, conversion_format
 from fastact._targets import KNOWN
 
@@ -117,7 +117,7 @@ def test_same_format_keeps_bits(alike):
 SMALLEST = [(np.dtype(a), np.dtype(b)) for a, b in ("de", "fe", "ef", "ed", "Qf", "Qd", "qf", "qd")]
 SMALLEST += [(np.dtype(t), FLOATS[1]) for t in "fd"]
 host = pytest.mark.skipif(
-    not _engine.host().triple.startswith("x86_64"), reason="code for x86-64 runs on x86-64 alone"
+    not _loader.host().triple.startswith("x86_64"), reason="code for x86-64 runs on x86-64 alone"
 )
 
 
@@ -126,7 +126,7 @@ host = pytest.mark.skipif(
 def test_one_rounding_without_its_instructions(source, sink):
     forms = conversion_format(source.type), conversion_format(sink.type)
     code = _convert_code.object_code(*forms, KNOWN["x86-64-v2"])
-    address = _machine_code.load(code, _machine_code.ENTRY)
+    address = _machine_code.load(code, _symbols.ENTRY)
     function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.py_object, ctypes.py_object)(address)
     x = values(source)
     y = np.empty(x.shape, sink)

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _engine, _gemm, _host, _weights, layers
+from fastact import _gemm, _host, _loader, _weights, layers
 from fastact._declare import ACTIVATIONS
 from fastact._targets import KNOWN, TILES
 
@@ -808,7 +808,7 @@ def on_target(monkeypatch, fresh_kernels):
     def switch(name):
         if TARGET.architecture != "x86_64":
             pytest.skip("runs code for x86-64")
-        monkeypatch.setattr(_engine, "host", lambda: KNOWN[name])
+        monkeypatch.setattr(_loader, "host", lambda: KNOWN[name])
         fresh_kernels()
 
     return switch

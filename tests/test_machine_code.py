@@ -26,8 +26,8 @@ from fastact import (
     _undisturbed_code,
 )
 from fastact._declare import ROW_ACTIVATIONS, element_wise
-from fastact._engine import GENERATORS
 from fastact._formats import FLOAT32, FLOAT64
+from fastact._loader import GENERATORS
 from fastact._targets import KNOWN
 
 TARGETS = {"host": _host.host(), **KNOWN}

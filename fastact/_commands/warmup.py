@@ -45,10 +45,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the code of every function and dtype."""
-    from fastact import _cache, _engine
+    from fastact import _cache, _loader, _own_threads
 
     try:
-        _engine.host()  # which may not be what was asked for, or none that code is made for
+        _loader.host()  # which may not be what was asked for, or none that code is made for
     except (ValueError, RuntimeError) as reason:
         raise Refused(str(reason)) from reason
     names = _known("FUNCTION", options.functions, dict.fromkeys(NAMES))
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     jobs += _mixed_jobs([FUNCTIONS[name] for name in names if name != DENSE], several)
     if DENSE in names:
         jobs += _dense_jobs(dtypes.values())
-    jobs.append(_engine.helper_addresses)  # what threads run, whatever the function
+    jobs.append(_own_threads.helper_addresses)  # what threads run, whatever the function
     try:
         if not _cache.enabled():
             raise Refused("there is no cache to warm up, as FASTACT_CACHE is 0")
@@ -87,15 +87,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
     """Calls that make the loops of dense layers, for each number of lanes."""
-    from fastact import _engine, _weights
+    from fastact import _engine, _loader, _weights
     from fastact._plan import lanes_for
 
     jobs: list[Callable] = []
     for name in dict.fromkeys(FORMATS[format_of(dtype.type).compute].name for dtype in dtypes):
         form = FORMATS[name]
         if not form.is_integer:
-            columns = range(1, _engine.host().vector_bits // form.bits + 1)
-            widths = {lanes_for(n, form, _engine.host()): n for n in columns}
+            columns = range(1, _loader.host().vector_bits // form.bits + 1)
+            widths = {lanes_for(n, form, _loader.host()): n for n in columns}
             jobs += [partial(_weights.kernels, np.dtype(name), n) for n in widths.values()]
             jobs.append(partial(_engine.convert_addresses, form, form))
     return [*jobs, _engine.undisturbed_address]

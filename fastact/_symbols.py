@@ -1,0 +1,7 @@
+"""The names that object files export their functions by, one for each kind."""
+
+ENTRY = "loop"  # the function that every object file of a ufunc's loop is made for
+ALONE = "loop_alone"  # the same without sharing its work among threads
+
+RUN = "run"  # what converts a run of elements
+TABLE = "table"  # the words of a loop that leaves the work to others

@@ -11,8 +11,9 @@ import re
 import llvmlite.binding as llvm
 import numpy as np
 
-from fastact import _codegen, _formats, _frontend, _host, _loops, _machine_code
+from fastact import _codegen, _frontend, _loops, _machine_code
 from fastact._declare import ACTIVATIONS
+from fastact._machine import formats, host
 
 from .peers.base import Call
 from .problems import Problem
@@ -28,7 +29,7 @@ def fma_loop(dtype: str):
     Nothing but registers is involved. It returns the sum of all lanes of all chains, and
     ``lanes`` tells how many there are.
     """
-    target = _host.host()
+    target = host.host()
     scalar, suffix = ("double", "f64") if dtype == "float64" else ("float", "f32")
     lanes = target.vector_bits // (64 if dtype == "float64" else 32)
     vector, chains = f"<{lanes} x {scalar}>", range(CHAINS)
@@ -89,10 +90,10 @@ def operations(function: str, dtype: str) -> float:
 
     Sums, products, quotients, comparisons and fused multiply-adds count one each.
     """
-    activation, form = ACTIVATIONS[function], _formats.FORMATS[dtype]
-    scalar = _frontend.scalar_ir(activation.kernel, form, activation.nin, _host.host())
-    loop = _loops.loop_ir(scalar, form, activation.nin, _host.host())
-    module, _ = _codegen.optimised(loop, [scalar], _host.host())
+    activation, form = ACTIVATIONS[function], formats.FORMATS[dtype]
+    scalar = _frontend.scalar_ir(activation.kernel, form, activation.nin, host.host())
+    loop = _loops.loop_ir(scalar, form, activation.nin, host.host())
+    module, _ = _codegen.optimised(loop, [scalar], host.host())
     text = str(module.get_function("kernel"))
     lanes = sum(int(a or b) for a, b in _ARITHMETIC.findall(text))
     (block,) = re.findall(r"%index\.next = add .*%index, (\d+)", text)

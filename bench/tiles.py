@@ -18,7 +18,7 @@ import numpy as np
 from tabulate import tabulate
 
 from fastact import _gemm, _loader, _weights
-from fastact._targets import Target
+from fastact._machine.targets import Target
 
 from . import timing
 

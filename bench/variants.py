@@ -13,8 +13,9 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from fastact import _engine, _host
+from fastact import _engine
 from fastact._declare import ACTIVATIONS
+from fastact._machine import host
 
 from . import problems, timing, workloads
 from .peers.base import Call
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
                 calls = {}
                 for shape in options.shapes:
                     bits, vectors = map(int, shape.split("x"))
-                    target = dataclasses.replace(_host.host(), vector_bits=bits, interleave=vectors)
+                    target = dataclasses.replace(host.host(), vector_bits=bits, interleave=vectors)
                     address = _engine.loop_address(
                         unary[name].kernel, 1, type(case.out.dtype), target
                     )

@@ -30,7 +30,7 @@ import llvmlite.binding
 import numpy as np
 
 if TYPE_CHECKING:
-    from fastact._targets import Target
+    from fastact._machine.targets import Target
 
 LIMIT = 64 << 20
 """Bytes kept; the entries that were not used for longest go. All there is for one machine

@@ -9,9 +9,9 @@ import llvmlite.binding as llvm
 
 from fastact import _lookup, _object_file
 from fastact._fan_out import SETTING
+from fastact._machine.targets import Target
 from fastact._streaming import add_copies
 from fastact._symbols import ALONE, ENTRY
-from fastact._targets import Target
 
 # The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
 # extending the available precision" (1971), product and sum as unevaluated pairs. Right up

@@ -4,8 +4,8 @@ Each piece defines ``@decode`` (memory to compute) and ``@encode`` (back, rounde
 even), in operations that LLVM vectorises.
 """
 
-from fastact._formats import FORMATS, Format
-from fastact._targets import Target
+from fastact._machine.formats import FORMATS, Format
+from fastact._machine.targets import Target
 
 _INTEGER_TYPES = {8: "i8", 16: "i16", 32: "i32", 64: "i64"}
 _FLOAT_TYPES = {16: "half", 32: "float", 64: "double"}

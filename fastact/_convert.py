@@ -13,7 +13,7 @@ from ctypes import CFUNCTYPE, c_int64, py_object
 import numpy as np
 
 from fastact import _engine
-from fastact._formats import CONVERSIONS, conversion_format
+from fastact._machine.formats import CONVERSIONS, conversion_format
 from fastact._plan import DONE
 from fastact._undisturbed import undisturbed
 

@@ -10,12 +10,12 @@ from llvmlite import ir
 
 from fastact import _codegen, _conversions
 from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from fastact._formats import BOOL, Format
+from fastact._machine.formats import BOOL, Format
+from fastact._machine.targets import Target
 from fastact._ndarray import NDArray
 from fastact._plan import DONE, REFUSED
 from fastact._structured import Function
 from fastact._symbols import ENTRY, RUN
-from fastact._targets import Target
 
 _FEW = 8  # columns that are not worth a loop of their own for each row
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastact._fan_out import SETTING
-from fastact._formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
 from fastact._loader import apart, load, load_kernels
+from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
 from fastact._symbols import ALONE, ENTRY, RUN, TABLE
 
 if TYPE_CHECKING:
-    from fastact._targets import Target
+    from fastact._machine.targets import Target
 
 DType = type[np.dtype]
 

@@ -31,9 +31,9 @@ from numba.extending import (
 
 from fastact import _scalar
 from fastact._codegen import ScalarIR
-from fastact._formats import Format
 from fastact._lookup import LOOKUP
-from fastact._targets import Target
+from fastact._machine.formats import Format
+from fastact._machine.targets import Target
 
 # The default's zero-division test is a branch. What is not said here, a function would take over
 # from the one that Numba is compiling meanwhile.

@@ -3,10 +3,10 @@
 from fastact import _codegen
 from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from fastact._fan_out import FAN_OUT_IR, SETTING
-from fastact._formats import Format
 from fastact._gemm import loops_ir
+from fastact._machine.formats import Format
+from fastact._machine.targets import Target
 from fastact._plan import ENTRIES
-from fastact._targets import Target
 from fastact._tiles import PARAMETERS, fma_declaration, tile_ir, tile_name
 from fastact._transpose import rows_to_cells
 

@@ -13,7 +13,7 @@ from ctypes import c_int64
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastact._targets import Target
+    from fastact._machine.targets import Target
 
 SYMBOLS = ("calls", "team", "spin", "parallel_for")
 

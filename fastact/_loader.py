@@ -18,23 +18,23 @@ from fastact._lock import MAKING
 from fastact._scalar import SCALAR_FUNCTIONS
 
 if TYPE_CHECKING:
-    from fastact._targets import Target
+    from fastact._machine.targets import Target
 
 _IMPORTED = time.time_ns()
 
 _WITHOUT_FORMATS = (
     *("_codegen", "_environment", "_fan_out", "_lookup", "_object_file"),
-    *("_streaming", "_symbols", "_targets"),
+    *("_streaming", "_symbols", "_machine/targets"),
 )
-_ALWAYS = (*_WITHOUT_FORMATS, "_formats")
+_ALWAYS = (*_WITHOUT_FORMATS, "_machine/formats")
 _SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_overlap", "_scalar", "_tables")
 GENERATORS = {
     "loop": _SCALARS,
     "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
     "scalar": (
-        *("_codegen", "_conversions", "_fan_out", "_formats", "_frontend", "_lookup"),
+        *("_codegen", "_conversions", "_fan_out", "_machine/formats", "_frontend", "_lookup"),
         *("_symbols", "_object_file", "_scalar", "_scalar_function", "_streaming"),
-        *("_tables", "_targets"),
+        *("_tables", "_machine/targets"),
     ),
     "gemm": (
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
@@ -45,7 +45,7 @@ GENERATORS = {
     "undisturbed": (*_WITHOUT_FORMATS, "_undisturbed_code"),
     "helpers": (
         *("_codegen", "_fan_out", "_helper_code", "_lookup", "_symbols", "_object_file"),
-        *("_streaming", "_targets"),
+        *("_streaming", "_machine/targets"),
     ),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""
@@ -72,7 +72,7 @@ def apart(function: Function) -> Function:
 @apart
 def host() -> "Target":
     """The machine this process runs on."""
-    from fastact import _host
+    from fastact._machine import host as _host
 
     return _host.host()
 
@@ -119,7 +119,8 @@ def load(
     `sources` are files beside those of the `generator`. The code is looked for and kept in the
     cache if it `keeps`.
     """
-    from fastact import _cache, _host, _machine_code
+    from fastact import _cache, _machine_code
+    from fastact._machine import host as _host
 
     folder = os.path.dirname(__file__)
     target = target or _host.host()

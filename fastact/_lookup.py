@@ -10,7 +10,7 @@ import re
 
 import llvmlite.binding as llvm
 
-from fastact._targets import Target
+from fastact._machine.targets import Target
 
 LOOKUP = "fastact_lookup"
 _SCALAR = f"{LOOKUP}_1"

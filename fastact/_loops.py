@@ -29,13 +29,13 @@ from fastact._codegen import ScalarIR
 from fastact._conversions import compute_type, conversions_ir, storage_type
 from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from fastact._fan_out import FAN_OUT_IR, body_ir, sharing_ir
-from fastact._formats import FORMATS, Format
+from fastact._machine.formats import FORMATS, Format
+from fastact._machine.targets import Target
 from fastact._overlap import ANY, BLOCKS, apart_ir, relation_ir
 from fastact._streaming import AHEAD as AHEAD_KERNEL
 from fastact._streaming import FENCES, PREFETCH_IR
 from fastact._streaming import STREAMED as STREAMED_KERNEL
 from fastact._symbols import ALONE, ENTRY
-from fastact._targets import Target
 
 # Bytes of an output (bench/NOTES.md).
 AHEAD = 1 << 19  # from which on what comes next is fetched meanwhile

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from fastact import _codegen
 from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._machine.targets import Target
 from fastact._overlap import ANY, rows_relation_ir
 from fastact._symbols import ENTRY, TABLE
-from fastact._targets import Target
 
 ROWS_CALLS = (
     "PyMem_RawMalloc",

@@ -28,7 +28,7 @@ from numba.np import npyimpl, numpy_support
 
 from fastact import _engine, _frontend, _loader, _vector_function, activations
 from fastact._declare import element_wise
-from fastact._formats import FLOAT32
+from fastact._machine.formats import FLOAT32
 
 _OPTIONS = {"error_model": "numpy", "fastmath": False, "forceinline": True}
 

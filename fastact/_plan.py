@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from fastact._formats import Format
+from fastact._machine.formats import Format
 
 if TYPE_CHECKING:
-    from fastact._targets import Target
+    from fastact._machine.targets import Target
 
 FIELDS = (
     "w",

@@ -25,13 +25,13 @@ from fastact._codegen import ScalarIR
 from fastact._conversions import compute_type, conversions_ir, storage_type
 from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from fastact._fan_out import FAN_OUT_IR, body_ir, sharing_ir
-from fastact._formats import FORMATS, Format
 from fastact._frontend import scalar_ir
 from fastact._loops import copies_ir, metadata_ir
+from fastact._machine.formats import FORMATS, Format
+from fastact._machine.targets import Target
 from fastact._overlap import ANY, rows_relation_ir
 from fastact._steps import STEPS
 from fastact._symbols import ALONE, ENTRY
-from fastact._targets import Target
 from fastact._transpose import cells_to_rows, rows_to_cells
 
 BUFFER = 8192  # bytes of each of the buffers, which are to stay in L1 together

@@ -6,7 +6,7 @@ kernels: the caller's rounding mode counts, and flags may be raised.
 
 from fastact._codegen import ScalarIR
 from fastact._conversions import compute_type
-from fastact._formats import Format
+from fastact._machine.formats import Format
 from fastact._symbols import ENTRY
 
 

@@ -8,7 +8,8 @@ import contextlib
 import os
 import sys
 
-from fastact import _cpu, _threads
+from fastact import _threads
+from fastact._machine import cpu
 
 
 def _is_command() -> bool:
@@ -21,7 +22,7 @@ def _is_command() -> bool:
 
 
 try:
-    _cpu.chosen(os.environ)
+    cpu.chosen(os.environ)
     _threads.check(os.environ)
 except ValueError as refused:
     if not _is_command():

@@ -100,7 +100,7 @@ def count_threads(environment: Mapping[str, str], failures: list[Exception] | No
             return 0
 
     def granted() -> int | None:
-        limit = _system().cgroup_limit()
+        limit = system().cgroup_limit()
         return None if limit is None else max(1, round(limit))
 
     def of_others(variable: str) -> int:
@@ -111,17 +111,19 @@ def count_threads(environment: Mapping[str, str], failures: list[Exception] | No
     if chosen:
         return chosen
     counts = [
-        known(lambda: _system().affinity()) or known(os.cpu_count),
+        known(lambda: system().affinity()) or known(os.cpu_count),
         known(granted),
         *(known(of_others, variable) for variable in _LIMITS_OF_OTHERS),
     ]
     return min((count for count in counts if count), default=1)
 
 
-def _system() -> ModuleType:
-    from fastact import _system  # with `pathlib` and `platform`, which the import does without
+def system() -> ModuleType:
+    from fastact._machine import (
+        system,  # with `pathlib` and `platform`, which the import does without
+    )
 
-    return _system
+    return system
 
 
 def _forget() -> None:

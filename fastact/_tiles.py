@@ -5,8 +5,8 @@ of k, one fma each, so that no element's value depends on the tile it lies in. I
 neither packing nor activations: every operand comes with its strides, in bytes.
 """
 
-from fastact._formats import Format
-from fastact._targets import Target
+from fastact._machine.formats import Format
+from fastact._machine.targets import Target
 
 PARAMETERS = (
     "ptr %x, i64 %x.row, i64 %x.k, "

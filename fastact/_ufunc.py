@@ -17,7 +17,8 @@ import numpy as np
 from numpy._core import _multiarray_umath
 
 from fastact import _jobs
-from fastact._formats import (
+from fastact._lock import MAKING
+from fastact._machine.formats import (
     BFLOAT16,
     CONVERSIONS,
     Format,
@@ -25,7 +26,6 @@ from fastact._formats import (
     first_safe,
     format_of,
 )
-from fastact._lock import MAKING
 
 
 def _table(name: str) -> "ctypes.Array[c_void_p]":

@@ -2,8 +2,8 @@
 
 from fastact import _codegen
 from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._machine.targets import Target
 from fastact._symbols import ENTRY
-from fastact._targets import Target
 
 
 def object_code(target: Target) -> bytes:

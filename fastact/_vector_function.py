@@ -11,10 +11,10 @@ from collections.abc import Callable
 import llvmlite.binding as llvm
 
 from fastact import _codegen, _frontend
-from fastact._formats import Format
 from fastact._loops import vector_loop_ir
+from fastact._machine.formats import Format
+from fastact._machine.targets import Target
 from fastact._symbols import ALONE, ENTRY
-from fastact._targets import Target
 
 _LANES = 16
 

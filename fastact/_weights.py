@@ -11,7 +11,7 @@ import numpy as np
 from fastact import _engine, _loader
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._fan_out import SETTING
-from fastact._formats import FORMATS
+from fastact._machine.formats import FORMATS
 from fastact._plan import FIELDS, lanes_for
 
 _Words = c_int64 * len(FIELDS)

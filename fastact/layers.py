@@ -10,8 +10,8 @@ import numpy as np
 
 from fastact import _convert, _weights, activations
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
-from fastact._formats import FORMATS, first_safe, format_of
 from fastact._frozen import Frozen, again
+from fastact._machine.formats import FORMATS, first_safe, format_of
 from fastact._operands import as_array, check_unmasked
 from fastact._plan import DONE
 

@@ -9,9 +9,9 @@ from conftest import ufunc_for
 
 import fastact
 from bench import accuracy
-from fastact import _host
 from fastact._declare import ACTIVATIONS
-from fastact._targets import KNOWN
+from fastact._machine import host
+from fastact._machine.targets import KNOWN
 
 UNARY = [a for a in ACTIVATIONS.values() if a.nin == 1]
 
@@ -78,9 +78,9 @@ def test_float64_sample(declared):
 def test_every_float32(declared):
     functions, complete = [ufunc(declared)], True
     if hasattr(declared.kernel, "by_tables"):
-        complete = _host.host().permutes
+        complete = host.host().permutes
         if complete:  # the other kernel, for the same machine without its widest vectors
-            functions.append(ufunc_for(declared.kernel, replace(_host.host(), vector_bits=256)))
+            functions.append(ufunc_for(declared.kernel, replace(host.host(), vector_bits=256)))
     reports = accuracy.exhaustive_reports(functions, declared.reference, "float32")
     print(f"{declared.name} float32: {reports}")
     for report in reports:

@@ -8,10 +8,12 @@ import re
 
 import pytest
 
-from fastact import _codegen, _formats, _frontend, _host, _loops, _tables
+from fastact import _codegen, _frontend, _loops, _tables
 from fastact._declare import element_wise
+from fastact._machine import formats
+from fastact._machine import host as _host
+from fastact._machine.targets import KNOWN
 from fastact._streaming import FENCES
-from fastact._targets import KNOWN
 
 TARGETS = {"host": _host.host(), **KNOWN}
 
@@ -36,7 +38,7 @@ POINTER = re.compile(r"\*(?!.*@)|x\d+$")  # in a register or in memory, but no s
 
 @functools.cache
 def assembly(name: str, form: str, target: str) -> str:
-    declared, number = element_wise()[name], _formats.FORMATS[form]
+    declared, number = element_wise()[name], formats.FORMATS[form]
     scalar = _frontend.scalar_ir(declared.kernel, number, declared.nin, TARGETS[target])
     loop = _loops.loop_ir(scalar, number, declared.nin, TARGETS[target])
     return _codegen.assembly(loop, [scalar], TARGETS[target])
@@ -59,7 +61,7 @@ every_kernel = pytest.mark.parametrize(
         (a.name, form)
         for a in element_wise().values()
         if a.keeps_integers
-        for form in _formats.INTEGERS
+        for form in formats.INTEGERS
     ],
 )
 # Compiling takes most of the time: by default for this machine and one that most others can run.
@@ -80,7 +82,7 @@ def test_hot_loop_is_packed(name, form, target, function):
     loop = hot_loop(assembly(name, form, target), function)
     assert PACKED[architecture].search(loop)
     assert not SCALAR[architecture].search(loop)
-    if _formats.FORMATS[form].compute == "float32":
+    if formats.FORMATS[form].compute == "float32":
         assert not DOUBLE[architecture].search(loop)
 
 
@@ -123,7 +125,7 @@ def test_copies_of_the_loop_are_as_it_is_but_for_what_they_are_made_for(name, fo
     text = assembly(name, form, target)
     declared = element_wise()[name]
     vectors = TARGETS[target].interleave
-    if TARGETS[target].architecture not in FENCES or _formats.FORMATS[form].bits < 32:
+    if TARGETS[target].architecture not in FENCES or formats.FORMATS[form].bits < 32:
         assert "kernel_ahead" not in text and "kernel_stream" not in text
         return
     loop, ahead = hot_loop(text, "kernel"), hot_loop(text, "kernel_ahead")

@@ -29,13 +29,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fastact
-from fastact import _cache, _engine, _frontend, _host, _loader
+from fastact import _cache, _engine, _frontend, _loader
 from fastact.__main__ import main
 from fastact._commands import warmup
 from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
-from fastact._formats import FLOATS
+from fastact._machine import host as _host
+from fastact._machine.formats import FLOATS
+from fastact._machine.targets import KNOWN
 from fastact._plan import lanes_for
-from fastact._targets import KNOWN
 
 CODE = bytes(range(256)) * 8
 posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")
@@ -149,7 +150,7 @@ USE_SEVERAL_TYPES = """
 import json
 import numpy as np, fastact
 from fastact import _engine
-from fastact._formats import CONVERSIONS, FLOATS
+from fastact._machine.formats import CONVERSIONS, FLOATS
 
 x, i = np.ones(3, "f"), np.arange(3)
 used = [fastact.sigmoid(i), fastact.heaviside(x, i), fastact.logistic_grad_hess(x, i)[0]]
@@ -1037,7 +1038,7 @@ def test_errors_of_the_system(kept, monkeypatch, call, number):
 KILLED = """
 import os, signal, sys
 from fastact import _cache
-from fastact._targets import KNOWN
+from fastact._machine.targets import KNOWN
 
 LINES = {_cache._write.__code__, _cache._evict.__code__}
 
@@ -1171,7 +1172,7 @@ def test_sixteen_whole_processes_start_cold(kept):
 CROWD = """
 import sys, time
 from fastact import _cache
-from fastact._targets import KNOWN
+from fastact._machine.targets import KNOWN
 
 _cache.LIMIT = 30_000
 end = time.monotonic() + 2

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import fastact
-from fastact import _system
 from fastact.__main__ import VERBS, main
 from fastact._commands import _curve, _figure, plot
 from fastact._declare import ACTIVATIONS
+from fastact._machine import system as _system
 
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
 DRAWN = [name for name in UNARY if getattr(fastact, name).signature is None]
@@ -197,7 +197,9 @@ def test_settings_that_may_not_be_however_it_is_started(how):
     assert done.stderr.startswith("python -m fastact: error: ") and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", ["-m notfastact", "-m fastact._formats", "-c import fastact"])
+@pytest.mark.parametrize(
+    "arguments", ["-m notfastact", "-m fastact._machine.formats", "-c import fastact"]
+)
 def test_other_programs_get_the_exception(arguments, tmp_path):
     (tmp_path / "notfastact").mkdir()
     (tmp_path / "notfastact" / "__init__.py").write_text("import fastact")

@@ -9,8 +9,8 @@ import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans
 
 from fastact import _convert, _convert_code, _loader, _machine_code, _symbols
-from fastact._formats import CONVERSIONS, INTEGERS, conversion_format
-from fastact._targets import KNOWN
+from fastact._machine.formats import CONVERSIONS, INTEGERS, conversion_format
+from fastact._machine.targets import KNOWN
 
 TYPES = [np.dtype("?"), *map(np.dtype, INTEGERS), *FLOATS]
 PAIRS = [

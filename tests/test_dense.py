@@ -14,9 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _gemm, _host, _loader, _weights, layers
+from fastact import _gemm, _loader, _weights, layers
 from fastact._declare import ACTIVATIONS
-from fastact._targets import KNOWN, TILES
+from fastact._machine import host as _host
+from fastact._machine.targets import KNOWN, TILES
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=60)
 

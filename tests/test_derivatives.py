@@ -14,7 +14,7 @@ import fastact
 from bench import accuracy
 from fastact import _engine, _ufunc
 from fastact._declare import ACTIVATIONS, DERIVATIVES, Derivative
-from fastact._targets import KNOWN
+from fastact._machine.targets import KNOWN
 
 NARROW = ["float16", "bfloat16"]
 # Places inside the pieces of every activation, where it has a derivative.

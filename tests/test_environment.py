@@ -20,7 +20,7 @@ from conftest import FLOATS, assert_same, bits, is_nan, nans, run_python, sample
 import fastact
 from fastact import _convert, _engine
 from fastact._declare import DERIVATIVES, OBJECTIVES, ROW_ACTIVATIONS, element_wise
-from fastact._formats import FORMATS, INTEGERS
+from fastact._machine.formats import FORMATS, INTEGERS
 
 LENGTHS = [1, 7, 67, 600]
 

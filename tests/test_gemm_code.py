@@ -6,11 +6,12 @@ import re
 import pytest
 from test_assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR
 
-from fastact import _gemm_code, _host
+from fastact import _gemm_code
 from fastact._fan_out import SETTING
-from fastact._formats import FORMATS
+from fastact._machine import host as _host
+from fastact._machine.formats import FORMATS
+from fastact._machine.targets import KNOWN
 from fastact._plan import lanes_for
-from fastact._targets import KNOWN
 from fastact._tiles import tile_name
 
 TARGETS = {"host": _host.host(), **KNOWN}

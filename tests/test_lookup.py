@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from conftest import ufunc_for
 
-from fastact import _engine, _host, _scalar, _tables
+from fastact import _engine, _scalar, _tables
+from fastact._machine import host
 from fastact._scalar import ENTRIES
 
 VALUES = np.random.default_rng(3).permutation(ENTRIES) - 7.5
@@ -16,7 +17,7 @@ OTHERS = tuple(_scalar.Table(np.roll(VALUES, k)) for k in range(1, 4))
 SHIFT = _tables.TANH.shift
 
 # The same with and without an instruction for it; narrower vectors are those of this machine too.
-TARGETS = {bits: dataclasses.replace(_host.host(), vector_bits=bits) for bits in (128, 256, 512)}
+TARGETS = {bits: dataclasses.replace(host.host(), vector_bits=bits) for bits in (128, 256, 512)}
 every_target = pytest.mark.parametrize(
     "target",
     [
@@ -24,7 +25,7 @@ every_target = pytest.mark.parametrize(
             target,
             id=f"{bits} bits",
             marks=pytest.mark.skipif(
-                bits > _host.host().vector_bits, reason=f"needs vectors of {bits} bits"
+                bits > host.host().vector_bits, reason=f"needs vectors of {bits} bits"
             ),
         )
         for bits, target in TARGETS.items()

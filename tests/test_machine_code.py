@@ -12,11 +12,9 @@ from conftest import FLOATS, run_python
 from fastact import (
     _codegen,
     _convert_code,
-    _formats,
     _frontend,
     _gemm_code,
     _helper_code,
-    _host,
     _loops,
     _machine_code,
     _mixed_code,
@@ -26,9 +24,11 @@ from fastact import (
     _undisturbed_code,
 )
 from fastact._declare import ROW_ACTIVATIONS, element_wise
-from fastact._formats import FLOAT32, FLOAT64
 from fastact._loader import GENERATORS
-from fastact._targets import KNOWN
+from fastact._machine import formats
+from fastact._machine import host as _host
+from fastact._machine.formats import FLOAT32, FLOAT64
+from fastact._machine.targets import KNOWN
 
 TARGETS = {"host": _host.host(), **KNOWN}
 
@@ -45,7 +45,7 @@ DISTANCES = {
 
 
 def kernel_code(name, form, target):
-    declared, number = element_wise()[name], _formats.FORMATS[form]
+    declared, number = element_wise()[name], formats.FORMATS[form]
     nout = len(declared.results)
     scalar = _frontend.scalar_ir(declared.kernel, number, declared.nin, target, nout)
     loop = _loops.loop_ir(scalar, number, declared.nin, target, nout)

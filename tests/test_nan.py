@@ -13,7 +13,7 @@ from conftest import FLOATS, assert_same, bits, is_nan, nans, quieted, ufunc_for
 
 import fastact
 from fastact._declare import ACTIVATIONS, DERIVATIVES, OBJECTIVES
-from fastact._targets import KNOWN
+from fastact._machine.targets import KNOWN
 
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
 NUMBERS = [0.0, -0.0, 0.5, 1.0, -1.0, 700.0, -700.0, np.inf, -np.inf]

@@ -17,8 +17,9 @@ from numba.core.registry import cpu_target
 
 import fastact
 import fastact.numba  # for a tree that is not installed; else Numba's entry point does it
-from fastact import _host, sigmoid
+from fastact import sigmoid
 from fastact._declare import ACTIVATIONS
+from fastact._machine import host
 
 NUMBERS = [np.dtype(t) for t in (np.float32, np.float64)]
 INTEGERS = [np.dtype(t) for t in "?bBhHiIlL"]
@@ -28,7 +29,7 @@ UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
 NUMBAS_FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]
 # Numba makes code for its own processor, whatever FASTACT_CPU says of the ufuncs.
 FUSED = platform.machine() not in ("x86_64", "AMD64") or (
-    _host.host().has_fma and "+fma" in NUMBAS_FEATURES
+    host.host().has_fma and "+fma" in NUMBAS_FEATURES
 )
 ULPS = 0 if FUSED else 2
 """How far results may be apart: they have the same bits where both have fused multiply-add."""
@@ -383,7 +384,7 @@ def test_loops_of_users_are_vectorised(name, number, fast):
     assembly = loop.inspect_asm(loop.signatures[index])
     letter = {4: "s", 8: "d"}[number.itemsize]
     tables = number == np.float32 and hasattr(ACTIVATIONS[name].kernel, "by_tables")
-    if tables and _host.host().permutes:
+    if tables and host.host().permutes:
         variant, register = re.search(
             rf"\tmovabsq\t\$(fastact\w*_{name}\w*_16), (%\w+)", assembly
         ).groups()

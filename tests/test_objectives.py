@@ -17,7 +17,7 @@ import fastact
 from bench import accuracy
 from fastact import _engine, _ufunc
 from fastact._declare import OBJECTIVES
-from fastact._targets import KNOWN
+from fastact._machine.targets import KNOWN
 
 DECLARED = OBJECTIVES["logistic_grad_hess"]
 FUNCTION = fastact.logistic_grad_hess

@@ -18,8 +18,9 @@ from test_environment import REGISTERS, STATES, needs_registers
 
 import fastact
 from bench.accuracy import PRECISION
-from fastact import _codegen, _engine, _formats, _host, _rows, _ufunc
+from fastact import _codegen, _engine, _rows, _ufunc
 from fastact._declare import ROW_ACTIVATIONS
+from fastact._machine import formats, host
 
 SOFTMAX = ROW_ACTIVATIONS["softmax"]
 
@@ -422,7 +423,7 @@ def test_first_use_in_a_process():
 
 @functools.cache
 def assembly(form, target):
-    number = _formats.FORMATS[form]
+    number = formats.FORMATS[form]
     steps = _rows.steps_ir(SOFTMAX.steps, number, TARGETS[target])
     loop = _rows.rows_ir(steps, number, TARGETS[target])
     return _codegen.assembly(loop, steps.values(), TARGETS[target])
@@ -470,7 +471,7 @@ def test_nothing_outside_is_called(form, target):
 
 
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
-@pytest.mark.skipif("x86_64" not in _host.host().triple, reason="runs code for x86-64")
+@pytest.mark.skipif("x86_64" not in host.host().triple, reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(dtype, target):
     function = _ufunc.create(
         name="lesser",

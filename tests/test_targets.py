@@ -9,10 +9,12 @@ import pytest
 from conftest import assert_same, run_python, ufunc_for
 
 import fastact
-from fastact import _codegen, _cpu, _environment, _host
+from fastact import _codegen, _environment
 from fastact._commands import info
 from fastact._declare import ACTIVATIONS
-from fastact._targets import CERTAIN, KNOWN
+from fastact._machine import cpu
+from fastact._machine import host as _host
+from fastact._machine.targets import CERTAIN, KNOWN
 
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
 FEATURES = llvm.get_host_cpu_features()
@@ -39,7 +41,7 @@ def found(monkeypatch, features=FEATURES, triple=None, chosen=""):
 
 
 def test_every_baseline_may_be_asked_for():
-    assert tuple(KNOWN) == _cpu.LEVELS
+    assert tuple(KNOWN) == cpu.LEVELS
     assert HERE, "this machine runs none"
     if FEATURES.get("avx512f"):
         assert HERE[:3] == ["x86-64", "x86-64-v2", "x86-64-v3"]
@@ -72,7 +74,8 @@ def test_code_is_made_for_what_is_asked_for(level, shared):
     """And loaded by the next process that asks for the same, though others have asked between."""
     code = """
 import numpy as np, fastact as fa
-from fastact import _cache, _host
+from fastact import _cache
+from fastact._machine import host as _host
 half = np.linspace(-9, 9, 1001).astype("e")
 exact = np.log1p(np.exp(half.astype("d"))).astype("e")
 np.testing.assert_array_equal(fa.softplus(half), exact)

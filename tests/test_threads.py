@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _helper_code, _own_threads, _pool, _system, _tbb, _threads
+from fastact import _helper_code, _own_threads, _pool, _tbb, _threads
 from fastact._declare import ACTIVATIONS
+from fastact._machine import system
 
 NAMES = [*ACTIVATIONS]
 
@@ -316,8 +317,8 @@ def test_bad_numbers(function, bad, error, what):
     ],
 )
 def test_default(monkeypatch, environment, affinity, granted, count):
-    monkeypatch.setattr(_system, "affinity", lambda: affinity)
-    monkeypatch.setattr(_system, "cgroup_limit", lambda: granted)
+    monkeypatch.setattr(system, "affinity", lambda: affinity)
+    monkeypatch.setattr(system, "cgroup_limit", lambda: granted)
     assert _threads.count_threads(environment) == count
 
 
@@ -349,17 +350,17 @@ def test_what_cannot_be_found_out_is_no_limit(monkeypatch, error):
         return found
 
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    monkeypatch.setattr(_system, "affinity", lambda: 8)
-    monkeypatch.setattr(_system, "cgroup_limit", fail)
+    monkeypatch.setattr(system, "affinity", lambda: 8)
+    monkeypatch.setattr(system, "cgroup_limit", fail)
     assert count({}, 1) == 8
     assert count({"OMP_NUM_THREADS": "3"}, 1) == 3
-    monkeypatch.setattr(_system, "affinity", fail)
-    monkeypatch.setattr(_system, "cgroup_limit", lambda: 5.0)
+    monkeypatch.setattr(system, "affinity", fail)
+    monkeypatch.setattr(system, "cgroup_limit", lambda: 5.0)
     assert count({}, 1) == 5
-    monkeypatch.setattr(_system, "cgroup_limit", lambda: None)
+    monkeypatch.setattr(system, "cgroup_limit", lambda: None)
     assert count({}, 1) == 16
     monkeypatch.setattr(os, "cpu_count", fail)
-    monkeypatch.setattr(_system, "cgroup_limit", fail)
+    monkeypatch.setattr(system, "cgroup_limit", fail)
     assert count({}, 3) == 1
     assert count(Unreadable(), 6) == 1
 
@@ -373,13 +374,13 @@ def test_a_count_is_kept_once_all_is_known(monkeypatch):
     monkeypatch.setattr(_threads, "_default", 0)
     monkeypatch.delenv("FASTACT_NUM_THREADS", raising=False)
     with monkeypatch.context() as patch:
-        patch.setattr(_system, "affinity", fail)
-        patch.setattr(_system, "cgroup_limit", lambda: 1.0)
+        patch.setattr(system, "affinity", fail)
+        patch.setattr(system, "cgroup_limit", lambda: 1.0)
         assert _threads.default() == 1
     with monkeypatch.context() as patch:
         patch.setattr(_threads, "_LIMITS_OF_OTHERS", ())
-        patch.setattr(_system, "affinity", lambda: 7)
-        patch.setattr(_system, "cgroup_limit", lambda: None)
+        patch.setattr(system, "affinity", lambda: 7)
+        patch.setattr(system, "cgroup_limit", lambda: None)
         assert _threads.default() == 7
     assert _threads.default() == 7
 
@@ -457,7 +458,7 @@ print(os.waitpid(child, 0)[1], count_tasks() - helpers, fa.get_num_threads())
 """
 
 
-@pytest.mark.skipif((_system.affinity() or 1) < 2, reason="there is one core to run on")
+@pytest.mark.skipif((system.affinity() or 1) < 2, reason="there is one core to run on")
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="no list of threads here")
 @pytest.mark.parametrize("ask", ["pass", "fa.get_num_threads()", "fa.relu(x[:10])"])
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
@@ -645,7 +646,7 @@ def test_helpers_that_cannot_be_started(monkeypatch):
         for _ in range(3):
             with fa.num_threads(4):
                 assert (fa.sigmoid(np.zeros(1 << 23)) == 0.5).all()
-        assert len(tried) == 1 or (_system.affinity() or 1) < 2
+        assert len(tried) == 1 or (system.affinity() or 1) < 2
     finally:
         calls[k] = original
         _own_threads.forget_helpers()
@@ -730,7 +731,7 @@ def sleeps(k):
     return bool(helper(k).asleep)
 """
 
-two_cores = pytest.mark.skipif((_system.affinity() or 1) < 2, reason="one core only")
+two_cores = pytest.mark.skipif((system.affinity() or 1) < 2, reason="one core only")
 
 
 @two_cores
@@ -820,7 +821,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_another_thread_does_part_of_the_work():
-    if (_system.affinity() or 1) < 2:
+    if (system.affinity() or 1) < 2:
         pytest.skip("one core only")
     x = np.ones(1 << 22)
     with fa.num_threads(2):

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from fastact import _codegen, _gemm, _gemm_code, _host, _machine_code, _tiles
-from fastact._formats import FORMATS
+from fastact import _codegen, _gemm, _gemm_code, _machine_code, _tiles
+from fastact._machine import host as _host
+from fastact._machine.formats import FORMATS
+from fastact._machine.targets import KNOWN, TILES
 from fastact._plan import lanes_for
-from fastact._targets import KNOWN, TILES
 
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
 TARGETS = {"host": _host.host()} | {n: KNOWN[n] for n in ("x86-64-v2", "x86-64-v3") if ON_X86}

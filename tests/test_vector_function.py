@@ -8,11 +8,12 @@ import pytest
 from conftest import assert_same
 
 import fastact
-from fastact import _codegen, _formats, _host, _machine_code, _vector_function
+from fastact import _codegen, _machine_code, _vector_function
 from fastact._declare import ACTIVATIONS
+from fastact._machine import formats, host
 
 pytestmark = pytest.mark.skipif(
-    not _host.host().permutes, reason="no kernel by tables on this machine"
+    not host.host().permutes, reason="no kernel by tables on this machine"
 )
 
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(
     "name", [name for name, a in ACTIVATIONS.items() if hasattr(a.kernel, "by_tables")]
 )
 def test_same_bits_as_the_ufunc(name, lanes):
-    form, target = _formats.FLOAT32, _host.host()
+    form, target = formats.FLOAT32, host.host()
     symbol, text = _vector_function.function(ACTIVATIONS[name].kernel, form, target)
     kind, variant = ("float", symbol) if lanes == 1 else (f"<{lanes} x float>", f"{symbol}_{lanes}")
     text += f"""

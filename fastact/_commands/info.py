@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastact import __version__, _system
+from fastact import __version__
+from fastact._machine import system as _system
 
 SUMMARY = "Print versions, machine and settings, for a bug report."
 
@@ -138,13 +139,13 @@ def _threads_state() -> dict[str, Any]:
 
 def _target() -> dict[str, Any]:
     """The machine as code is made for it."""
-    from fastact import _cpu
-    from fastact._host import host
+    from fastact._machine import cpu
+    from fastact._machine.host import host
 
     target = host()
     available = target.features.split(",")
     return {
-        _cpu.VARIABLE: _cpu.chosen(os.environ),
+        cpu.VARIABLE: cpu.chosen(os.environ),
         "triple": target.triple,
         "processor": target.cpu,
         "features": [name for name in FEATURES if f"+{name}" in available],

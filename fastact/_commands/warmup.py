@@ -14,7 +14,7 @@ import numpy as np
 
 from fastact import activations, objectives
 from fastact._commands import Refused
-from fastact._formats import CONVERSIONS, FLOATS, FORMATS, conversion_format, format_of
+from fastact._machine.formats import CONVERSIONS, FLOATS, FORMATS, conversion_format, format_of
 
 SUMMARY = "Compile functions ahead, into the cache of machine code."
 

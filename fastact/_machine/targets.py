@@ -65,7 +65,7 @@ KNOWN = {
     "x86-64-v4": _x86("x86-64-v4", _V4, 512),
     "aarch64": Target("aarch64-unknown-linux-gnu", "generic", "+neon", 128, True, True),
 }
-"""The baselines that may be asked for (``_cpu.py``), and whose code the tests read."""
+"""The baselines that may be asked for (``_machine/cpu.py``), and whose code the tests read."""
 
 CERTAIN = {"x86_64": KNOWN["x86-64"], "aarch64": KNOWN["aarch64"]}
 """What every processor of an architecture can run; no code is made for other architectures."""

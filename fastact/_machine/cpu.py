@@ -8,7 +8,7 @@ from collections.abc import Mapping
 VARIABLE = "FASTACT_CPU"
 NATIVE = "native"
 LEVELS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64")
-"""The baselines of ``_targets.py`` by name; the lesser ones of an architecture come first."""
+"""The baselines of ``targets.py`` by name; the lesser ones of an architecture come first."""
 
 
 def chosen(environment: Mapping[str, str]) -> str:

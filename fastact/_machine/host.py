@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import llvmlite.binding as llvm
 
-from fastact import _cpu
-from fastact._targets import CERTAIN, KNOWN, Target, architecture_of
+from fastact._machine import cpu
+from fastact._machine.targets import CERTAIN, KNOWN, Target, architecture_of
 
 
 @functools.cache
@@ -31,8 +31,8 @@ def host() -> Target:
             f"got {triple}"
         )
     features = _features()
-    chosen = _cpu.chosen(os.environ)
-    if chosen != _cpu.NATIVE:
+    chosen = cpu.chosen(os.environ)
+    if chosen != cpu.NATIVE:
         return replace(_level(chosen, architecture, features), triple=triple)
     if not any(features.values()):
         # A name of a processor would promise LLVM features that nothing has confirmed.
@@ -60,7 +60,7 @@ def levels() -> list[str]:
     features = _features()
     return [
         level
-        for level in _cpu.LEVELS
+        for level in cpu.LEVELS
         if KNOWN[level].architecture == architecture and not _lacks(KNOWN[level], features)
     ]
 
@@ -74,7 +74,7 @@ def _level(name: str, architecture: str, features: Mapping[str, bool]) -> Target
             f"it is {architecture}" if other else f"it lacks {', '.join(_lacks(target, features))}"
         )
         raise ValueError(
-            f"{_cpu.VARIABLE} must be one of {', '.join((_cpu.NATIVE, *usable))} on this "
+            f"{cpu.VARIABLE} must be one of {', '.join((cpu.NATIVE, *usable))} on this "
             f"processor, got {name!r} ({why})"
         )
     return target

@@ -21,7 +21,7 @@ class Activation:
     Attributes
     ----------
     kernel : callable
-        The scalar function, in the vocabulary of ``_scalar.py``; its name is the activation's.
+        The scalar function, in the vocabulary of ``_kernels``; its name is the activation's.
     summary, formula : str
         The first line of the docstring, and the definition.
     notes : str
@@ -220,8 +220,8 @@ class RowActivation:
     ----------
     name : str
     steps : type
-        A class whose functions are the steps of ``_steps.py``, in the vocabulary of
-        ``_scalar.py``.
+        A class whose functions are the steps of ``_kernels/row_steps.py``, in the vocabulary of
+        ``_kernels/vocabulary.py``.
     summary, formula, notes : str
         As of :class:`Activation`.
     reference : callable

@@ -29,8 +29,8 @@ from numba.extending import (
     typeof_impl,
 )
 
-from fastact import _scalar
 from fastact._codegen import ScalarIR
+from fastact._kernels import vocabulary
 from fastact._lookup import LOOKUP
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
@@ -95,7 +95,7 @@ def _settings() -> Iterator[None]:
 @functools.cache
 def teach() -> None:
     """Make the functions that kernels may call known to Numba."""
-    for function in _scalar.SCALAR_FUNCTIONS:
+    for function in vocabulary.SCALAR_FUNCTIONS:
         register_jitable(**_OPTIONS)(function)
 
 
@@ -131,39 +131,39 @@ def _intrinsic(builder: ir.IRBuilder, name: str, values: list[ir.Value]) -> ir.V
     return builder.call(function, values)
 
 
-@_operation(_scalar.like)
+@_operation(vocabulary.like)
 def _like(context, builder, kinds, values):
     return context.cast(builder, values[1], kinds[1], kinds[0])
 
 
-@_operation(_scalar.fma)
+@_operation(vocabulary.fma)
 def _fma(context, builder, kinds, values):
     return _intrinsic(builder, "llvm.fma", values)
 
 
-@_operation(_scalar.muladd)
+@_operation(vocabulary.muladd)
 def _muladd(context, builder, kinds, values):
     return _intrinsic(builder, "llvm.fmuladd", values)
 
 
-@_operation(_scalar.magnitude)
+@_operation(vocabulary.magnitude)
 def _magnitude(context, builder, kinds, values):
     return _intrinsic(builder, "llvm.fabs", values)
 
 
-@_operation(_scalar.copysign)
+@_operation(vocabulary.copysign)
 def _copysign(context, builder, kinds, values):
     return _intrinsic(builder, "llvm.copysign", values)
 
 
-@_operation(_scalar.quiet)
+@_operation(vocabulary.quiet)
 def _quiet(context, builder, kinds, values):
     if isinstance(kinds[0], types.Integer):
         return values[0]
     return _intrinsic(builder, "llvm.canonicalize", values)
 
 
-@_operation(_scalar.last_muladd)
+@_operation(vocabulary.last_muladd)
 def _last_muladd(context, builder, kinds, values):
     if not _rounds_to_odd.get():
         return _intrinsic(builder, "llvm.fmuladd", values)
@@ -179,7 +179,7 @@ def _last_muladd(context, builder, kinds, values):
     return builder.bitcast(builder.or_(bits, ir.Constant(integer, 1)), total.type)
 
 
-@_operation(_scalar.horner)
+@_operation(vocabulary.horner)
 def _horner(context, builder, kinds, values):
     x, table = values
     *lower, result = (builder.extract_value(table, i) for i in range(kinds[1].count))
@@ -188,7 +188,7 @@ def _horner(context, builder, kinds, values):
     return result
 
 
-@_operation(_scalar.pow2)
+@_operation(vocabulary.pow2)
 def _pow2(context, builder, kinds, values):
     # Adding 1.5 * 2**p + bias leaves n + bias in the low bits of the sum; shifted to the
     # exponent field they are 2**n. (In integers here, as 2.0**52 depends on the rounding mode
@@ -200,7 +200,7 @@ def _pow2(context, builder, kinds, values):
     return _exponent(builder, builder.fadd(values[0], builder.fadd(magic, shift)), significand)
 
 
-@_operation(_scalar.pow2_of_sum)
+@_operation(vocabulary.pow2_of_sum)
 def _pow2_of_sum(context, builder, kinds, values):
     return _exponent(builder, values[0], 52 if kinds[0] is types.float64 else 23)
 
@@ -215,12 +215,12 @@ def _exponent(builder: ir.IRBuilder, total: ir.Value, significand: int) -> ir.Va
 class _TableType(types.Opaque):
     """Each table has a type of its own, so that its values are known where it is looked up."""
 
-    def __init__(self, table: _scalar.Table) -> None:
+    def __init__(self, table: vocabulary.Table) -> None:
         self.values = table.values
         super().__init__(f"Table{self.values}")
 
 
-@typeof_impl.register(_scalar.Table)
+@typeof_impl.register(vocabulary.Table)
 def _typeof_table(table, context):
     return _TableType(table)
 
@@ -233,12 +233,12 @@ def _constant_table(context, builder, kind, table):
     return context.get_dummy_value()
 
 
-@_operation(_scalar.lookup, result=1)
+@_operation(vocabulary.lookup, result=1)
 def _lookup(context, builder, kinds, values):
     return _entry(builder, kinds[0], values[1])
 
 
-@_operation(_scalar.polynomial)
+@_operation(vocabulary.polynomial)
 def _polynomial(context, builder, kinds, values):
     x, _, total = values
     *lower, result = (_entry(builder, kind, total) for kind in kinds[1])
@@ -251,7 +251,7 @@ def _entry(builder: ir.IRBuilder, kind: _TableType, total: ir.Value) -> ir.Value
     module = builder.module
     name = "table." + hashlib.sha256(repr(kind.values).encode()).hexdigest()
     if name not in module.globals:
-        array = ir.ArrayType(ir.FloatType(), _scalar.ENTRIES)
+        array = ir.ArrayType(ir.FloatType(), vocabulary.ENTRIES)
         table = ir.GlobalVariable(module, array, name)
         table.initializer = ir.Constant(array, kind.values)
         table.global_constant, table.linkage, table.align = True, "internal", 64
@@ -272,12 +272,12 @@ def _lookup_function(module: ir.Module) -> ir.Function:
         function.attributes.add("noinline")  # see _lookup.py
         builder = ir.IRBuilder(function.append_basic_block())
         table, k = function.args
-        k = builder.and_(k, ir.Constant(k.type, _scalar.ENTRIES - 1))
+        k = builder.and_(k, ir.Constant(k.type, vocabulary.ENTRIES - 1))
         builder.ret(builder.load(builder.gep(table, [k])))
     return module.globals[LOOKUP]
 
 
-@type_callable(_scalar.pick)
+@type_callable(vocabulary.pick)
 def _type_pick(context):
     return lambda table, x: table.types[_field(x)]
 
@@ -286,6 +286,6 @@ def _field(x) -> int:
     return 1 if x is types.float64 else 0
 
 
-@lower_builtin(_scalar.pick, types.NamedTuple, types.Float)
+@lower_builtin(vocabulary.pick, types.NamedTuple, types.Float)
 def _pick(context, builder, signature, values):
     return builder.extract_value(values[0], _field(signature.args[1]))

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from fastact import _jobs
+from fastact._kernels.vocabulary import SCALAR_FUNCTIONS
 from fastact._lock import MAKING
-from fastact._scalar import SCALAR_FUNCTIONS
 
 if TYPE_CHECKING:
     from fastact._machine.targets import Target
@@ -27,14 +27,22 @@ _WITHOUT_FORMATS = (
     *("_streaming", "_symbols", "_machine/targets"),
 )
 _ALWAYS = (*_WITHOUT_FORMATS, "_machine/formats")
-_SCALARS = (*_ALWAYS, "_conversions", "_frontend", "_loops", "_overlap", "_scalar", "_tables")
+_SCALARS = (
+    *_ALWAYS,
+    "_conversions",
+    "_frontend",
+    "_loops",
+    "_overlap",
+    "_kernels/vocabulary",
+    "_kernels/tables",
+)
 GENERATORS = {
     "loop": _SCALARS,
-    "rows": (*_SCALARS, "_rows", "_steps", "_transpose"),
+    "rows": (*_SCALARS, "_rows", "_kernels/row_steps", "_transpose"),
     "scalar": (
         *("_codegen", "_conversions", "_fan_out", "_machine/formats", "_frontend", "_lookup"),
-        *("_symbols", "_object_file", "_scalar", "_scalar_function", "_streaming"),
-        *("_tables", "_machine/targets"),
+        *("_symbols", "_object_file", "_kernels/vocabulary", "_scalar_function", "_streaming"),
+        *("_kernels/tables", "_machine/targets"),
     ),
     "gemm": (
         *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),

@@ -26,11 +26,11 @@ from fastact._conversions import compute_type, conversions_ir, storage_type
 from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
 from fastact._fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from fastact._frontend import scalar_ir
+from fastact._kernels.row_steps import STEPS
 from fastact._loops import copies_ir, metadata_ir
 from fastact._machine.formats import FORMATS, Format
 from fastact._machine.targets import Target
 from fastact._overlap import ANY, rows_relation_ir
-from fastact._steps import STEPS
 from fastact._symbols import ALONE, ENTRY
 from fastact._transpose import cells_to_rows, rows_to_cells
 

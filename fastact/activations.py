@@ -2,18 +2,18 @@
 
 To add one, write its kernel here and declare it; ufunc, docstring, tests, benchmarks, tables
 and types follow. Its derivative is declared below it, by a kernel ``NAME_backward``. A kernel is
-written in the vocabulary of ``_scalar.py`` with the functions of ``_elementary.py``, without
-branches, since LLVM vectorises it only then.
+written in the vocabulary of ``_kernels/vocabulary.py`` with the functions of
+``_kernels/elementary.py``, without branches, since LLVM vectorises it only then.
 """
 
 import math as _math
 
-from fastact import _elementary as _e
-from fastact import _scalar as _s
-from fastact import _tables as _t
 from fastact._declare import activation as _activation
 from fastact._declare import derivative as _derivative
 from fastact._declare import row_activation as _row_activation
+from fastact._kernels import elementary as _e
+from fastact._kernels import tables as _t
+from fastact._kernels import vocabulary as _s
 
 _inf = _math.inf
 _nan = _math.nan
@@ -324,7 +324,7 @@ def heaviside(x1, x2):
 
 
 class _Softmax:
-    """The steps of softmax, in the order of ``_steps.py``.
+    """The steps of softmax, in the order of ``_kernels/row_steps.py``.
 
     A term e^(x - max) is s (1 + t), with a power of two s and t of `_e.expm1_reduced`.
     """

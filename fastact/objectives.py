@@ -5,9 +5,9 @@ Declared as the activations are, in ``activations.py``.
 
 import math as _math
 
-from fastact import _elementary as _e
-from fastact import _scalar as _s
 from fastact._declare import objective as _objective
+from fastact._kernels import elementary as _e
+from fastact._kernels import vocabulary as _s
 
 _inf = _math.inf
 _nan = _math.nan

@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 from fastact import _frontend, _njit, activations
 from fastact import numba as _numba  # noqa: F401 - makes our ufuncs known to Numba
 from fastact._extras import require
-from fastact._scalar import SCALAR_FUNCTIONS
+from fastact._kernels.vocabulary import SCALAR_FUNCTIONS
 from fastact._versions import warn_unless_tested
 
 __all__ = ["TESTED", "register"]

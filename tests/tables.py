@@ -1,4 +1,4 @@
-"""The tables of ``fastact/_tables.py``, derived; ``test_coefficients.py`` compares.
+"""The tables of ``fastact/_kernels/tables.py``, derived; ``test_coefficients.py`` compares.
 
 Each row holds a centre and a polynomial in the distance from it. The centre is that number of
 binary32, among several thousand near the middle of the interval, where the function and its slope
@@ -14,8 +14,8 @@ import minimax
 import numpy as np
 from mpmath import mp
 
-from fastact._scalar import ENTRIES
-from fastact._tables import TANH
+from fastact._kernels.tables import TANH
+from fastact._kernels.vocabulary import ENTRIES
 
 DEGREE = 6
 BITS = 24

@@ -8,8 +8,9 @@ import re
 
 import pytest
 
-from fastact import _codegen, _frontend, _loops, _tables
+from fastact import _codegen, _frontend, _loops
 from fastact._declare import element_wise
+from fastact._kernels import tables
 from fastact._machine import formats
 from fastact._machine import host as _host
 from fastact._machine.targets import KNOWN
@@ -106,7 +107,7 @@ def test_tables_are_looked_up_in_registers(name, form, target):
     loop = hot_loop(assembly(name, form, target), "kernel")
     lookups = len(re.findall(r"\tvperm[it]2ps\t.*%zmm", loop))
     if TARGETS[target].permutes and form != "float64":
-        pieces = getattr(_tables, name.upper()).pieces
+        pieces = getattr(tables, name.upper()).pieces
         assert lookups == (2 + len(pieces.slope)) * TARGETS[target].interleave
         assert not re.search("gather|div", loop)
     else:

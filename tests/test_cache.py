@@ -344,17 +344,21 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         with pytest.raises(StopIteration):
             _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
         kernels = declared.kernel.__code__.co_filename
-        made_by = makers("_codegen", "_frontend", "_loops", "_elementary", "_tables")
+        made_by = makers(
+            "_codegen", "_frontend", "_loops", "_kernels.elementary", "_kernels.tables"
+        )
         assert set(passed["sources"]) == made_by | {kernels}
         with pytest.raises(StopIteration):
             _engine.scalar_address(declared.kernel, declared.nin, type(np.dtype("f")))
-        made_by = makers("_codegen", "_frontend", "_scalar_function", "_elementary", "_tables")
+        made_by = makers(
+            "_codegen", "_frontend", "_scalar_function", "_kernels.elementary", "_kernels.tables"
+        )
         assert set(passed["sources"]) == made_by | {kernels}
     for declared in ROW_ACTIVATIONS.values():
         with pytest.raises(StopIteration):
             _engine.rows_address(declared.steps, type(np.dtype("f")))
         kernels = declared.steps.larger.__code__.co_filename
-        made_by = makers("_codegen", "_frontend", "_rows", "_elementary", "_tables")
+        made_by = makers("_codegen", "_frontend", "_rows", "_kernels.elementary", "_kernels.tables")
         assert set(passed["sources"]) == made_by | {kernels}
     with pytest.raises(StopIteration):
         _engine.gemm_addresses(FLOATS["float32"], 4)
@@ -464,9 +468,9 @@ print(fastact.__file__, float(fastact.{name}(np.float32(0.5))), "numba" in sys.m
 @pytest.mark.parametrize(
     ("name", "module", "coefficient"),
     [
-        ("softplus", "_elementary", "0.1666666716337204"),
+        ("softplus", "_kernels/elementary", "0.1666666716337204"),
         pytest.param(
-            *("tanh", "_tables", "0.51901007"),
+            *("tanh", "_kernels/tables", "0.51901007"),
             marks=pytest.mark.skipif(
                 not _host.host().permutes, reason="no kernel by tables on this machine"
             ),

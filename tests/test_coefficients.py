@@ -6,9 +6,10 @@ import pytest
 import tables
 from mpmath import mp
 
-from fastact import _scalar, _tables
-from fastact._elementary import EXP, FITS, LOG, RANGE
-from fastact._scalar import ENTRIES
+from fastact._kernels import tables as _tables
+from fastact._kernels import vocabulary
+from fastact._kernels.elementary import EXP, FITS, LOG, RANGE
+from fastact._kernels.vocabulary import ENTRIES
 
 SIGNIFICAND = {"single": 24, "double": 53}
 CASES = [(name, precision) for name in FITS for precision in SIGNIFICAND]
@@ -122,6 +123,6 @@ def test_constants_of_the_tables():
 
 
 def test_a_table_has_as_many_entries_as_a_lookup():
-    assert len(_scalar.Table(range(ENTRIES)).values) == ENTRIES
+    assert len(vocabulary.Table(range(ENTRIES)).values) == ENTRIES
     with pytest.raises(ValueError, match="expected 32 numbers, got 31"):
-        _scalar.Table(range(ENTRIES - 1))
+        vocabulary.Table(range(ENTRIES - 1))

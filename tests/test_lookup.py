@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from conftest import ufunc_for
 
-from fastact import _engine, _scalar, _tables
+from fastact import _engine
+from fastact._kernels import tables, vocabulary
+from fastact._kernels.vocabulary import ENTRIES
 from fastact._machine import host
-from fastact._scalar import ENTRIES
 
 VALUES = np.random.default_rng(3).permutation(ENTRIES) - 7.5
-TABLE = _scalar.Table(VALUES)
-OTHERS = tuple(_scalar.Table(np.roll(VALUES, k)) for k in range(1, 4))
-SHIFT = _tables.TANH.shift
+TABLE = vocabulary.Table(VALUES)
+OTHERS = tuple(vocabulary.Table(np.roll(VALUES, k)) for k in range(1, 4))
+SHIFT = tables.TANH.shift
 
 # The same with and without an instruction for it; narrower vectors are those of this machine too.
 TARGETS = {bits: dataclasses.replace(host.host(), vector_bits=bits) for bits in (128, 256, 512)}
@@ -34,11 +35,11 @@ every_target = pytest.mark.parametrize(
 
 
 def entry(x):
-    return _scalar.lookup(TABLE, x + SHIFT)
+    return vocabulary.lookup(TABLE, x + SHIFT)
 
 
 def polynomial(x):
-    return _scalar.polynomial(x, OTHERS, x + SHIFT)
+    return vocabulary.polynomial(x, OTHERS, x + SHIFT)
 
 
 def expected(kernel, x):
@@ -71,19 +72,19 @@ def test_entries_one_by_one(kernel):
 @every_target
 def test_kernels_by_tables_are_for_targets_that_permute(target):
     """And for what is computed in binary32."""
-    function = ufunc_for(_scalar.with_tables(negative)(positive), target)
+    function = ufunc_for(vocabulary.with_tables(negative)(positive), target)
     for dtype in "ef":
         assert function(np.ones(100, dtype))[0] == (-1 if target.permutes else 1)
 
 
 def test_kernels_by_tables_are_not_for_float64():
-    function = ufunc_for(_scalar.with_tables(negative)(positive), None, "d")
+    function = ufunc_for(vocabulary.with_tables(negative)(positive), None, "d")
     assert function(1.0) == 1
 
 
 def positive(x):
-    return _scalar.magnitude(x)
+    return vocabulary.magnitude(x)
 
 
 def negative(x):
-    return -_scalar.magnitude(x)
+    return -vocabulary.magnitude(x)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastact._scalar import (
+from fastact._kernels.vocabulary import (
     PerFormat,
     copysign,
     fma,

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastact._elementary import RANGE
-from fastact._scalar import Table
+from fastact._kernels.elementary import RANGE
+from fastact._kernels.vocabulary import Table
 
 _SHIFT = 12582912.0  # 1.5 * 2**23: adding it rounds to an integer
 
 
 class Pieces(NamedTuple):
-    """The rows as columns, for :func:`_scalar.lookup`."""
+    """The rows as columns, for :func:`vocabulary.lookup`."""
 
     centre: Table
     value: Table

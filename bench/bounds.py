@@ -11,7 +11,9 @@ import re
 import llvmlite.binding as llvm
 import numpy as np
 
-from fastact import _codegen, _frontend, _loops, _machine_code
+from fastact import _machine_code
+from fastact._compiler import frontend, pipeline
+from fastact._compiler.loops import elementwise
 from fastact._declare import ACTIVATIONS
 from fastact._machine import formats, host
 
@@ -70,7 +72,7 @@ done:
   ret {scalar} %r
 }}
 """
-    machine = _codegen.machine_of(target)
+    machine = pipeline.machine_of(target)
     number = ctypes.c_double if dtype == "float64" else ctypes.c_float
     address = _machine_code.load(machine.emit_object(llvm.parse_assembly(text)), "peak")
     function = ctypes.CFUNCTYPE(number, ctypes.c_int64, number, number)(address)
@@ -91,9 +93,9 @@ def operations(function: str, dtype: str) -> float:
     Sums, products, quotients, comparisons and fused multiply-adds count one each.
     """
     activation, form = ACTIVATIONS[function], formats.FORMATS[dtype]
-    scalar = _frontend.scalar_ir(activation.kernel, form, activation.nin, host.host())
-    loop = _loops.loop_ir(scalar, form, activation.nin, host.host())
-    module, _ = _codegen.optimised(loop, [scalar], host.host())
+    scalar = frontend.scalar_ir(activation.kernel, form, activation.nin, host.host())
+    loop = elementwise.loop_ir(scalar, form, activation.nin, host.host())
+    module, _ = pipeline.optimised(loop, [scalar], host.host())
     text = str(module.get_function("kernel"))
     lanes = sum(int(a or b) for a, b in _ARITHMETIC.findall(text))
     (block,) = re.findall(r"%index\.next = add .*%index, (\d+)", text)

@@ -4,8 +4,8 @@
     python -m bench.tiles --problem 1024x1024x1024 --set LARGE_BLOCK=524288 --set K_BLOCK=256
 
 The first form gives one tile all the work, with operands in the first levels of the cache; the
-second a whole problem, with constants of ``fastact/_gemm.py`` as they are and changed. GFLOP/s,
-medians, on one core.
+second a whole problem, with constants of ``fastact/_compiler/gemm/loops.py`` as they are and
+changed. GFLOP/s, medians, on one core.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from unittest import mock
 import numpy as np
 from tabulate import tabulate
 
-from fastact import _gemm, _loader, _weights
+from fastact import _loader, _weights
+from fastact._compiler.gemm import loops as _gemm
 from fastact._machine.targets import Target
 
 from . import timing

@@ -13,8 +13,8 @@ from ctypes import CFUNCTYPE, c_int64, py_object
 import numpy as np
 
 from fastact import _engine
+from fastact._compiler.gemm.interface import DONE
 from fastact._machine.formats import CONVERSIONS, conversion_format
-from fastact._plan import DONE
 from fastact._undisturbed import undisturbed
 
 
@@ -44,7 +44,7 @@ def _compiled(source: np.dtype, sink: np.dtype) -> Callable[[np.ndarray, np.ndar
     pair = conversion_format(source.type), conversion_format(sink.type)
     if pair not in CONVERSIONS or not (source.isnative and sink.isnative):
         return None
-    from fastact._symbols import ENTRY
+    from fastact._compiler.symbols import ENTRY
 
     # ctypes lets other threads run meanwhile.
     return CFUNCTYPE(c_int64, py_object, py_object)(_engine.convert_addresses(*pair)[ENTRY])

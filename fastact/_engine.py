@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastact._fan_out import SETTING
+from fastact._compiler.symbols import ALONE, ENTRY, RUN, TABLE
+from fastact._compiler.threads.fan_out import SETTING
 from fastact._loader import apart, load, load_kernels
 from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
-from fastact._symbols import ALONE, ENTRY, RUN, TABLE
 
 if TYPE_CHECKING:
     from fastact._machine.targets import Target
@@ -56,11 +56,12 @@ def loop_address(
         raise TypeError(f"no kernel computes in {dtype.type.__name__}")
 
     def build(target: "Target") -> bytes:
-        from fastact import _codegen, _frontend, _loops
+        from fastact._compiler import frontend, pipeline
+        from fastact._compiler.loops import elementwise
 
-        scalar = _frontend.scalar_ir(kernel, form, nin, target, nout)
-        loop = _loops.loop_ir(scalar, form, nin, target, nout)
-        return _codegen.object_code(loop, [scalar], target)
+        scalar = frontend.scalar_ir(kernel, form, nin, target, nout)
+        loop = elementwise.loop_ir(scalar, form, nin, target, nout)
+        return pipeline.object_code(loop, [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}"
     found = load_kernels("loop", name, [kernel], target, repr((form, nin, nout)), build, _LOOP)
@@ -79,11 +80,11 @@ def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
         raise TypeError(f"no scalar function computes in {dtype.type.__name__}")
 
     def build(target: "Target") -> bytes:
-        from fastact import _codegen, _frontend, _scalar_function
+        from fastact._compiler import c_function, frontend, pipeline
 
-        scalar = _frontend.scalar_ir(kernel, form, nin, target)
-        function = _scalar_function.function_ir(scalar, form, nin)
-        return _codegen.object_code(function, [scalar], target)
+        scalar = frontend.scalar_ir(kernel, form, nin, target)
+        function = c_function.function_ir(scalar, form, nin)
+        return pipeline.object_code(function, [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}-scalar"
     options = repr((form, nin))
@@ -110,10 +111,11 @@ def rows_address(
         raise TypeError(f"no function of rows computes in {dtype.type.__name__}")
 
     def build(target: "Target") -> bytes:
-        from fastact import _codegen, _rows
+        from fastact._compiler import pipeline
+        from fastact._compiler.loops import rows as _rows
 
         scalars = _rows.steps_ir(steps, form, target)
-        return _codegen.object_code(_rows.rows_ir(scalars, form, target), scalars.values(), target)
+        return pipeline.object_code(_rows.rows_ir(scalars, form, target), scalars.values(), target)
 
     kernels = [step for step in vars(steps).values() if callable(step)]
     name = f"{steps.__name__.strip('_').lower()}-{form.name}"
@@ -131,12 +133,12 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
 
     The addresses of the entries, and of the threads' ``SETTING``, by name.
     """
-    from fastact._plan import ENTRIES
+    from fastact._compiler.gemm.interface import ENTRIES
 
     def build(target: "Target") -> bytes:
-        from fastact import _gemm_code
+        from fastact._compiler.gemm import module
 
-        return _gemm_code.object_code(form, lanes, target)
+        return module.object_code(form, lanes, target)
 
     options = repr((form, lanes, object.__basicsize__))
     symbols = [*ENTRIES, SETTING]
@@ -148,11 +150,11 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
 def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
     """Compile the conversion of arrays, or load its code.
 
-    The addresses of what ``_convert_code.py`` describes, by name.
+    The addresses of what ``_compiler/loops/convert.py`` describes, by name.
     """
 
     def build(target: "Target") -> bytes:
-        from fastact import _convert_code
+        from fastact._compiler.loops import convert as _convert_code
 
         return _convert_code.object_code(source, sink, target)
 
@@ -166,7 +168,7 @@ def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int 
     nin = len(inputs)
 
     def build(target: "Target") -> bytes:
-        from fastact import _mixed_code
+        from fastact._compiler.loops import mixed as _mixed_code
 
         return _mixed_code.object_code(nin, nout, target)
 
@@ -176,7 +178,7 @@ def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int 
 @apart
 def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> int:
     """The same for a function of rows, as by :func:`rows_address`."""
-    from fastact import _mixed_code
+    from fastact._compiler.loops import mixed as _mixed_code
 
     def build(target: "Target") -> bytes:
         return _mixed_code.rows_object_code(target)
@@ -212,7 +214,7 @@ def undisturbed_address() -> int:
     """Compile what runs a function in the default environment, or load its code."""
 
     def build(target: "Target") -> bytes:
-        from fastact import _undisturbed_code
+        from fastact._compiler.loops import undisturbed as _undisturbed_code
 
         return _undisturbed_code.object_code(target)
 

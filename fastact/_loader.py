@@ -23,37 +23,77 @@ if TYPE_CHECKING:
 _IMPORTED = time.time_ns()
 
 _WITHOUT_FORMATS = (
-    *("_codegen", "_environment", "_fan_out", "_lookup", "_object_file"),
-    *("_streaming", "_symbols", "_machine/targets"),
+    *(
+        "_compiler/pipeline",
+        "_compiler/environment",
+        "_compiler/threads/fan_out",
+        "_compiler/table_lookup",
+        "_compiler/object_file",
+    ),
+    *("_compiler/loops/nontemporal", "_compiler/symbols", "_machine/targets"),
 )
 _ALWAYS = (*_WITHOUT_FORMATS, "_machine/formats")
 _SCALARS = (
     *_ALWAYS,
-    "_conversions",
-    "_frontend",
-    "_loops",
-    "_overlap",
+    "_compiler/conversions",
+    "_compiler/frontend",
+    "_compiler/loops/elementwise",
+    "_compiler/overlap",
     "_kernels/vocabulary",
     "_kernels/tables",
 )
 GENERATORS = {
     "loop": _SCALARS,
-    "rows": (*_SCALARS, "_rows", "_kernels/row_steps", "_transpose"),
+    "rows": (*_SCALARS, "_compiler/loops/rows", "_kernels/row_steps", "_compiler/transpose"),
     "scalar": (
-        *("_codegen", "_conversions", "_fan_out", "_machine/formats", "_frontend", "_lookup"),
-        *("_symbols", "_object_file", "_kernels/vocabulary", "_scalar_function", "_streaming"),
+        *(
+            "_compiler/pipeline",
+            "_compiler/conversions",
+            "_compiler/threads/fan_out",
+            "_machine/formats",
+            "_compiler/frontend",
+            "_compiler/table_lookup",
+        ),
+        *(
+            "_compiler/symbols",
+            "_compiler/object_file",
+            "_kernels/vocabulary",
+            "_compiler/c_function",
+            "_compiler/loops/nontemporal",
+        ),
         *("_kernels/tables", "_machine/targets"),
     ),
     "gemm": (
-        *(*_ALWAYS, "_gemm", "_gemm_code", "_ndarray"),
-        *("_plan", "_structured", "_tiles", "_transpose"),
+        *(*_ALWAYS, "_compiler/gemm/loops", "_compiler/gemm/module", "_compiler/ndarray_fields"),
+        *(
+            "_compiler/gemm/interface",
+            "_compiler/builder",
+            "_compiler/gemm/tiles",
+            "_compiler/transpose",
+        ),
     ),
-    "convert": (*(*_ALWAYS, "_conversions", "_convert_code", "_ndarray", "_plan", "_structured"),),
-    "mixed": (*_WITHOUT_FORMATS, "_mixed_code", "_overlap"),
-    "undisturbed": (*_WITHOUT_FORMATS, "_undisturbed_code"),
+    "convert": (
+        *(
+            *_ALWAYS,
+            "_compiler/conversions",
+            "_compiler/loops/convert",
+            "_compiler/ndarray_fields",
+            "_compiler/gemm/interface",
+            "_compiler/builder",
+        ),
+    ),
+    "mixed": (*_WITHOUT_FORMATS, "_compiler/loops/mixed", "_compiler/overlap"),
+    "undisturbed": (*_WITHOUT_FORMATS, "_compiler/loops/undisturbed"),
     "helpers": (
-        *("_codegen", "_fan_out", "_helper_code", "_lookup", "_symbols", "_object_file"),
-        *("_streaming", "_machine/targets"),
+        *(
+            "_compiler/pipeline",
+            "_compiler/threads/fan_out",
+            "_compiler/threads/helpers",
+            "_compiler/table_lookup",
+            "_compiler/symbols",
+            "_compiler/object_file",
+        ),
+        *("_compiler/loops/nontemporal", "_machine/targets"),
     ),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""

@@ -34,7 +34,7 @@ def load(object_code: bytes, symbol: str) -> int:
 def load_all(object_code: bytes, symbols: Iterable[str]) -> dict[str, int]:
     """Make `object_code` executable and return the addresses of `symbols` in it.
 
-    It must refer to no symbol of others, which ``_codegen.emit`` sees to.
+    It must refer to no symbol of others, which ``pipeline.emit`` sees to.
     """
     linker = _linker()
     linker.add_object_file(llvm.ObjectFileRef.from_data(object_code))

@@ -5,7 +5,7 @@ Numba has no type for a ufunc that it does not know. `numba_type`, which it call
 ``_engine.choose_dtype`` has them, and their code is Numba's own broadcasting loop for ufuncs
 around the kernel. The kernel is always inlined, since LLVM vectorises a loop only then, and does
 not inherit `fastmath` or `error_model` of the function that it becomes a part of: its roundings
-are what makes it accurate. Kernels by tables are called (see ``_vector_function.py``).
+are what makes it accurate. Kernels by tables are called (see ``_compiler/vector_function.py``).
 """
 
 import functools
@@ -26,7 +26,8 @@ from numba.core.typing.npydecl import Numpy_rules_ufunc
 from numba.extending import lower_builtin, type_callable
 from numba.np import npyimpl, numpy_support
 
-from fastact import _engine, _frontend, _loader, _vector_function, activations
+from fastact import _engine, _loader, activations
+from fastact._compiler import frontend, vector_function
 from fastact._declare import element_wise
 from fastact._machine.formats import FLOAT32
 
@@ -49,7 +50,7 @@ def numba_type(ufunc: np.ufunc) -> types.Type | None:
 
 @functools.cache
 def _register_activations() -> None:
-    _frontend.teach()
+    frontend.teach()
     for name, declared in element_wise().items():
         register(getattr(activations, name), declared.kernel, declared.keeps_integers)
 
@@ -138,7 +139,7 @@ def _looks_up(kernel: Callable, codegen: CPUCodegen) -> bool:
 
 @functools.cache
 def _linked(kernel: Callable, codegen: CPUCodegen) -> tuple[str, CodeLibrary]:
-    name, text = _vector_function.function(kernel, FLOAT32, _loader.host())
+    name, text = vector_function.function(kernel, FLOAT32, _loader.host())
     library = codegen.create_library(name)
     library.add_llvm_module(llvm.parse_assembly(text))
     library.finalize()

@@ -1,7 +1,7 @@
 """Threads of our own that share work: helpers, which wait for it in compiled code.
 
 They run no Python: neither the GIL nor the end of the interpreter concerns them. Calls start
-them when there is enough to do; see ``_helper_code.py``.
+them when there is enough to do; see ``_compiler/threads/helpers.py``.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import time
 from ctypes import CFUNCTYPE, PYFUNCTYPE, c_int64, c_size_t, c_void_p
 from typing import Any
 
-from fastact._helper_code import CALLS, STRIDE, SYMBOLS, Team, object_code
+from fastact._compiler.threads.helpers import CALLS, STRIDE, SYMBOLS, Team, object_code
 from fastact._loader import apart, load
 
 MOST = 255

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from fastact import _jobs, _threads
-from fastact._fan_out import POOL_FIELDS
+from fastact._compiler.threads.fan_out import POOL_FIELDS
 
 # What a thread has to be given for the fan-out to pay, in picoseconds: sigmoid of 16,384 float32,
 # 9 us, gains 1.1 to 1.6 with our own threads awake, and loses with TBB's (bench/NOTES.md).

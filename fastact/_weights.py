@@ -9,10 +9,10 @@ from ctypes import CFUNCTYPE, addressof, c_int64, py_object
 import numpy as np
 
 from fastact import _engine, _loader
+from fastact._compiler.gemm.interface import FIELDS, lanes_for
+from fastact._compiler.threads.fan_out import SETTING
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
-from fastact._fan_out import SETTING
 from fastact._machine.formats import FORMATS
-from fastact._plan import FIELDS, lanes_for
 
 _Words = c_int64 * len(FIELDS)
 

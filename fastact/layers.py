@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastact import _convert, _weights, activations
+from fastact._compiler.gemm.interface import DONE
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._frozen import Frozen, again
 from fastact._machine.formats import FORMATS, first_safe, format_of
 from fastact._operands import as_array, check_unmasked
-from fastact._plan import DONE
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray

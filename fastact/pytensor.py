@@ -8,8 +8,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact import _frontend, _njit, activations
+from fastact import _njit, activations
 from fastact import numba as _numba  # noqa: F401 - makes our ufuncs known to Numba
+from fastact._compiler import frontend
 from fastact._extras import require
 from fastact._kernels.vocabulary import SCALAR_FUNCTIONS
 from fastact._versions import warn_unless_tested
@@ -115,6 +116,6 @@ def _inlined(function):
 def _sources() -> str:
     """A hash of what makes the kernels."""
     files = {function.__code__.co_filename for function in SCALAR_FUNCTIONS}
-    files |= {__file__, activations.__file__, _frontend.__file__, _njit.__file__}
+    files |= {__file__, activations.__file__, frontend.__file__, _njit.__file__}
     content = b"".join(Path(file).read_bytes() for file in sorted(files))
     return hashlib.sha256(content).hexdigest()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 
 from fastact import activations, layers
+from fastact._compiler.gemm.interface import DONE
 from fastact._frozen import Frozen, again
 from fastact._operands import as_array
-from fastact._plan import DONE
 from fastact._threads import get_num_threads
 from fastact._undisturbed import undisturbed
 from fastact._weights import aligned

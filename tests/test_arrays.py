@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 import fastact
-from fastact import _loops
+from fastact._compiler.loops import elementwise
 from fastact._declare import element_wise
 
 # No example database, and the same examples for everyone; examples that compile take long.
@@ -44,7 +44,7 @@ def test_every_length_and_place(activation, ufunc, dtype):
 
 
 @pytest.mark.parametrize("where", [0, 5, "in place"])
-@pytest.mark.parametrize("size", [_loops.AHEAD, _loops.STREAMED])
+@pytest.mark.parametrize("size", [elementwise.AHEAD, elementwise.STREAMED])
 @pytest.mark.parametrize("dtype", [np.dtype("f"), np.dtype("d")], ids=str)  # others have none
 def test_operands_beyond_the_caches(activation, ufunc, dtype, size, where):
     """They have loops of their own, wherever the output begins."""

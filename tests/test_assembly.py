@@ -8,13 +8,14 @@ import re
 
 import pytest
 
-from fastact import _codegen, _frontend, _loops
+from fastact._compiler import frontend, pipeline
+from fastact._compiler.loops import elementwise
+from fastact._compiler.loops.nontemporal import FENCES
 from fastact._declare import element_wise
 from fastact._kernels import tables
 from fastact._machine import formats
 from fastact._machine import host as _host
 from fastact._machine.targets import KNOWN
-from fastact._streaming import FENCES
 
 TARGETS = {"host": _host.host(), **KNOWN}
 
@@ -40,9 +41,9 @@ POINTER = re.compile(r"\*(?!.*@)|x\d+$")  # in a register or in memory, but no s
 @functools.cache
 def assembly(name: str, form: str, target: str) -> str:
     declared, number = element_wise()[name], formats.FORMATS[form]
-    scalar = _frontend.scalar_ir(declared.kernel, number, declared.nin, TARGETS[target])
-    loop = _loops.loop_ir(scalar, number, declared.nin, TARGETS[target])
-    return _codegen.assembly(loop, [scalar], TARGETS[target])
+    scalar = frontend.scalar_ir(declared.kernel, number, declared.nin, TARGETS[target])
+    loop = elementwise.loop_ir(scalar, number, declared.nin, TARGETS[target])
+    return pipeline.assembly(loop, [scalar], TARGETS[target])
 
 
 def hot_loop(text: str, function: str) -> str:
@@ -142,7 +143,7 @@ def test_copies_of_the_loop_are_as_it_is_but_for_what_they_are_made_for(name, fo
     assert len(loop.splitlines()) == len(streamed.splitlines())
     run = text[text.index("\nrun:") :].partition("\n.Lfunc_end")[0]
     assert "sfence" in run
-    assert len(PREFETCH.findall(run)) == _loops.PRIMED * declared.nin
+    assert len(PREFETCH.findall(run)) == elementwise.PRIMED * declared.nin
 
 
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])

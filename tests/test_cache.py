@@ -29,14 +29,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fastact
-from fastact import _cache, _engine, _frontend, _loader
+from fastact import _cache, _engine, _loader
 from fastact.__main__ import main
 from fastact._commands import warmup
+from fastact._compiler import frontend
+from fastact._compiler.gemm.interface import lanes_for
 from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._machine import host as _host
 from fastact._machine.formats import FLOATS
 from fastact._machine.targets import KNOWN
-from fastact._plan import lanes_for
 
 CODE = bytes(range(256)) * 8
 posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")
@@ -175,7 +176,14 @@ def test_warm_process_imports_no_numba():
 
 
 def test_import_is_light():
-    heavy = ["numba", "llvmlite", "platformdirs", "hashlib", "fastact._cache", "fastact._codegen"]
+    heavy = [
+        "numba",
+        "llvmlite",
+        "platformdirs",
+        "hashlib",
+        "fastact._cache",
+        "fastact._compiler.pipeline",
+    ]
     code = f"import sys, numpy; had = set(sys.modules); import fastact; print([m for m in {heavy}"
     assert run_python(f"{code} if m in sys.modules and m not in had])") == "[]\n"
 
@@ -345,34 +353,48 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
             _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
         kernels = declared.kernel.__code__.co_filename
         made_by = makers(
-            "_codegen", "_frontend", "_loops", "_kernels.elementary", "_kernels.tables"
+            "_compiler.pipeline",
+            "_compiler.frontend",
+            "_compiler.loops.elementwise",
+            "_kernels.elementary",
+            "_kernels.tables",
         )
         assert set(passed["sources"]) == made_by | {kernels}
         with pytest.raises(StopIteration):
             _engine.scalar_address(declared.kernel, declared.nin, type(np.dtype("f")))
         made_by = makers(
-            "_codegen", "_frontend", "_scalar_function", "_kernels.elementary", "_kernels.tables"
+            "_compiler.pipeline",
+            "_compiler.frontend",
+            "_compiler.c_function",
+            "_kernels.elementary",
+            "_kernels.tables",
         )
         assert set(passed["sources"]) == made_by | {kernels}
     for declared in ROW_ACTIVATIONS.values():
         with pytest.raises(StopIteration):
             _engine.rows_address(declared.steps, type(np.dtype("f")))
         kernels = declared.steps.larger.__code__.co_filename
-        made_by = makers("_codegen", "_frontend", "_rows", "_kernels.elementary", "_kernels.tables")
+        made_by = makers(
+            "_compiler.pipeline",
+            "_compiler.frontend",
+            "_compiler.loops.rows",
+            "_kernels.elementary",
+            "_kernels.tables",
+        )
         assert set(passed["sources"]) == made_by | {kernels}
     with pytest.raises(StopIteration):
         _engine.gemm_addresses(FLOATS["float32"], 4)
-    assert set(passed["sources"]) == makers("_gemm_code")
+    assert set(passed["sources"]) == makers("_compiler.gemm.module")
     with pytest.raises(StopIteration):
         _engine.convert_addresses.__wrapped__(FLOATS["float32"], FLOATS["float64"])
-    assert set(passed["sources"]) == makers("_convert_code")
+    assert set(passed["sources"]) == makers("_compiler.loops.convert")
     for mixed in (_engine.mixed_address, _engine.mixed_rows_address):
         with pytest.raises(StopIteration):
             mixed((type(np.dtype("b")),), type(np.dtype("f")), 0)
-        assert set(passed["sources"]) == makers("_mixed_code")
+        assert set(passed["sources"]) == makers("_compiler.loops.mixed")
     with pytest.raises(StopIteration):
         _engine.undisturbed_address()
-    assert set(passed["sources"]) == makers("_undisturbed_code")
+    assert set(passed["sources"]) == makers("_compiler.loops.undisturbed")
 
 
 def test_kernels_have_keys_of_their_own(monkeypatch):
@@ -1218,8 +1240,8 @@ def test_crowd_writes_reads_and_evicts(kept):
 @pytest.fixture
 def made(monkeypatch):
     """A list that gets longer with every kernel that is compiled."""
-    made, compile_kernel = [], _frontend.scalar_ir
-    monkeypatch.setattr(_frontend, "scalar_ir", lambda *a: made.append(a) or compile_kernel(*a))
+    made, compile_kernel = [], frontend.scalar_ir
+    monkeypatch.setattr(frontend, "scalar_ir", lambda *a: made.append(a) or compile_kernel(*a))
     return made
 
 

@@ -244,7 +244,7 @@ def test_info_needs_neither_numba_nor_a_compiler():
 import sys
 from fastact.__main__ import main
 main(["info"])
-heavy = {"numba", "scipy", "torch", "matplotlib", "fastact._codegen", "fastact._frontend"}
+heavy = {"numba", "scipy", "torch", "matplotlib", "fastact._compiler.pipeline"}
 print(heavy & sys.modules.keys())
 """
     assert run_python(code).endswith("set()\n")
@@ -261,7 +261,7 @@ now = set(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") el
 from fastact import _cache, _pool
 place = os.environ["FASTACT_CACHE_DIR"]
 print(len(now - had), os.path.exists(place), _pool.state.layer, _cache.compiled)
-print("numba" in sys.modules, "fastact._helper_code" in sys.modules)
+print("numba" in sys.modules, "fastact._compiler.threads.helpers" in sys.modules)
 foreseen = json.loads(output.getvalue())["threads"]["layer"]
 _pool.start()
 print(foreseen == _pool.state.layer + f" ({_pool.state.reason})" * bool(_pool.state.reason))

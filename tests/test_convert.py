@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans
 
-from fastact import _convert, _convert_code, _loader, _machine_code, _symbols
+from fastact import _convert, _loader, _machine_code
+from fastact._compiler import symbols
+from fastact._compiler.loops import convert
 from fastact._machine.formats import CONVERSIONS, INTEGERS, conversion_format
 from fastact._machine.targets import KNOWN
 
@@ -125,8 +127,8 @@ host = pytest.mark.skipif(
 @pytest.mark.parametrize("source, sink", SMALLEST, ids=lambda dtype: dtype.name)
 def test_one_rounding_without_its_instructions(source, sink):
     forms = conversion_format(source.type), conversion_format(sink.type)
-    code = _convert_code.object_code(*forms, KNOWN["x86-64-v2"])
-    address = _machine_code.load(code, _symbols.ENTRY)
+    code = convert.object_code(*forms, KNOWN["x86-64-v2"])
+    address = _machine_code.load(code, symbols.ENTRY)
     function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.py_object, ctypes.py_object)(address)
     x = values(source)
     y = np.empty(x.shape, sink)

@@ -14,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _gemm, _loader, _weights, layers
+from fastact import _loader, _weights, layers
+from fastact._compiler.gemm import loops as _gemm
 from fastact._declare import ACTIVATIONS
 from fastact._machine import host as _host
 from fastact._machine.targets import KNOWN, TILES

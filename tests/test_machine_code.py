@@ -9,20 +9,15 @@ import sys
 import pytest
 from conftest import FLOATS, run_python
 
-from fastact import (
-    _codegen,
-    _convert_code,
-    _frontend,
-    _gemm_code,
-    _helper_code,
-    _loops,
-    _machine_code,
-    _mixed_code,
-    _object_file,
-    _rows,
-    _scalar_function,
-    _undisturbed_code,
-)
+from fastact import _machine_code
+from fastact._compiler import c_function, frontend, object_file, pipeline
+from fastact._compiler.gemm import module
+from fastact._compiler.loops import convert as _convert_code
+from fastact._compiler.loops import elementwise
+from fastact._compiler.loops import mixed as _mixed_code
+from fastact._compiler.loops import rows as _rows
+from fastact._compiler.loops import undisturbed as _undisturbed_code
+from fastact._compiler.threads import helpers as _helper_code
 from fastact._declare import ROW_ACTIVATIONS, element_wise
 from fastact._loader import GENERATORS
 from fastact._machine import formats
@@ -47,26 +42,26 @@ DISTANCES = {
 def kernel_code(name, form, target):
     declared, number = element_wise()[name], formats.FORMATS[form]
     nout = len(declared.results)
-    scalar = _frontend.scalar_ir(declared.kernel, number, declared.nin, target, nout)
-    loop = _loops.loop_ir(scalar, number, declared.nin, target, nout)
-    return _codegen.object_code(loop, [scalar], target)
+    scalar = frontend.scalar_ir(declared.kernel, number, declared.nin, target, nout)
+    loop = elementwise.loop_ir(scalar, number, declared.nin, target, nout)
+    return pipeline.object_code(loop, [scalar], target)
 
 
 def rows_code(target):
     steps = ROW_ACTIVATIONS["softmax"].steps
     scalars = _rows.steps_ir(steps, FLOAT32, target)
-    return _codegen.object_code(_rows.rows_ir(scalars, FLOAT32, target), scalars.values(), target)
+    return pipeline.object_code(_rows.rows_ir(scalars, FLOAT32, target), scalars.values(), target)
 
 
 def scalar_code(target):
     kernel = element_wise()["softplus"].kernel
-    scalar = _frontend.scalar_ir(kernel, FLOAT64, 1, target)
-    function = _scalar_function.function_ir(scalar, FLOAT64, 1)
-    return _codegen.object_code(function, [scalar], target)
+    scalar = frontend.scalar_ir(kernel, FLOAT64, 1, target)
+    function = c_function.function_ir(scalar, FLOAT64, 1)
+    return pipeline.object_code(function, [scalar], target)
 
 
 def gemm_code(target):
-    return _gemm_code.object_code(FLOAT32, target.vector_bits // 32, target)
+    return module.object_code(FLOAT32, target.vector_bits // 32, target)
 
 
 CODE = {
@@ -83,13 +78,13 @@ CODE = {
 
 def assert_closed(code, target):
     """The `code` refers to itself only, by distances between what is in one block of memory."""
-    assert _object_file.undefined(code) == []
+    assert object_file.undefined(code) == []
     kinds = set()
-    for kind, section in _object_file.relocations(code):
+    for kind, section in object_file.relocations(code):
         assert 0 < section < 0xFF00  # not undefined, absolute or common
         kinds.add(kind)
     assert kinds <= set(DISTANCES[target.architecture])
-    names = _object_file.section_names(code)
+    names = object_file.section_names(code)
     assert ".text" in names
     assert not [name for name in names if "got" in name or "eh_frame" in name]
     return kinds
@@ -133,9 +128,9 @@ define double @loop(double %x) {
   %y = call double @elsewhere(double %x)
   ret double %y
 }"""
-    machine = _codegen.machine_of(target)
+    machine = pipeline.machine_of(target)
     with pytest.raises(RuntimeError, match=r"call no functions of others, got .*elsewhere"):
-        _codegen.emit(_codegen.parse(text, target, machine), machine)
+        pipeline.emit(pipeline.parse(text, target, machine), machine)
 
 
 def test_unknown_symbols_are_an_error():

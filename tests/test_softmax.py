@@ -18,7 +18,9 @@ from test_environment import REGISTERS, STATES, needs_registers
 
 import fastact
 from bench.accuracy import PRECISION
-from fastact import _codegen, _engine, _rows, _ufunc
+from fastact import _engine, _ufunc
+from fastact._compiler import pipeline
+from fastact._compiler.loops import rows as _rows
 from fastact._declare import ROW_ACTIVATIONS
 from fastact._machine import formats, host
 
@@ -426,7 +428,7 @@ def assembly(form, target):
     number = formats.FORMATS[form]
     steps = _rows.steps_ir(SOFTMAX.steps, number, TARGETS[target])
     loop = _rows.rows_ir(steps, number, TARGETS[target])
-    return _codegen.assembly(loop, steps.values(), TARGETS[target])
+    return pipeline.assembly(loop, steps.values(), TARGETS[target])
 
 
 def functions(text):

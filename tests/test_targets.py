@@ -9,8 +9,9 @@ import pytest
 from conftest import assert_same, run_python, ufunc_for
 
 import fastact
-from fastact import _codegen, _environment
 from fastact._commands import info
+from fastact._compiler import environment as _environment
+from fastact._compiler import pipeline
 from fastact._declare import ACTIVATIONS
 from fastact._machine import cpu
 from fastact._machine import host as _host
@@ -52,8 +53,8 @@ def test_features_are_those_of_the_name(level):
     """LLVM makes the same code with and without them, so they are no more than it knows."""
     target = KNOWN[level]
     text = "define double @f(double %a, double %b) { %c = fadd double %a, %b\n ret double %c }"
-    machine = _codegen.machine_of(target)
-    module = llvm.parse_assembly(_codegen.for_target(text, target, str(machine.target_data)))
+    machine = pipeline.machine_of(target)
+    module = llvm.parse_assembly(pipeline.for_target(text, target, str(machine.target_data)))
     machine.emit_object(module)  # LLVM names features that it does not know on stderr
     if target.architecture == "x86_64":
         features = target.features.split(",")

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _helper_code, _own_threads, _pool, _tbb, _threads
+from fastact import _own_threads, _pool, _tbb, _threads
+from fastact._compiler.threads import helpers as _helper_code
 from fastact._declare import ACTIVATIONS
 from fastact._machine import system
 
@@ -697,7 +698,7 @@ print(before, count())
 HELPERS = """
 import ctypes, os, sys, threading, time
 from fastact import _own_threads, _pool
-from fastact._helper_code import STRIDE, Helper
+from fastact._compiler.threads.helpers import STRIDE, Helper
 
 TASK = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
 _pool.start()

@@ -15,11 +15,15 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from fastact import _codegen, _gemm, _gemm_code, _machine_code, _tiles
+from fastact import _machine_code
+from fastact._compiler import pipeline
+from fastact._compiler.gemm import loops as _gemm
+from fastact._compiler.gemm import module as _gemm_code
+from fastact._compiler.gemm import tiles as _tiles
+from fastact._compiler.gemm.interface import lanes_for
 from fastact._machine import host as _host
 from fastact._machine.formats import FORMATS
 from fastact._machine.targets import KNOWN, TILES
-from fastact._plan import lanes_for
 
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
 TARGETS = {"host": _host.host()} | {n: KNOWN[n] for n in ("x86-64-v2", "x86-64-v3") if ON_X86}
@@ -47,12 +51,12 @@ def sizes_of(target):
 @functools.cache
 def tiles(target, name, lanes):
     """The machine code of all tiles, by rows and vectors."""
-    machine = _codegen.machine_of(TARGETS[target])
+    machine = pipeline.machine_of(TARGETS[target])
     form, sizes = FORMATS[name], sizes_of(TARGETS[target])
     text = _tiles.fma_declaration(form, lanes) + "".join(
         _tiles.tile_ir(form, *size, lanes, TARGETS[target]) for size in sizes
     )
-    text = _codegen.for_target(text, TARGETS[target], str(machine.target_data))
+    text = pipeline.for_target(text, TARGETS[target], str(machine.target_data))
     code = machine.emit_object(llvm.parse_assembly(text + _gemm_code._ATTRIBUTES))
     names = {size: _tiles.tile_name(*size) for size in sizes}
     addresses = _machine_code.load_all(code, names.values())
@@ -214,14 +218,14 @@ MACHINES = {
 
 @functools.cache
 def shape_functions(registers):
-    """`breadth` and `height` of ``_gemm.py`` for a set of registers."""
+    """`breadth` and `height` of ``_compiler/gemm/loops.py`` for a set of registers."""
     target = KNOWN[MACHINES[registers]]
     assert target.tiles is TILES[registers]
     module = ir.Module()
     _gemm._breadth(module, target), _gemm._height(module, target)
     host = _host.host()
-    machine = _codegen.machine_of(host)
-    text = _codegen.for_target(str(module), host, str(machine.target_data))
+    machine = pipeline.machine_of(host)
+    text = pipeline.for_target(str(module), host, str(machine.target_data))
     code = machine.emit_object(llvm.parse_assembly(text))
     addresses = _machine_code.load_all(code, ("breadth", "height"))
     return (

@@ -8,7 +8,8 @@ import pytest
 from conftest import assert_same
 
 import fastact
-from fastact import _codegen, _machine_code, _vector_function
+from fastact import _machine_code
+from fastact._compiler import pipeline, vector_function
 from fastact._declare import ACTIVATIONS
 from fastact._machine import formats, host
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 def test_same_bits_as_the_ufunc(name, lanes):
     form, target = formats.FLOAT32, host.host()
-    symbol, text = _vector_function.function(ACTIVATIONS[name].kernel, form, target)
+    symbol, text = vector_function.function(ACTIVATIONS[name].kernel, form, target)
     kind, variant = ("float", symbol) if lanes == 1 else (f"<{lanes} x float>", f"{symbol}_{lanes}")
     text += f"""
 define void @drive(ptr %x, ptr %y) {{
@@ -32,7 +33,7 @@ define void @drive(ptr %x, ptr %y) {{
   store {kind} %results, ptr %y, align 4
   ret void
 }}"""
-    code = _codegen.machine_of(target).emit_object(llvm.parse_assembly(text))
+    code = pipeline.machine_of(target).emit_object(llvm.parse_assembly(text))
     drive = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2)(_machine_code.load(code, "drive"))
     x = sample()
     y = np.full(x.size + 1, 7, x.dtype)

@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
 def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
     """Calls that make the loops of dense layers, for each number of lanes."""
     from fastact import _engine, _loader, _weights
-    from fastact._plan import lanes_for
+    from fastact._compiler.gemm.interface import lanes_for
 
     jobs: list[Callable] = []
     for name in dict.fromkeys(FORMATS[format_of(dtype.type).compute].name for dtype in dtypes):

@@ -2,7 +2,7 @@
 
 A kernel is a plain Python function of scalars. It may use ``+ - * /``, comparisons,
 ``a if c else b``, other functions marked :func:`scalar`, and the operations declared
-here. They get their meaning in ``_frontend.py``, the only file that knows Numba, so that
+here. They get their meaning in ``_compiler/frontend.py``, the only file that knows Numba, so that
 importing a kernel costs nothing.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 SCALAR_FUNCTIONS: list[Callable[..., Any]] = []
-"""Every function that kernels may call; ``_frontend.py`` makes them known to Numba."""
+"""Every function that kernels may call; ``_compiler/frontend.py`` makes them known to Numba."""
 
 
 def scalar(function: Function) -> Function:

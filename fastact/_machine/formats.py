@@ -68,7 +68,7 @@ CONVERSIONS = frozenset(
     # A long integer would be rounded twice on its way to 16 bits.
     or not (sink.is_integer or (source.is_integer and (source.bits, sink.bits) == (64, 16)))
 )
-"""Source and sink of the conversions that are compiled (``_convert_code.py``)."""
+"""Source and sink of the conversions that are compiled (``_compiler/loops/convert.py``)."""
 
 
 def conversion_format(scalar_type: type) -> Format | None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
-from fastact import _lookup, _object_file
-from fastact._fan_out import SETTING
+from fastact._compiler import object_file, table_lookup
+from fastact._compiler.loops.nontemporal import add_copies
+from fastact._compiler.symbols import ALONE, ENTRY
+from fastact._compiler.threads.fan_out import SETTING
 from fastact._machine.targets import Target
-from fastact._streaming import add_copies
-from fastact._symbols import ALONE, ENTRY
 
 # The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
 # extending the available precision" (1971), product and sum as unevaluated pairs. Right up
@@ -124,7 +124,7 @@ def emit(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> bytes:
     """The object file of `module`; an error where it would refer to symbols of others."""
     seal(module)
     code = machine.emit_object(module)
-    if missing := _object_file.undefined(code):
+    if missing := object_file.undefined(code):
         raise RuntimeError(f"compiled code may call no functions of others, got {missing}")
     return code
 
@@ -135,12 +135,12 @@ def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
     module = parse(loop, target, machine)
     for scalar in scalars:
         # In the text: llvmlite 0.47 would add it to what the functions return.
-        text = _lookup.declare(scalar.text, target)
+        text = table_lookup.declare(scalar.text, target)
         inlined = re.sub(r"(?m)^(define .*) \{$", r"\1 alwaysinline {", text)
         module.link_in(parse(inlined, target, machine))
     hide(module, {ENTRY, ALONE, SETTING})
     optimise(module, machine)
-    return add_copies(_lookup.define(module, machine)), machine
+    return add_copies(table_lookup.define(module, machine)), machine
 
 
 def object_code(loop: str, scalars: Iterable[ScalarIR], target: Target) -> bytes:

@@ -9,12 +9,12 @@ the batch, on the number of threads, or on whether W was packed.
 
 from llvmlite import ir
 
-from fastact._fan_out import JOB
+from fastact._compiler.builder import Function, Integer
+from fastact._compiler.gemm.interface import DONE, REFUSED, Plan
+from fastact._compiler.ndarray_fields import NDArray
+from fastact._compiler.threads.fan_out import JOB
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
-from fastact._ndarray import NDArray
-from fastact._plan import DONE, REFUSED, Plan
-from fastact._structured import Function, Integer
 
 # Where W stays in the second level of the cache, blocks of rows are as small as the first level
 # wants them; a larger W comes from beyond once per block, which then has to be large.

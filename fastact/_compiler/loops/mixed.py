@@ -3,16 +3,16 @@
 Such a loop converts inputs and leaves the rest to the loop for operands of one type. It knows
 neither the activation nor the types, but has its words in the exported `TABLE`: the address of
 that loop, the size of an element there, and for each input the address of what converts it
-(``_convert_code.py``), or 0. It goes in one thread unless all that it converts are single numbers.
+(``convert.py``), or 0. It goes in one thread unless all that it converts are single numbers.
 """
 
 from collections.abc import Sequence
 
-from fastact import _codegen
-from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler import pipeline
+from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.overlap import ANY, rows_relation_ir
+from fastact._compiler.symbols import ENTRY, TABLE
 from fastact._machine.targets import Target
-from fastact._overlap import ANY, rows_relation_ir
-from fastact._symbols import ENTRY, TABLE
 
 ROWS_CALLS = (
     "PyMem_RawMalloc",
@@ -39,16 +39,16 @@ def rows_object_code(target: Target) -> bytes:
 
 
 def _emit(loop: str, words: int, target: Target) -> bytes:
-    machine = _codegen.machine_of(target)
+    machine = pipeline.machine_of(target)
     text = f"""
 @{TABLE} = global [{words} x i64] zeroinitializer
 {ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR)}
 declare i64 @llvm.umin.i64(i64, i64)
 {loop}"""
-    module = _codegen.parse(text, target, machine)
-    _codegen.hide(module, {ENTRY, TABLE})
-    _codegen.optimise(module, machine)
-    return _codegen.emit(module, machine)
+    module = pipeline.parse(text, target, machine)
+    pipeline.hide(module, {ENTRY, TABLE})
+    pipeline.optimise(module, machine)
+    return pipeline.emit(module, machine)
 
 
 def _word(name: str, index: int, kind: str = "ptr") -> str:

@@ -5,7 +5,7 @@ holds
 
 ``loop``
     the entry, with the signature of an ArrayMethod's strided loop. Where elements depend on
-    each other it takes them one at a time (``_overlap.py``); much work it shares among threads.
+    each other it takes them one at a time (``overlap.py``); much work it shares among threads.
 ``loop_alone``
     the same for callers that have shared their work among threads already.
 ``run``
@@ -16,7 +16,7 @@ holds
 ``kernel_short``
     the same computation one vector at a time, for what is left over.
 ``kernel_stream``
-    the hot loop for an output that is too large for any cache (``_streaming.py``).
+    the hot loop for an output that is too large for any cache (``_compiler/loops/nontemporal.py``).
 ``kernel_ahead``
     the same for one that is too large for those next to the core.
 ``buffered``
@@ -25,17 +25,17 @@ holds
     depends on where its element lies.
 """
 
-from fastact._codegen import ScalarIR
-from fastact._conversions import compute_type, conversions_ir, storage_type
-from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from fastact._fan_out import FAN_OUT_IR, body_ir, sharing_ir
+from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
+from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.loops.nontemporal import AHEAD as AHEAD_KERNEL
+from fastact._compiler.loops.nontemporal import FENCES, PREFETCH_IR
+from fastact._compiler.loops.nontemporal import STREAMED as STREAMED_KERNEL
+from fastact._compiler.overlap import ANY, BLOCKS, apart_ir, relation_ir
+from fastact._compiler.pipeline import ScalarIR
+from fastact._compiler.symbols import ALONE, ENTRY
+from fastact._compiler.threads.fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from fastact._machine.formats import FORMATS, Format
 from fastact._machine.targets import Target
-from fastact._overlap import ANY, BLOCKS, apart_ir, relation_ir
-from fastact._streaming import AHEAD as AHEAD_KERNEL
-from fastact._streaming import FENCES, PREFETCH_IR
-from fastact._streaming import STREAMED as STREAMED_KERNEL
-from fastact._symbols import ALONE, ENTRY
 
 # Bytes of an output (bench/NOTES.md).
 AHEAD = 1 << 19  # from which on what comes next is fetched meanwhile

@@ -4,10 +4,10 @@ It neither saves the floating-point environment nor resets it, which would take 
 kernels: the caller's rounding mode counts, and flags may be raised.
 """
 
-from fastact._codegen import ScalarIR
-from fastact._conversions import compute_type
+from fastact._compiler.conversions import compute_type
+from fastact._compiler.pipeline import ScalarIR
+from fastact._compiler.symbols import ENTRY
 from fastact._machine.formats import Format
-from fastact._symbols import ENTRY
 
 
 def function_ir(scalar: ScalarIR, form: Format, arity: int) -> str:

@@ -1,6 +1,6 @@
 """Numba as the front end: a scalar kernel in Python becomes LLVM IR of one scalar function.
 
-Numba types and lowers; vectorisation and code generation happen in ``_codegen.py``. But for the
+Numba types and lowers; vectorisation and code generation happen in ``pipeline.py``. But for the
 choice between a kernel and that by tables, the IR is the same for every target: an exact `fma` is
 a call of ``llvm.fma`` and a `muladd` one of ``llvm.fmuladd``, which a later stage resolves for the
 target at hand.
@@ -29,9 +29,9 @@ from numba.extending import (
     typeof_impl,
 )
 
-from fastact._codegen import ScalarIR
+from fastact._compiler.pipeline import ScalarIR
+from fastact._compiler.table_lookup import LOOKUP
 from fastact._kernels import vocabulary
-from fastact._lookup import LOOKUP
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
 
@@ -269,7 +269,7 @@ def _lookup_function(module: ir.Module) -> ir.Function:
         kind = ir.FunctionType(number, [number.as_pointer(), _ZERO.type])
         function = ir.Function(module, kind, LOOKUP)
         function.linkage = "linkonce_odr"
-        function.attributes.add("noinline")  # see _lookup.py
+        function.attributes.add("noinline")  # see _compiler/table_lookup.py
         builder = ir.IRBuilder(function.append_basic_block())
         table, k = function.args
         k = builder.and_(k, ir.Constant(k.type, vocabulary.ENTRIES - 1))

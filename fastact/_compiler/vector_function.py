@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import llvmlite.binding as llvm
 
-from fastact import _codegen, _frontend
-from fastact._loops import vector_loop_ir
+from fastact._compiler import frontend, pipeline
+from fastact._compiler.loops.elementwise import vector_loop_ir
+from fastact._compiler.symbols import ALONE, ENTRY
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
-from fastact._symbols import ALONE, ENTRY
 
 _LANES = 16
 
@@ -32,15 +32,15 @@ def function(kernel: Callable, form: Format, target: Target) -> tuple[str, str]:
     The name is new wherever the code is, since code of other versions of this package may be in
     one process, kept on disk by others.
     """
-    scalar = _frontend.scalar_ir(kernel, form, 1, target)
+    scalar = frontend.scalar_ir(kernel, form, 1, target)
     loop = vector_loop_ir(ALONE, scalar, form, target)
-    module, machine = _codegen.optimised(loop + _ONE, [scalar], target)
+    module, machine = pipeline.optimised(loop + _ONE, [scalar], target)
     name = f"fastact_{kernel.__name__}_{hashlib.sha256(str(module).encode()).hexdigest()[:16]}"
     text = str(module).replace(" noinline ", " nounwind ")
     text = re.sub(rf"(?m)^(define .*@{ALONE}\(.*) \{{$", r"\1 alwaysinline {", text)
     module = llvm.parse_assembly(text + _variants(name))
-    _codegen.hide(module, {name, f"{name}_{_LANES}", f"{name}_{_LANES // 2}"})
-    _codegen.optimise(module, machine)
+    pipeline.hide(module, {name, f"{name}_{_LANES}", f"{name}_{_LANES // 2}"})
+    pipeline.optimise(module, machine)
     return name, str(module)
 
 

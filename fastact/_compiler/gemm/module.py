@@ -1,37 +1,37 @@
 """Machine code of the dense loops and their register tiles."""
 
-from fastact import _codegen
-from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from fastact._fan_out import FAN_OUT_IR, SETTING
-from fastact._gemm import loops_ir
+from fastact._compiler import pipeline
+from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.gemm.interface import ENTRIES
+from fastact._compiler.gemm.loops import loops_ir
+from fastact._compiler.gemm.tiles import PARAMETERS, fma_declaration, tile_ir, tile_name
+from fastact._compiler.threads.fan_out import FAN_OUT_IR, SETTING
+from fastact._compiler.transpose import rows_to_cells
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
-from fastact._plan import ENTRIES
-from fastact._tiles import PARAMETERS, fma_declaration, tile_ir, tile_name
-from fastact._transpose import rows_to_cells
 
 
 def object_code(form: Format, lanes: int, target: Target) -> bytes:
     """A relocatable object file with the `ENTRIES`; it needs no other."""
     module, machine = compiled(form, lanes, target)
-    return _codegen.emit(module, machine)
+    return pipeline.emit(module, machine)
 
 
 def compiled(form: Format, lanes: int, target: Target):
     """The LLVM module, and the machine to emit it with."""
-    machine = _codegen.machine_of(target)
-    module = _codegen.parse(loops_ir(form, lanes, target), target, machine)
-    module.link_in(_codegen.parse(_support_ir(form, lanes, target), target, machine))
+    machine = pipeline.machine_of(target)
+    module = pipeline.parse(loops_ir(form, lanes, target), target, machine)
+    module.link_in(pipeline.parse(_support_ir(form, lanes, target), target, machine))
     tiles = {tile_name(*size) for size in _sizes(target)}
     visible = {*ENTRIES, SETTING}
-    _codegen.hide(module, {*visible, *tiles})
-    _codegen.optimise(module, machine)
+    pipeline.hide(module, {*visible, *tiles})
+    pipeline.optimise(module, machine)
     # Tiles are written as they should be; passes would only take time, 10 ms for each.
     text = "".join(tile_ir(form, *size, lanes, target) for size in _sizes(target))
     tiles_ir = fma_declaration(form, lanes) + text + _ATTRIBUTES
-    module.link_in(_codegen.parse(tiles_ir, target, machine))
-    _codegen.hide(module, visible)
-    _codegen.seal(module)
+    module.link_in(pipeline.parse(tiles_ir, target, machine))
+    pipeline.hide(module, visible)
+    pipeline.seal(module)
     return module, machine
 
 

@@ -21,18 +21,18 @@ is one copy of the computation for every stride, and the input may be the output
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastact._codegen import ScalarIR
-from fastact._conversions import compute_type, conversions_ir, storage_type
-from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from fastact._fan_out import FAN_OUT_IR, body_ir, sharing_ir
-from fastact._frontend import scalar_ir
+from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
+from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.frontend import scalar_ir
+from fastact._compiler.loops.elementwise import copies_ir, metadata_ir
+from fastact._compiler.overlap import ANY, rows_relation_ir
+from fastact._compiler.pipeline import ScalarIR
+from fastact._compiler.symbols import ALONE, ENTRY
+from fastact._compiler.threads.fan_out import FAN_OUT_IR, body_ir, sharing_ir
+from fastact._compiler.transpose import cells_to_rows, rows_to_cells
 from fastact._kernels.row_steps import STEPS
-from fastact._loops import copies_ir, metadata_ir
 from fastact._machine.formats import FORMATS, Format
 from fastact._machine.targets import Target
-from fastact._overlap import ANY, rows_relation_ir
-from fastact._symbols import ALONE, ENTRY
-from fastact._transpose import cells_to_rows, rows_to_cells
 
 BUFFER = 8192  # bytes of each of the buffers, which are to stay in L1 together
 # Terms that a lane adds up before its sum is collected: what its low part loses grows with them,

@@ -414,9 +414,9 @@ end:
 
 def object_code(target: "Target") -> bytes:
     """The functions above for `target`."""
-    from fastact import _codegen
+    from fastact._compiler import pipeline
 
-    machine = _codegen.machine_of(target)
+    machine = pipeline.machine_of(target)
     declared, pause = _PAUSES.get(target.architecture, ("", ""))
     text = _IR.format(
         declared=declared,
@@ -433,6 +433,6 @@ def object_code(target: "Target") -> bytes:
         **{f"team_{name}": k for k, (name, _) in enumerate(Team._fields_)},
         **{f"helper_{name}": k for k, (name, _) in enumerate(Helper._fields_)},
     )
-    module = _codegen.parse(text, target, machine)
-    _codegen.optimise(module, machine)
-    return _codegen.emit(module, machine)
+    module = pipeline.parse(text, target, machine)
+    pipeline.optimise(module, machine)
+    return pipeline.emit(module, machine)

@@ -6,7 +6,7 @@ shape and strides in Python.
 
 from llvmlite import ir
 
-from fastact._structured import Function, Integer
+from fastact._compiler.builder import Function, Integer
 
 # PyArrayObject_fields of numpy/ndarraytypes.h, behind the object header: part of NumPy's ABI,
 # which every extension has compiled in.

@@ -8,14 +8,15 @@ elements so many bytes apart, and in whatever floating-point environment it is c
 
 from llvmlite import ir
 
-from fastact import _codegen, _conversions
-from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler import conversions as _conversions
+from fastact._compiler import pipeline
+from fastact._compiler.builder import Function
+from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.gemm.interface import DONE, REFUSED
+from fastact._compiler.ndarray_fields import NDArray
+from fastact._compiler.symbols import ENTRY, RUN
 from fastact._machine.formats import BOOL, Format
 from fastact._machine.targets import Target
-from fastact._ndarray import NDArray
-from fastact._plan import DONE, REFUSED
-from fastact._structured import Function
-from fastact._symbols import ENTRY, RUN
 
 _FEW = 8  # columns that are not worth a loop of their own for each row
 
@@ -141,12 +142,12 @@ attributes #0 = {{ "prefer-vector-width"="{bits}" "no-builtins" }}
 
 def object_code(source: Format, sink: Format, target: Target) -> bytes:
     """A relocatable object file with the `ENTRY` for one pair; it needs no other."""
-    machine = _codegen.machine_of(target)
-    module = _codegen.parse(_walk_ir(), target, machine)
-    module.link_in(_codegen.parse(_support_ir(source, sink, target), target, machine))
-    _codegen.hide(module, {ENTRY, RUN})
-    _codegen.optimise(module, machine)
-    return _codegen.emit(module, machine)
+    machine = pipeline.machine_of(target)
+    module = pipeline.parse(_walk_ir(), target, machine)
+    module.link_in(pipeline.parse(_support_ir(source, sink, target), target, machine))
+    pipeline.hide(module, {ENTRY, RUN})
+    pipeline.optimise(module, machine)
+    return pipeline.emit(module, machine)
 
 
 def _walk_ir() -> str:

@@ -1,14 +1,14 @@
 """Machine code that calls a function with the floating-point environment put aside."""
 
-from fastact import _codegen
-from fastact._environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler import pipeline
+from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.symbols import ENTRY
 from fastact._machine.targets import Target
-from fastact._symbols import ENTRY
 
 
 def object_code(target: Target) -> bytes:
     """``ptr ENTRY(ptr call, ptr function)``, which returns what ``call(function)`` does."""
-    machine = _codegen.machine_of(target)
+    machine = pipeline.machine_of(target)
     text = f"""{ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR)}
 define ptr @{ENTRY}(ptr %call, ptr %function) {{
   %saved = alloca [2 x i64]
@@ -17,6 +17,6 @@ define ptr @{ENTRY}(ptr %call, ptr %function) {{
   call void @leave(ptr %saved)
   ret ptr %result
 }}"""
-    module = _codegen.parse(text, target, machine)
-    _codegen.optimise(module, machine)
-    return _codegen.emit(module, machine)
+    module = pipeline.parse(text, target, machine)
+    pipeline.optimise(module, machine)
+    return pipeline.emit(module, machine)

@@ -1,0 +1,1 @@
+"""LLVM IR of dense layers: register tiles, the loops around them, and their interface."""

@@ -1,0 +1,1 @@
+"""LLVM IR that shares work among threads, and what helper threads run."""

@@ -11,10 +11,10 @@ import re
 import llvmlite.binding as llvm
 import numpy as np
 
-from fastact import _machine_code
 from fastact._compiler import frontend, pipeline
 from fastact._compiler.loops import elementwise
 from fastact._declare import ACTIVATIONS
+from fastact._loading import linker
 from fastact._machine import formats, host
 
 from .peers.base import Call
@@ -74,7 +74,7 @@ done:
 """
     machine = pipeline.machine_of(target)
     number = ctypes.c_double if dtype == "float64" else ctypes.c_float
-    address = _machine_code.load(machine.emit_object(llvm.parse_assembly(text)), "peak")
+    address = linker.load(machine.emit_object(llvm.parse_assembly(text)), "peak")
     function = ctypes.CFUNCTYPE(number, ctypes.c_int64, number, number)(address)
     function.lanes = lanes * CHAINS
     return function

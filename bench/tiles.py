@@ -17,8 +17,9 @@ from unittest import mock
 import numpy as np
 from tabulate import tabulate
 
-from fastact import _loader, _weights
+from fastact import _weights
 from fastact._compiler.gemm import loops as _gemm
+from fastact._loading import loader
 from fastact._machine.targets import Target
 
 from . import timing
@@ -39,7 +40,7 @@ class OneTile(Target):
 
 
 def one_tile(size: tuple[int, int]) -> OneTile:
-    host = _loader.host()
+    host = loader.host()
     fields = {name: getattr(host, name) for name in Target.__dataclass_fields__}
     return OneTile(**fields, size=size)
 
@@ -49,7 +50,7 @@ def compiled_apart(target: Target, constants: dict[str, int]) -> Iterator[None]:
     """Compile loops for `target` with `constants`, and keep them from other callers."""
     _weights._kernels.cache_clear()
     changed = mock.patch.dict(vars(_gemm), constants)
-    with mock.patch.object(_loader, "host", lambda: target), changed:
+    with mock.patch.object(loader, "host", lambda: target), changed:
         yield
     _weights._kernels.cache_clear()
 
@@ -94,14 +95,12 @@ def main(arguments: list[str] | None = None) -> None:
             shape = tuple(map(int, options.problem.split("x")))
             for setting in ["", *options.set]:
                 constants = {k: int(v) for k, v in (s.split("=") for s in setting.split(",") if s)}
-                calls[setting or "as it is"] = layer(
-                    shape, options.dtype, _loader.host(), constants
-                )
+                calls[setting or "as it is"] = layer(shape, options.dtype, loader.host(), constants)
             shapes = dict.fromkeys(calls, shape)
             speeds = race(calls, shapes, options.repetitions)
             print(tabulate(speeds.items(), [options.problem, "GFLOP/s"], "github", floatfmt=".0f"))
         else:
-            lanes = _loader.host().vector_bits // (8 * np.dtype(options.dtype).itemsize)
+            lanes = loader.host().vector_bits // (8 * np.dtype(options.dtype).itemsize)
             for rows, vectors in options.tiles:
                 for depth in options.depths:
                     name = rows, vectors, depth

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastact._compiler.symbols import ALONE, ENTRY, RUN, TABLE
 from fastact._compiler.threads.fan_out import SETTING
-from fastact._loader import apart, load, load_kernels
+from fastact._loading.loader import apart, load, load_kernels
 from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
 
 if TYPE_CHECKING:

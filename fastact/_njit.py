@@ -26,9 +26,10 @@ from numba.core.typing.npydecl import Numpy_rules_ufunc
 from numba.extending import lower_builtin, type_callable
 from numba.np import npyimpl, numpy_support
 
-from fastact import _engine, _loader, activations
+from fastact import _engine, activations
 from fastact._compiler import frontend, vector_function
 from fastact._declare import element_wise
+from fastact._loading import loader
 from fastact._machine.formats import FLOAT32
 
 _OPTIONS = {"error_model": "numpy", "fastmath": False, "forceinline": True}
@@ -134,12 +135,12 @@ def register(
 def _looks_up(kernel: Callable, codegen: CPUCodegen) -> bool:
     """Whether `kernel` is by tables on this machine, and Numba makes code for it, too."""
     _, _, features = codegen.magic_tuple()
-    return hasattr(kernel, "by_tables") and _loader.host().permutes and "+avx512f" in features
+    return hasattr(kernel, "by_tables") and loader.host().permutes and "+avx512f" in features
 
 
 @functools.cache
 def _linked(kernel: Callable, codegen: CPUCodegen) -> tuple[str, CodeLibrary]:
-    name, text = vector_function.function(kernel, FLOAT32, _loader.host())
+    name, text = vector_function.function(kernel, FLOAT32, loader.host())
     library = codegen.create_library(name)
     library.add_llvm_module(llvm.parse_assembly(text))
     library.finalize()

@@ -11,7 +11,7 @@ from ctypes import CFUNCTYPE, PYFUNCTYPE, c_int64, c_size_t, c_void_p
 from typing import Any
 
 from fastact._compiler.threads.helpers import CALLS, STRIDE, SYMBOLS, Team, object_code
-from fastact._loader import apart, load
+from fastact._loading.loader import apart, load
 
 MOST = 255
 """Helpers at most."""

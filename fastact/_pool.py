@@ -12,8 +12,9 @@ from ctypes import CFUNCTYPE, c_int64, c_void_p
 from types import ModuleType
 from typing import NamedTuple
 
-from fastact import _jobs, _threads
+from fastact import _threads
 from fastact._compiler.threads.fan_out import POOL_FIELDS
+from fastact._loading import jobs
 
 # What a thread has to be given for the fan-out to pay, in picoseconds: sigmoid of 16,384 float32,
 # 9 us, gains 1.1 to 1.6 with our own threads awake, and loses with TBB's (bench/NOTES.md).
@@ -84,7 +85,7 @@ def start() -> State:
     """Start the layer, if it is not; which it is."""
     if state.layer == "not started":
         # Who asks is a loop, which could hand on nothing that a signal handler raises.
-        _jobs.run("threads", _start_once, patiently=True)
+        jobs.run("threads", _start_once, patiently=True)
     return state
 
 
@@ -203,7 +204,7 @@ def _reset() -> None:
 
 def _reset_in_child() -> None:
     global _forked
-    if own := sys.modules.get(f"{__package__}._own_threads"):
+    if own := sys.modules.get("fastact._own_threads"):
         own.forget_helpers()
     # A child of a process that never started TBB has nothing to lose.
     _forked = _forked or state.layer == "tbb"

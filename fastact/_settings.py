@@ -18,7 +18,7 @@ def _is_command() -> bool:
     if arguments[:1] != ["-m"]:  # as long as it is looking
         return False
     module = sys.orig_argv[-len(arguments)]
-    return module == __package__ or (module[:1] == "-" and module.endswith(f"m{__package__}"))
+    return module == "fastact" or (module[:1] == "-" and module.endswith("mfastact"))
 
 
 try:
@@ -28,5 +28,5 @@ except ValueError as refused:
     if not _is_command():
         raise
     with contextlib.suppress(Exception):  # where it is closed or full
-        sys.stderr.write(f"python -m {__package__}: error: {refused}\n")
+        sys.stderr.write(f"python -m fastact: error: {refused}\n")
     raise SystemExit(2) from None

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy._core import _multiarray_umath
 
-from fastact import _jobs
-from fastact._lock import MAKING
+from fastact._loading import jobs
+from fastact._loading.lock import MAKING
 from fastact._machine.formats import (
     BFLOAT16,
     CONVERSIONS,
@@ -157,7 +157,7 @@ def create(
 
     if hasattr(ufunc, "__dict__"):  # not in older versions of NumPy
         # Otherwise pickle looks for the name in every module there is.
-        vars(ufunc).update(__module__=__package__, __qualname__=name)
+        vars(ufunc).update(__module__="fastact", __qualname__=name)
 
     made: dict[DTypes, int] = {}  # addresses by the DTypes of inputs and outputs
     # NumPy keeps what it has found for DTypes. With outputs that the caller asks for, inputs of
@@ -174,7 +174,7 @@ def create(
                 dtypes = wanted([operands[i] for i in range(nin)], signature)
                 if dtypes is not None:
                     if dtypes not in made:
-                        _jobs.run((ufunc, dtypes), functools.partial(make, dtypes))
+                        jobs.run((ufunc, dtypes), functools.partial(make, dtypes))
                     # NumPy looks again with these, if they differ from what it had: an
                     # unspecified output becomes known, or a known one unspecified.
                     found = dtypes if len(set(dtypes)) == 1 else (*dtypes[:nin], *detour)

@@ -8,10 +8,11 @@ from ctypes import CFUNCTYPE, addressof, c_int64, py_object
 
 import numpy as np
 
-from fastact import _engine, _loader
+from fastact import _engine
 from fastact._compiler.gemm.interface import FIELDS, lanes_for
 from fastact._compiler.threads.fan_out import SETTING
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._loading import loader
 from fastact._machine.formats import FORMATS
 
 _Words = c_int64 * len(FIELDS)
@@ -73,7 +74,7 @@ class Address(int):
 
 def kernels(dtype: np.dtype, columns: int) -> Kernels:
     """The compiled loops for weights of `dtype`, float32 or float64, with so many columns."""
-    return _kernels(dtype.name, lanes_for(columns, FORMATS[dtype.name], _loader.host()))
+    return _kernels(dtype.name, lanes_for(columns, FORMATS[dtype.name], loader.host()))
 
 
 @functools.cache

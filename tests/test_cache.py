@@ -29,12 +29,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fastact
-from fastact import _cache, _engine, _loader
+from fastact import _engine
 from fastact.__main__ import main
 from fastact._commands import warmup
 from fastact._compiler import frontend
 from fastact._compiler.gemm.interface import lanes_for
 from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._loading import cache as _cache
+from fastact._loading import loader
 from fastact._machine import host as _host
 from fastact._machine.formats import FLOATS
 from fastact._machine.targets import KNOWN
@@ -181,7 +183,7 @@ def test_import_is_light():
         "llvmlite",
         "platformdirs",
         "hashlib",
-        "fastact._cache",
+        "fastact._loading.cache",
         "fastact._compiler.pipeline",
     ]
     code = f"import sys, numpy; had = set(sys.modules); import fastact; print([m for m in {heavy}"
@@ -277,7 +279,7 @@ def test_key_has_versions(kept, monkeypatch, tmp_path):
 
 
 def test_numba_version_file_tells_the_version():
-    code = "from fastact import _cache; import sys; print(_cache._numba_version_file())"
+    code = "import sys; from fastact._loading import cache; print(cache._numba_version_file())"
     code += "; assert 'numba' not in sys.modules"
     text = Path(run_python(code).strip()).read_text()
     import numba
@@ -512,7 +514,7 @@ def test_editing_a_coefficient_has_effect(tmp_path, name, module, coefficient):
 
     value, compiled = run()
     assert compiled
-    for other in ("_ufunc.py", "_engine.py", "_declare.py", "__init__.py", "_cache.py"):
+    for other in ("_ufunc.py", "_engine.py", "_declare.py", "__init__.py", "_loading/cache.py"):
         path = tmp_path / "fastact" / other
         path.write_text(path.read_text() + "\n# a remark\n")
     assert run() == (value, False)
@@ -719,7 +721,7 @@ class Full(io.StringIO):
 sys.stderr = {stream}
 import numpy as np, fastact
 print(fastact.relu(np.float32(2)), fastact.step(np.float32(2)))
-from fastact import _cache
+from fastact._loading import cache as _cache
 print(_cache.trouble)
 sys.stderr = None  # as Python writes to it at the end
 """
@@ -1063,7 +1065,7 @@ def test_errors_of_the_system(kept, monkeypatch, call, number):
 
 KILLED = """
 import os, signal, sys
-from fastact import _cache
+from fastact._loading import cache as _cache
 from fastact._machine.targets import KNOWN
 
 LINES = {_cache._write.__code__, _cache._evict.__code__}
@@ -1197,7 +1199,7 @@ def test_sixteen_whole_processes_start_cold(kept):
 
 CROWD = """
 import sys, time
-from fastact import _cache
+from fastact._loading import cache as _cache
 from fastact._machine.targets import KNOWN
 
 _cache.LIMIT = 30_000
@@ -1452,7 +1454,7 @@ def test_warmup_for_no_machine(kept, capsys, monkeypatch, error):
     def host():
         raise error("FASTACT_CPU must be less")
 
-    monkeypatch.setattr(_loader, "host", host)
+    monkeypatch.setattr(loader, "host", host)
     message = "python -m fastact warmup: error: FASTACT_CPU must be less\n"
     assert refused(capsys, "warmup", "relu") == message
 

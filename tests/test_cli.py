@@ -258,7 +258,8 @@ from fastact.__main__ import main
 with contextlib.redirect_stdout(io.StringIO()) as output:
     main(["info", "--json"])
 now = set(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else set()
-from fastact import _cache, _pool
+from fastact import _pool
+from fastact._loading import cache as _cache
 place = os.environ["FASTACT_CACHE_DIR"]
 print(len(now - had), os.path.exists(place), _pool.state.layer, _cache.compiled)
 print("numba" in sys.modules, "fastact._compiler.threads.helpers" in sys.modules)

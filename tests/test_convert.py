@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans
 
-from fastact import _convert, _loader, _machine_code
+from fastact import _convert
 from fastact._compiler import symbols
 from fastact._compiler.loops import convert
+from fastact._loading import linker, loader
 from fastact._machine.formats import CONVERSIONS, INTEGERS, conversion_format
 from fastact._machine.targets import KNOWN
 
@@ -119,7 +120,7 @@ def test_same_format_keeps_bits(alike):
 SMALLEST = [(np.dtype(a), np.dtype(b)) for a, b in ("de", "fe", "ef", "ed", "Qf", "Qd", "qf", "qd")]
 SMALLEST += [(np.dtype(t), FLOATS[1]) for t in "fd"]
 host = pytest.mark.skipif(
-    not _loader.host().triple.startswith("x86_64"), reason="code for x86-64 runs on x86-64 alone"
+    not loader.host().triple.startswith("x86_64"), reason="code for x86-64 runs on x86-64 alone"
 )
 
 
@@ -128,7 +129,7 @@ host = pytest.mark.skipif(
 def test_one_rounding_without_its_instructions(source, sink):
     forms = conversion_format(source.type), conversion_format(sink.type)
     code = convert.object_code(*forms, KNOWN["x86-64-v2"])
-    address = _machine_code.load(code, symbols.ENTRY)
+    address = linker.load(code, symbols.ENTRY)
     function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.py_object, ctypes.py_object)(address)
     x = values(source)
     y = np.empty(x.shape, sink)

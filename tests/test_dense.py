@@ -14,9 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _loader, _weights, layers
+from fastact import _weights, layers
 from fastact._compiler.gemm import loops as _gemm
 from fastact._declare import ACTIVATIONS
+from fastact._loading import loader
 from fastact._machine import host as _host
 from fastact._machine.targets import KNOWN, TILES
 
@@ -810,7 +811,7 @@ def on_target(monkeypatch, fresh_kernels):
     def switch(name):
         if TARGET.architecture != "x86_64":
             pytest.skip("runs code for x86-64")
-        monkeypatch.setattr(_loader, "host", lambda: KNOWN[name])
+        monkeypatch.setattr(loader, "host", lambda: KNOWN[name])
         fresh_kernels()
 
     return switch

@@ -9,7 +9,6 @@ import sys
 import pytest
 from conftest import FLOATS, run_python
 
-from fastact import _machine_code
 from fastact._compiler import c_function, frontend, object_file, pipeline
 from fastact._compiler.gemm import module
 from fastact._compiler.loops import convert as _convert_code
@@ -19,7 +18,8 @@ from fastact._compiler.loops import rows as _rows
 from fastact._compiler.loops import undisturbed as _undisturbed_code
 from fastact._compiler.threads import helpers as _helper_code
 from fastact._declare import ROW_ACTIVATIONS, element_wise
-from fastact._loader import GENERATORS
+from fastact._loading import linker as _machine_code
+from fastact._loading.loader import GENERATORS
 from fastact._machine import formats
 from fastact._machine import host as _host
 from fastact._machine.formats import FLOAT32, FLOAT64
@@ -145,7 +145,7 @@ _SCATTER = """
 import ctypes, mmap, sys
 import numpy as np
 import fastact as fa
-from fastact import _machine_code
+from fastact._loading import linker as _machine_code
 
 C = ctypes.CDLL(None)
 C.mmap.restype = ctypes.c_void_p

@@ -75,7 +75,7 @@ def test_code_is_made_for_what_is_asked_for(level, shared):
     """And loaded by the next process that asks for the same, though others have asked between."""
     code = """
 import numpy as np, fastact as fa
-from fastact import _cache
+from fastact._loading import cache as _cache
 from fastact._machine import host as _host
 half = np.linspace(-9, 9, 1001).astype("e")
 exact = np.log1p(np.exp(half.astype("d"))).astype("e")

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from fastact import _machine_code
 from fastact._compiler import pipeline
 from fastact._compiler.gemm import loops as _gemm
 from fastact._compiler.gemm import module as _gemm_code
 from fastact._compiler.gemm import tiles as _tiles
 from fastact._compiler.gemm.interface import lanes_for
+from fastact._loading import linker
 from fastact._machine import host as _host
 from fastact._machine.formats import FORMATS
 from fastact._machine.targets import KNOWN, TILES
@@ -59,7 +59,7 @@ def tiles(target, name, lanes):
     text = pipeline.for_target(text, TARGETS[target], str(machine.target_data))
     code = machine.emit_object(llvm.parse_assembly(text + _gemm_code._ATTRIBUTES))
     names = {size: _tiles.tile_name(*size) for size in sizes}
-    addresses = _machine_code.load_all(code, names.values())
+    addresses = linker.load_all(code, names.values())
     kind = CFUNCTYPE(None, *[c_int64] * len(_tiles.PARAMETERS.split(",")))
     return {size: kind(addresses[names[size]]) for size in sizes}
 
@@ -227,7 +227,7 @@ def shape_functions(registers):
     machine = pipeline.machine_of(host)
     text = pipeline.for_target(str(module), host, str(machine.target_data))
     code = machine.emit_object(llvm.parse_assembly(text))
-    addresses = _machine_code.load_all(code, ("breadth", "height"))
+    addresses = linker.load_all(code, ("breadth", "height"))
     return (
         CFUNCTYPE(c_int64, c_int64, c_int64)(addresses["breadth"]),
         CFUNCTYPE(c_int64, c_int64)(addresses["height"]),

@@ -8,9 +8,9 @@ import pytest
 from conftest import assert_same
 
 import fastact
-from fastact import _machine_code
 from fastact._compiler import pipeline, vector_function
 from fastact._declare import ACTIVATIONS
+from fastact._loading import linker
 from fastact._machine import formats, host
 
 pytestmark = pytest.mark.skipif(
@@ -34,7 +34,7 @@ define void @drive(ptr %x, ptr %y) {{
   ret void
 }}"""
     code = pipeline.machine_of(target).emit_object(llvm.parse_assembly(text))
-    drive = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2)(_machine_code.load(code, "drive"))
+    drive = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2)(linker.load(code, "drive"))
     x = sample()
     y = np.full(x.size + 1, 7, x.dtype)
     for start in range(0, x.size, lanes):

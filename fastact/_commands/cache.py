@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do what was asked for."""
-    from fastact import _cache
+    from fastact._loading import cache as _cache
 
     try:
         place = _cache.folder()

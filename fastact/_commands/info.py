@@ -122,7 +122,7 @@ def _llvm_version() -> str:
 
 
 def _cache_state() -> dict[str, Any]:
-    from fastact._cache import state
+    from fastact._loading.cache import state
 
     return state()
 

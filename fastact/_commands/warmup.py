@@ -45,10 +45,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the code of every function and dtype."""
-    from fastact import _cache, _loader, _own_threads
+    from fastact import _own_threads
+    from fastact._loading import cache as _cache
+    from fastact._loading import loader
 
     try:
-        _loader.host()  # which may not be what was asked for, or none that code is made for
+        loader.host()  # which may not be what was asked for, or none that code is made for
     except (ValueError, RuntimeError) as reason:
         raise Refused(str(reason)) from reason
     names = _known("FUNCTION", options.functions, dict.fromkeys(NAMES))
@@ -87,15 +89,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
     """Calls that make the loops of dense layers, for each number of lanes."""
-    from fastact import _engine, _loader, _weights
+    from fastact import _engine, _weights
     from fastact._compiler.gemm.interface import lanes_for
+    from fastact._loading import loader
 
     jobs: list[Callable] = []
     for name in dict.fromkeys(FORMATS[format_of(dtype.type).compute].name for dtype in dtypes):
         form = FORMATS[name]
         if not form.is_integer:
-            columns = range(1, _loader.host().vector_bits // form.bits + 1)
-            widths = {lanes_for(n, form, _loader.host()): n for n in columns}
+            columns = range(1, loader.host().vector_bits // form.bits + 1)
+            widths = {lanes_for(n, form, loader.host()): n for n in columns}
             jobs += [partial(_weights.kernels, np.dtype(name), n) for n in widths.values()]
             jobs.append(partial(_engine.convert_addresses, form, form))
     return [*jobs, _engine.undisturbed_address]

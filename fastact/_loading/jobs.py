@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 _STACK = 16 << 20  # bytes, where the program has chosen less for its threads than LLVM needs
 _LONGEST_WAIT = 60.0  # seconds, of a fork
-_IMPORTED = ("numba", "llvmlite", "platformdirs", __package__)
+_IMPORTED = ("numba", "llvmlite", "platformdirs", "fastact")
 _GLANCE = 0.01  # seconds between looks at whether a job pauses
 
 

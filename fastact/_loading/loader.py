@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from fastact import _jobs
 from fastact._kernels.vocabulary import SCALAR_FUNCTIONS
-from fastact._lock import MAKING
+from fastact._loading import jobs
+from fastact._loading.lock import MAKING
 
 if TYPE_CHECKING:
     from fastact._machine.targets import Target
@@ -111,7 +111,7 @@ def apart(function: Function) -> Function:
     @functools.wraps(function)
     def job(*arguments, **named):
         key = (function.__name__, arguments, tuple(named.items()))
-        return _jobs.run(key, functools.partial(function, *arguments, **named))
+        return jobs.run(key, functools.partial(function, *arguments, **named))
 
     return job  # type: ignore[return-value]
 
@@ -162,19 +162,20 @@ def load(
     symbols: Iterable[str],
     keeps: bool = True,
 ) -> dict[str, int]:
-    """Addresses of `symbols` in what ``build(target)`` makes; see ``_cache.object_code``.
+    """Addresses of `symbols` in what ``build(target)`` makes; see ``cache.object_code``.
 
     `sources` are files beside those of the `generator`. The code is looked for and kept in the
     cache if it `keeps`.
     """
-    from fastact import _cache, _machine_code
+    from fastact._loading import cache as _cache
+    from fastact._loading import linker
     from fastact._machine import host as _host
 
-    folder = os.path.dirname(__file__)
+    folder = os.path.dirname(os.path.dirname(__file__))
     target = target or _host.host()
 
     def built() -> bytes:
-        _jobs.begin_compiling()
+        jobs.begin_compiling()
         if generator not in BY_NUMBA:
             return build(target)
         with _import_warnings():
@@ -199,4 +200,4 @@ def load(
     else:
         code = built()
     with MAKING:
-        return _machine_code.load_all(code, symbols)
+        return linker.load_all(code, symbols)

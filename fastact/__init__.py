@@ -4,9 +4,9 @@
 """
 
 from fastact import _settings as _settings  # refuses what they may not be, before anything is made
-from fastact._threads import get_num_threads as get_num_threads
-from fastact._threads import num_threads as num_threads
-from fastact._threads import set_num_threads as set_num_threads
+from fastact._parallel.counts import get_num_threads as get_num_threads
+from fastact._parallel.counts import num_threads as num_threads
+from fastact._parallel.counts import set_num_threads as set_num_threads
 from fastact.activations import *  # noqa: F403 - the declarations are the only list of names
 from fastact.backward import dense_backward as dense_backward
 from fastact.backward import softmax_backward as softmax_backward

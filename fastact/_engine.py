@@ -49,7 +49,8 @@ def loop_address(
     `target` is this machine unless another is given, whose code has to run here. The loop
     shares much work among threads unless it is to work `alone`.
     """
-    from fastact import _cost, _pool
+    from fastact import _cost
+    from fastact._parallel import pool
 
     form = format_of(dtype.type)
     if form is None:
@@ -68,7 +69,7 @@ def loop_address(
     if alone:
         return found[ALONE]
     cost = _cost.of_loop(found[ALONE], nin + nout, form.itemsize)
-    _pool.attach(found[SETTING], cost, (nin + nout) * form.itemsize)
+    pool.attach(found[SETTING], cost, (nin + nout) * form.itemsize)
     return found[ENTRY]
 
 
@@ -104,7 +105,8 @@ def rows_address(
     from element to element. Output and input may be the same, and must not overlap otherwise; rows
     of an output that overlaps itself are written in order.
     """
-    from fastact import _cost, _pool
+    from fastact import _cost
+    from fastact._parallel import pool
 
     form = format_of(dtype.type)
     if form is None or form.is_integer:
@@ -123,7 +125,7 @@ def rows_address(
     if alone:
         return found[ALONE]
     cost = _cost.of_rows(found[ALONE], form.itemsize)
-    _pool.attach(found[SETTING], cost, 2 * form.itemsize)
+    pool.attach(found[SETTING], cost, 2 * form.itemsize)
     return found[ENTRY]
 
 

@@ -8,8 +8,8 @@ import contextlib
 import os
 import sys
 
-from fastact import _threads
 from fastact._machine import cpu
+from fastact._parallel import counts
 
 
 def _is_command() -> bool:
@@ -23,7 +23,7 @@ def _is_command() -> bool:
 
 try:
     cpu.chosen(os.environ)
-    _threads.check(os.environ)
+    counts.check(os.environ)
 except ValueError as refused:
     if not _is_command():
         raise

@@ -35,9 +35,9 @@ class Kernels:
         self.packed = CFUNCTYPE(c_int64, c_int64, py_object, py_object)(addresses["packed"])
         self.direct = CFUNCTYPE(c_int64, c_int64, *[py_object] * 4)(addresses["direct"])
         self.pack = CFUNCTYPE(c_int64, *[c_int64] * 7)(addresses["pack"])
-        from fastact import _pool  # not with the package, whose import it would lengthen
+        from fastact._parallel import pool  # not with the package, whose import it would lengthen
 
-        _pool.attach(addresses[SETTING], self._cost())
+        pool.attach(addresses[SETTING], self._cost())
 
     def _cost(self) -> float:
         """Nanoseconds for a product, in cache."""

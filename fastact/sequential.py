@@ -14,7 +14,7 @@ from fastact import activations, layers
 from fastact._compiler.gemm.interface import DONE
 from fastact._frozen import Frozen, again
 from fastact._operands import as_array
-from fastact._threads import get_num_threads
+from fastact._parallel.counts import get_num_threads
 from fastact._undisturbed import undisturbed
 from fastact._weights import aligned
 from fastact.layers import Dense, common_type

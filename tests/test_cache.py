@@ -1431,7 +1431,7 @@ def test_warmup_knows_everything():
     host = _host.host()
     for form in (FLOATS["float32"], FLOATS["float64"]):
         count += len({lanes_for(columns, form, host) for columns in range(1, 17)})
-    run_python("from fastact import _own_threads; _own_threads.helper_addresses()")
+    run_python("from fastact._parallel import helpers; helpers.helper_addresses()")
     count += 1
     used = json.loads(run_python(USE_SEVERAL_TYPES))
     count += len(used)

@@ -258,14 +258,14 @@ from fastact.__main__ import main
 with contextlib.redirect_stdout(io.StringIO()) as output:
     main(["info", "--json"])
 now = set(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else set()
-from fastact import _pool
+from fastact._parallel import pool
 from fastact._loading import cache as _cache
 place = os.environ["FASTACT_CACHE_DIR"]
-print(len(now - had), os.path.exists(place), _pool.state.layer, _cache.compiled)
+print(len(now - had), os.path.exists(place), pool.state.layer, _cache.compiled)
 print("numba" in sys.modules, "fastact._compiler.threads.helpers" in sys.modules)
 foreseen = json.loads(output.getvalue())["threads"]["layer"]
-_pool.start()
-print(foreseen == _pool.state.layer + f" ({_pool.state.reason})" * bool(_pool.state.reason))
+pool.start()
+print(foreseen == pool.state.layer + f" ({pool.state.reason})" * bool(pool.state.reason))
 """
 
 
@@ -275,7 +275,7 @@ def test_info_changes_nothing(layer, tmp_path):
     place = str(tmp_path / "cache")
     code = WATCHED
     if layer == "tbb in a child":
-        code = f"from fastact import _pool\n_pool._forked = True\n{WATCHED}"
+        code = f"from fastact._parallel import pool\npool._forked = True\n{WATCHED}"
     layer = layer.partition(" ")[0]
     printed = run_python(code, FASTACT_CACHE_DIR=place, FASTACT_THREADING_LAYER=layer)
     assert printed == "0 False not started 0\nFalse False\nTrue\n"

@@ -9,8 +9,9 @@ from numpy._core.tests import test_mem_overlap
 from numpy.lib.stride_tricks import as_strided
 
 import fastact as fa
-from fastact import _engine, _own_threads, _pool
+from fastact import _engine
 from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._parallel import helpers, pool
 
 FUZZ = test_mem_overlap.TestUFunc()
 ELEMENT_WISE = {**element_wise(), **OBJECTIVES}
@@ -22,15 +23,15 @@ TWO_RESULTS = [name for name, declared in ELEMENT_WISE.items() if len(declared.r
 @pytest.fixture(scope="module", params=[1, 2], ids="{} threads".format)
 def threads(request):
     """So many threads for as little work as there is."""
-    _pool._reset()
+    pool._reset()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTACT_THREADING_LAYER", "fastact")
-        assert _pool.start().layer == "fastact", _pool.state
-        patch.setattr(_own_threads.team(), "worth_waking", 0)
-        _pool._table.share = 1
+        assert pool.start().layer == "fastact", pool.state
+        patch.setattr(helpers.team(), "worth_waking", 0)
+        pool._table.share = 1
         with fa.num_threads(request.param):
             yield request.param
-    _pool._reset()
+    pool._reset()
 
 
 def alone(function, *args, **kwargs):

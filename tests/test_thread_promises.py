@@ -13,18 +13,18 @@ import sys
 import pytest
 from conftest import run_python
 
-from fastact import _threads
+from fastact._parallel import counts as _threads
 
 PREPARED = """
 import ctypes, os, signal, sys, threading, time, warnings
 warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # forks that have threads
 import numpy as np
 import fastact as fa
-from fastact import _own_threads, _pool
+from fastact._parallel import helpers, pool as _pool
 
 # As little work as a few thousand elements is shared, so that the tests need not be long.
 _pool._SHARES = dict.fromkeys(_pool._SHARES, 2_000_000)
-_own_threads.WORTH_WAKING = 0
+helpers.WORTH_WAKING = 0
 _pool._reset()
 
 rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def check_some():
 
 NUMBA = """
 import numba
-from fastact import _tbb
+from fastact._parallel import tbb as _tbb
 ones = np.ones(200_000)
 @numba.njit(parallel=True)
 def total(x):
@@ -326,7 +326,7 @@ sys.unraisablehook = ignore
 for delay in np.linspace(1e-6, {3e-3 if first else 30e-3}, 40):
     y[:] = 7
     if {first}:
-        _own_threads.forget_helpers()
+        helpers.forget_helpers()
         _pool._reset()
     try:
         signal.setitimer(signal.ITIMER_REAL, delay)
@@ -408,7 +408,7 @@ def test_limited_by_numba(layer_name):
         PREPARED
         + """
 import numba
-from fastact import _tbb
+from fastact._parallel import tbb as _tbb
 _tbb.numba_layer()  # numba does not find TBB by itself
 numba.config.THREADING_LAYER = "tbb"
 numba.set_num_threads(2)

@@ -19,10 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _own_threads, _pool, _tbb, _threads
 from fastact._compiler.threads import helpers as _helper_code
 from fastact._declare import ACTIVATIONS
 from fastact._machine import system
+from fastact._parallel import counts as _threads
+from fastact._parallel import helpers as _own_threads
+from fastact._parallel import pool
+from fastact._parallel import tbb as _tbb
 
 NAMES = [*ACTIVATIONS]
 
@@ -37,23 +40,23 @@ LAYERS = [
 @pytest.fixture(scope="module", params=LAYERS)
 def layer(request):
     """Each layer in turn, for as little work as there is, with four threads."""
-    _pool._reset()
+    pool._reset()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTACT_THREADING_LAYER", request.param)
-        assert _pool.start().layer == request.param, _pool.state
-    _pool._table.share = 1
+        assert pool.start().layer == request.param, pool.state
+    pool._table.share = 1
     with fa.num_threads(4), pytest.MonkeyPatch.context() as patch:
         if request.param == "fastact":
             patch.setattr(_own_threads.team(), "worth_waking", 0)
         yield request.param
-    _pool._reset()
+    pool._reset()
 
 
 @pytest.fixture
 def shared(monkeypatch):
     """The numbers of threads of all calls that were shared."""
-    _pool.start()
-    original = PARALLEL_FOR(_pool._table.parallel_for)
+    pool.start()
+    original = PARALLEL_FOR(pool._table.parallel_for)
     seen = []
 
     @PARALLEL_FOR
@@ -61,8 +64,8 @@ def shared(monkeypatch):
         seen.append(np.ctypeslib.as_array(ctypes.cast(counts, INTEGERS), (1,))[0])
         original(task, args, counts, *rest)
 
-    monkeypatch.setattr(_pool._table, "parallel_for", ctypes.cast(record, ctypes.c_void_p).value)
-    monkeypatch.setattr(_pool._table, "share", 1)
+    monkeypatch.setattr(pool._table, "parallel_for", ctypes.cast(record, ctypes.c_void_p).value)
+    monkeypatch.setattr(pool._table, "share", 1)
     with fa.num_threads(4):
         yield seen
 
@@ -192,7 +195,7 @@ def test_work_is_shared(shared):
 
 
 def test_little_work_is_not_shared(shared, monkeypatch):
-    monkeypatch.setattr(_pool._table, "share", 1 << 60)
+    monkeypatch.setattr(pool._table, "share", 1 << 60)
     fa.relu(np.ones(1_000_000))
     fa.Dense(np.ones((100, 100)))(np.ones((1000, 100)))
     assert shared == []
@@ -210,13 +213,13 @@ def test_more_costly_work_is_shared_sooner(shared, monkeypatch):
                 return n
             n = math.ceil(1.1 * n)
 
-    monkeypatch.setattr(_pool._table, "share", 2_000_000)
+    monkeypatch.setattr(pool._table, "share", 2_000_000)
     assert 3 * least(fa.softplus) < least(fa.relu)
 
 
 def test_work_beyond_the_caches_is_known_to_take_longer(shared, monkeypatch):
     # relu takes some 0.05 ns an element in cache, which 2 MB do not stay in.
-    monkeypatch.setattr(_pool._table, "share", 25_000_000)
+    monkeypatch.setattr(pool._table, "share", 25_000_000)
     fa.relu(np.ones(8_192, np.float32))
     assert not shared
     fa.relu(np.ones(262_144, np.float32))
@@ -424,7 +427,7 @@ def test_first_call_beside_garbage_in_variables_of_others(variable):
 
 OTHER_CORES = """
 import os, time, numpy as np, fastact as fa
-from fastact import _own_threads, _pool
+from fastact._parallel import helpers as _own_threads, pool
 cores = sorted(os.sched_getaffinity(0))
 x = np.ones(1 << 22, np.float32)
 
@@ -445,7 +448,7 @@ if child == 0:
     os.sched_setaffinity(0, cores[: {after}])
     {ask}
     fa.relu(x)
-    assert _pool._table.count == {after}, _pool._table.count
+    assert pool._table.count == {after}, pool._table.count
     assert fa.get_num_threads() == {after}
     assert count_tasks() == {after}, count_tasks()
     grandchild = os.fork()  # whose cores are counted once more
@@ -491,11 +494,11 @@ def test_an_interrupt_while_cores_are_counted_anew():
     """It is raised after the call, and the next one counts."""
     code = """
 import ctypes, numpy as np, fastact as fa
-from fastact import _pool, _threads
+from fastact._parallel import pool, counts as _threads
 x = np.ones(1 << 22, np.float32)
 fa.relu(x)
 _threads._forget()
-_pool._reset_in_child()
+pool._reset_in_child()
 counted = _threads.default
 def interrupted():
     raise KeyboardInterrupt
@@ -508,7 +511,7 @@ except KeyboardInterrupt:
     print("interrupted")
 _threads.default = counted
 assert (fa.relu(x) == x).all()
-print(_pool._table.count == counted(), _pool._table.get_count == _pool._OWN_COUNT)
+print(pool._table.count == counted(), pool._table.get_count == pool._OWN_COUNT)
 """
     assert run_python(code) == "interrupted\nTrue True\n"
 
@@ -539,8 +542,8 @@ def test_own_threads_without_numba():
     code = """
 import sys, numpy as np, fastact as fa
 fa.sigmoid(np.ones(1 << 22))
-from fastact import _pool
-print(*_pool.state, "numba" in sys.modules)
+from fastact._parallel import pool
+print(*pool.state, "numba" in sys.modules)
 """
     run_python(code)  # compiles, with Numba
     assert run_python(code, FASTACT_NUM_THREADS="2") == "fastact  False\n"
@@ -566,10 +569,10 @@ def test_something_else_in_place_of_numba(layer):
     code = """
 import sys, types, numpy as np, fastact as fa
 {change}
-from fastact import _pool
-foreseen = _pool.foreseen()
-print(fa.relu(np.float32(-1)), *_pool.start(), sep=", ")
-assert foreseen == _pool.state
+from fastact._parallel import pool
+foreseen = pool.foreseen()
+print(fa.relu(np.float32(-1)), *pool.start(), sep=", ")
+assert foreseen == pool.state
 """
     run_python(code.format(change=""))
     code = code.format(change="sys.modules['numba'] = types.ModuleType('numba')")
@@ -588,8 +591,8 @@ def test_tbb_is_found_without_help():
     code = """
 import sys, numpy as np, fastact as fa
 fa.sigmoid(np.ones(1 << 22))
-from fastact import _pool
-print(*_pool.state, "numba" in sys.modules)
+from fastact._parallel import pool
+print(*pool.state, "numba" in sys.modules)
 """
     environment = {
         "LD_LIBRARY_PATH": "",
@@ -603,10 +606,10 @@ print(*_pool.state, "numba" in sys.modules)
 def test_without_tbb(monkeypatch):
     monkeypatch.setattr(_tbb, "_places", lambda name: iter(["/nowhere/" + name]))
     monkeypatch.setattr(_tbb, "_LIBRARIES", dict.fromkeys(["linux", "win32", "darwin"], "no-tbb"))
-    monkeypatch.setattr(_pool, "_table", _pool._Table())
-    monkeypatch.setattr(_pool, "state", _pool.State("not started"))
+    monkeypatch.setattr(pool, "_table", pool._Table())
+    monkeypatch.setattr(pool, "state", pool.State("not started"))
     monkeypatch.setenv("FASTACT_THREADING_LAYER", "tbb")
-    state = _pool.start()
+    state = pool.start()
     assert state.layer == "fastact"
     assert "TBB is not found" in state.reason
 
@@ -616,14 +619,14 @@ def test_without_any_layer(monkeypatch):
         raise OSError("nothing works")
 
     monkeypatch.setattr(_own_threads, "begin", fail)
-    monkeypatch.setattr(_pool, "state", _pool.State("not started"))
-    monkeypatch.setattr(_pool._table, "parallel_for", 0)
-    monkeypatch.setattr(_pool._table, "share", 1)
+    monkeypatch.setattr(pool, "state", pool.State("not started"))
+    monkeypatch.setattr(pool._table, "parallel_for", 0)
+    monkeypatch.setattr(pool._table, "share", 1)
     with fa.num_threads(2):
         y = fa.sigmoid(np.zeros(10_000))
-    assert _pool.state == ("none", "OSError: nothing works")
+    assert pool.state == ("none", "OSError: nothing works")
     assert (y == 0.5).all()
-    assert _pool._table.share > 1 << 60  # the next call does not try again
+    assert pool._table.share > 1 << 60  # the next call does not try again
 
 
 def test_helpers_that_cannot_be_started(monkeypatch):
@@ -633,16 +636,16 @@ def test_helpers_that_cannot_be_started(monkeypatch):
         return ctypes.c_ulong(-1).value
 
     tried = []
-    monkeypatch.setattr(_pool, "state", _pool.State("not started"))
-    monkeypatch.setattr(_pool._table, "parallel_for", 0)
-    assert _pool.start().layer == "fastact"
+    monkeypatch.setattr(pool, "state", pool.State("not started"))
+    monkeypatch.setattr(pool._table, "parallel_for", 0)
+    assert pool.start().layer == "fastact"
     _own_threads.forget_helpers()
     _own_threads.begin()
     names = _helper_code.CALLS
     calls = (ctypes.c_void_p * len(names)).from_address(_own_threads._addresses["calls"])
     k = names.index("start")
     original, calls[k] = calls[k], ctypes.cast(fail, ctypes.c_void_p)
-    monkeypatch.setattr(_pool._table, "share", 1)
+    monkeypatch.setattr(pool._table, "share", 1)
     try:
         for _ in range(3):
             with fa.num_threads(4):
@@ -697,13 +700,13 @@ print(before, count())
 
 HELPERS = """
 import ctypes, os, sys, threading, time
-from fastact import _own_threads, _pool
+from fastact._parallel import helpers as _own_threads, pool
 from fastact._compiler.threads.helpers import STRIDE, Helper
 
 TASK = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
-_pool.start()
+pool.start()
 parallel_for = ctypes.CFUNCTYPE(None, TASK, *[ctypes.c_void_p] * 6, ctypes.c_int)(
-    _pool._table.parallel_for)
+    pool._table.parallel_for)
 team = _own_threads.team()
 turns = team.turns
 

@@ -128,11 +128,11 @@ def _cache_state() -> dict[str, Any]:
 
 
 def _threads_state() -> dict[str, Any]:
-    from fastact import _pool, _threads
+    from fastact._parallel import counts, pool
 
-    state = _pool.foreseen()
+    state = pool.foreseen()
     return {
-        "threads": _threads.get_num_threads(),
+        "threads": counts.get_num_threads(),
         "layer": state.layer + (f" ({state.reason})" if state.reason else ""),
     }
 

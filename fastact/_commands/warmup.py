@@ -45,9 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the code of every function and dtype."""
-    from fastact import _own_threads
     from fastact._loading import cache as _cache
     from fastact._loading import loader
+    from fastact._parallel import helpers
 
     try:
         loader.host()  # which may not be what was asked for, or none that code is made for
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     jobs += _mixed_jobs([FUNCTIONS[name] for name in names if name != DENSE], several)
     if DENSE in names:
         jobs += _dense_jobs(dtypes.values())
-    jobs.append(_own_threads.helper_addresses)  # what threads run, whatever the function
+    jobs.append(helpers.helper_addresses)  # what threads run, whatever the function
     try:
         if not _cache.enabled():
             raise Refused("there is no cache to warm up, as FASTACT_CACHE is 0")

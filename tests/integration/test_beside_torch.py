@@ -4,12 +4,12 @@ import pytest
 from conftest import run_python
 from test_thread_promises import PREPARED
 
-from fastact import _threads
+from fastact._parallel import counts
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("layer", _threads.LAYERS)
+@pytest.mark.parametrize("layer", counts.LAYERS)
 def test_calls_beside_torch(layer):
     code = f"""
 import torch

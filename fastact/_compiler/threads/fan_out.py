@@ -5,7 +5,7 @@ call in a *job* and gives it to ``@fan_out(job, chunks, threads, work)``, which 
 chunks are done. Threads take them one by one, until none is left, and run ``body(job, chunk)``. A
 job begins with words of the fan-out's own, `JOB`; what follows is between the loop and its body.
 
-Threads are started and stopped elsewhere (``_pool.py``). Compiled code knows of them by the
+Threads are started and stopped elsewhere (``_parallel``). Compiled code knows of them by the
 exported `SETTING`: the address of the process's table of `POOL_FIELDS`, and what a unit of
 the object's work costs. All is zero until somebody writes it: then there is one thread.
 """

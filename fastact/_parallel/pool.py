@@ -12,9 +12,9 @@ from ctypes import CFUNCTYPE, c_int64, c_void_p
 from types import ModuleType
 from typing import NamedTuple
 
-from fastact import _threads
 from fastact._compiler.threads.fan_out import POOL_FIELDS
 from fastact._loading import jobs
+from fastact._parallel import counts
 
 # What a thread has to be given for the fan-out to pay, in picoseconds: sigmoid of 16,384 float32,
 # 9 us, gains 1.1 to 1.6 with our own threads awake, and loses with TBB's (bench/NOTES.md).
@@ -57,7 +57,7 @@ def attach(setting: int, cost: float, nbytes: int = 0) -> None:
     nbytes : int
         Bytes of all operands for a unit, where a call of many goes over them once.
     """
-    _table.count = _threads.default()
+    _table.count = counts.default()
     _table.get_limit = _table.get_limit or _limit_of_numba()
     words = (c_int64 * 4).from_address(setting)
     words[1] = max(1, round(1000 * cost))
@@ -71,7 +71,7 @@ def foreseen() -> State:
     if state.layer != "not started":
         return state
     try:
-        if _threads.layer(os.environ) == "tbb":
+        if counts.layer(os.environ) == "tbb":
             _tbb_layer()
             return State("tbb")
     except (ImportError, OSError, AttributeError) as reason:
@@ -94,7 +94,7 @@ def _start_once() -> None:
     with _STARTING:
         if state.layer == "not started":
             try:
-                _start(_threads.layer(os.environ))
+                _start(counts.layer(os.environ))
             except Exception as trouble:  # whatever it is, one thread computes the same
                 _table.share = _NEVER
                 state = State("none", f"{type(trouble).__name__}: {trouble}")
@@ -123,19 +123,19 @@ def _start_tbb() -> None:
 def _tbb_layer() -> ModuleType:
     if _forked:
         raise ImportError("this process was forked")
-    from fastact import _tbb
+    from fastact._parallel import tbb as _tbb
 
     return _tbb.numba_layer()
 
 
 def _start_own(reason: str = "") -> None:
     global state
-    from fastact import _own_threads
+    from fastact._parallel import helpers
 
     _table.get_mask = _table.set_mask = 0
     _table.get_limit = _table.get_limit or _limit_of_tbb()
     _table.share = _SHARES["fastact"]
-    _table.parallel_for = _own_threads.begin()
+    _table.parallel_for = helpers.begin()
     state = State("fastact", reason)
 
 
@@ -166,12 +166,12 @@ def _count_anew(key: int) -> int:
     """
     global _interrupted
     try:
-        _table.count = _threads.default()
+        _table.count = counts.default()
         _table.get_count = _OWN_COUNT
     except KeyboardInterrupt:  # which cannot leave this; the next call comes here again
         _interrupted = True
         return 2  # so that threads are to be started
-    return _threads.get_own(key) or _table.count
+    return counts.get_own(key) or _table.count
 
 
 def _limit_of_numba() -> int:
@@ -188,7 +188,7 @@ def _limit_of_numba() -> int:
 def _limit_of_tbb() -> int:
     """The same of numba's layer for TBB, whether numba has started it yet or not."""
     try:
-        from fastact import _tbb
+        from fastact._parallel import tbb as _tbb
 
         return _tbb.numba_layer().get_num_threads
     except Exception:
@@ -204,7 +204,7 @@ def _reset() -> None:
 
 def _reset_in_child() -> None:
     global _forked
-    if own := sys.modules.get("fastact._own_threads"):
+    if own := sys.modules.get("fastact._parallel.helpers"):
         own.forget_helpers()
     # A child of a process that never started TBB has nothing to lose.
     _forked = _forked or state.layer == "tbb"
@@ -214,9 +214,9 @@ def _reset_in_child() -> None:
 
 _forked = False
 _interrupted = False  # where that cannot be told; `_start_first` can
-_OWN_COUNT = ctypes.cast(_threads.get_own, c_void_p).value
+_OWN_COUNT = ctypes.cast(counts.get_own, c_void_p).value
 _table.get_count = _OWN_COUNT
-_table.key = _threads.KEY
+_table.key = counts.KEY
 _table.start = ctypes.cast(_start_first, c_void_p).value
 _table.interrupt = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, c_void_p).value
 _reset()

@@ -13,9 +13,9 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from fastact import _engine
 from fastact._declare import ACTIVATIONS
 from fastact._machine import host
+from fastact._runtime import engine
 
 from . import problems, timing, workloads
 from .peers.base import Call
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
                 for shape in options.shapes:
                     bits, vectors = map(int, shape.split("x"))
                     target = dataclasses.replace(host.host(), vector_bits=bits, interleave=vectors)
-                    address = _engine.loop_address(
+                    address = engine.loop_address(
                         unary[name].kernel, 1, type(case.out.dtype), target
                     )
                     calls[shape] = caller(address, case.inputs[0], case.out)

@@ -3,10 +3,10 @@
 ``fastact.activations`` declares the functions; every name there is a ufunc of this package.
 """
 
-from fastact import _settings as _settings  # refuses what they may not be, before anything is made
 from fastact._parallel.counts import get_num_threads as get_num_threads
 from fastact._parallel.counts import num_threads as num_threads
 from fastact._parallel.counts import set_num_threads as set_num_threads
+from fastact._runtime import settings as _settings  # noqa: F401 - refuses wrong ones at once
 from fastact.activations import *  # noqa: F403 - the declarations are the only list of names
 from fastact.backward import dense_backward as dense_backward
 from fastact.backward import softmax_backward as softmax_backward

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact import _engine, _masked, _ufunc
+from fastact import _masked
+from fastact._runtime import engine
+from fastact._runtime import ufunc as _ufunc
 
 if TYPE_CHECKING:
     from fastact._typing import BinaryDeclarator, Declarator, ObjectiveDeclarator, RowUfunc
@@ -170,11 +172,11 @@ def _ufunc_of(declared: Activation) -> np.ufunc:
         nin=declared.nin,
         doc=docstring(declared),
         types="bBhHiIlLqQ" * declared.keeps_integers + "efd",
-        choose=functools.partial(_engine.choose_dtype, keeps_integers=declared.keeps_integers),
+        choose=functools.partial(engine.choose_dtype, keeps_integers=declared.keeps_integers),
         make_loop=functools.partial(
-            _engine.loop_address, declared.kernel, declared.nin, nout=len(declared.results)
+            engine.loop_address, declared.kernel, declared.nin, nout=len(declared.results)
         ),
-        make_mixed=functools.partial(_engine.mixed_address, nout=len(declared.results)),
+        make_mixed=functools.partial(engine.mixed_address, nout=len(declared.results)),
         nout=len(declared.results),
     )
 
@@ -261,9 +263,9 @@ def row_activation(**fields: Any) -> "RowUfunc":
         nin=1,
         doc=row_docstring(declared),
         types="efd",
-        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(_engine.rows_address, declared.steps),
-        make_mixed=_engine.mixed_rows_address,
+        choose=functools.partial(engine.choose_dtype, keeps_integers=False),
+        make_loop=functools.partial(engine.rows_address, declared.steps),
+        make_mixed=engine.mixed_rows_address,
         signature="(n)->(n)",
     )
     _masked.refuse(ufunc)

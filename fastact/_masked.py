@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact._operands import check_present, check_unmasked
+from fastact._runtime.operands import check_present, check_unmasked
 
 _MODULE = "numpy.ma.core"
 

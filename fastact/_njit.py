@@ -2,7 +2,7 @@
 
 Numba has no type for a ufunc that it does not know. `numba_type`, which it calls then (see
 ``_fastact_numba.py``), registers ours: their types follow NumPy's rules as
-``_engine.choose_dtype`` has them, and their code is Numba's own broadcasting loop for ufuncs
+``engine.choose_dtype`` has them, and their code is Numba's own broadcasting loop for ufuncs
 around the kernel. The kernel is always inlined, since LLVM vectorises a loop only then, and does
 not inherit `fastmath` or `error_model` of the function that it becomes a part of: its roundings
 are what makes it accurate. Kernels by tables are called (see ``_compiler/vector_function.py``).
@@ -26,11 +26,12 @@ from numba.core.typing.npydecl import Numpy_rules_ufunc
 from numba.extending import lower_builtin, type_callable
 from numba.np import npyimpl, numpy_support
 
-from fastact import _engine, activations
+from fastact import activations
 from fastact._compiler import frontend, vector_function
 from fastact._declare import element_wise
 from fastact._loading import loader
 from fastact._machine.formats import FLOAT32
+from fastact._runtime import engine
 
 _OPTIONS = {"error_model": "numpy", "fastmath": False, "forceinline": True}
 
@@ -192,7 +193,7 @@ def _number(
         kinds = [kind for kind in kinds if not isinstance(kind, types.Integer)]
     try:
         common = np.result_type(*(numpy_support.as_dtype(types.unliteral(k)) for k in kinds))
-        dtype = _engine.choose_dtype(type(common), False, keeps_integers)
+        dtype = engine.choose_dtype(type(common), False, keeps_integers)
     except (NumbaError, TypeError):  # no dtype of NumPy, or none in common
         dtype = None
     if dtype is None or issubclass(dtype.type, np.float16):

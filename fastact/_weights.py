@@ -8,12 +8,12 @@ from ctypes import CFUNCTYPE, addressof, c_int64, py_object
 
 import numpy as np
 
-from fastact import _engine
 from fastact._compiler.gemm.interface import FIELDS, lanes_for
 from fastact._compiler.threads.fan_out import SETTING
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._loading import loader
 from fastact._machine.formats import FORMATS
+from fastact._runtime import engine
 
 _Words = c_int64 * len(FIELDS)
 
@@ -30,7 +30,7 @@ class Kernels:
 
     def __init__(self, dtype: np.dtype, lanes: int):
         self.dtype, self.lanes = dtype, lanes
-        addresses = _engine.gemm_addresses(FORMATS[dtype.name], lanes)
+        addresses = engine.gemm_addresses(FORMATS[dtype.name], lanes)
         # ctypes lets other threads run meanwhile.
         self.packed = CFUNCTYPE(c_int64, c_int64, py_object, py_object)(addresses["packed"])
         self.direct = CFUNCTYPE(c_int64, c_int64, *[py_object] * 4)(addresses["direct"])
@@ -39,15 +39,15 @@ class Kernels:
 
         pool.attach(addresses[SETTING], self._cost())
 
-    def _cost(self) -> float:
+    def loop_timing(self) -> float:
         """Nanoseconds for a product, in cache."""
-        from fastact import _cost
+        from fastact._runtime import loop_timing
 
         plan, shape = self.plan(None), (64, 64, 4 * self.lanes)
         x, w, b, y = (
             np.zeros(size, self.dtype) for size in (shape[:2], shape[1:], shape[2], shape[::2])
         )
-        return _cost.fastest(lambda: self.direct(plan, x, w, b, y)) / math.prod(shape)
+        return loop_timing.fastest(lambda: self.direct(plan, x, w, b, y)) / math.prod(shape)
 
     def plan(self, activation: str | None, **fields: "int | Address") -> "Address":
         """A plan with the `activation` and what `fields` give of the rest."""
@@ -87,9 +87,9 @@ def _epilogue(activation: str | None, dtype: np.dtype) -> tuple[int, int]:
     if activation is None:
         return 0, 0
     if activation in ROW_ACTIVATIONS:
-        return _engine.rows_address(ROW_ACTIVATIONS[activation].steps, type(dtype), alone=True), 1
+        return engine.rows_address(ROW_ACTIVATIONS[activation].steps, type(dtype), alone=True), 1
     declared = ACTIVATIONS[activation]
-    return _engine.loop_address(declared.kernel, declared.nin, type(dtype), alone=True), 0
+    return engine.loop_address(declared.kernel, declared.nin, type(dtype), alone=True), 0
 
 
 class Weights:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact import _convert, activations
+from fastact import activations
 from fastact._declare import DERIVATIVES
-from fastact._operands import as_array
-from fastact._undisturbed import undisturbed
+from fastact._runtime import convert
+from fastact._runtime.operands import as_array
+from fastact._runtime.undisturbed import undisturbed
 from fastact.layers import activation_name, check_input, check_weights, common_type, compute_dtype
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
@@ -66,13 +67,13 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
         raise ValueError(f"{caller}: grad_output must have an axis at least, got shape ()")
     _check_same_shape(caller, g, y)
     dtype = compute_dtype(result)
-    g, y = _convert.converted(g, dtype), _convert.converted(y, dtype)
+    g, y = convert.converted(g, dtype), convert.converted(y, dtype)
 
     def gradient() -> np.ndarray:
         total = (g * y).sum(axis, keepdims=True)
         return (g - total) * y
 
-    return _convert.converted(undisturbed(gradient), result)
+    return convert.converted(undisturbed(gradient), result)
 
 
 def dense_backward(
@@ -148,7 +149,7 @@ def dense_backward(
     _check_same_shape(caller, g, y)
     result = common_type(caller, grad_output=g, x=x, W=W, output=y)
     dtype = compute_dtype(result)
-    g, x, W, y = (_convert.converted(operand, dtype) for operand in (g, x, W, y))
+    g, x, W, y = (convert.converted(operand, dtype) for operand in (g, x, W, y))
 
     def gradients() -> tuple[np.ndarray, ...]:
         before = through(caller, name)(g, y)
@@ -157,7 +158,7 @@ def dense_backward(
         return before @ W.T, inputs.T @ rows, rows.sum(0)
 
     found = undisturbed(gradients)
-    return tuple(_convert.converted(gradient, result) for gradient in found)
+    return tuple(convert.converted(gradient, result) for gradient in found)
 
 
 _OF_ROWS = {"softmax": softmax_backward}

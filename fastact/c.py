@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastact import _engine, activations
+from fastact import activations
 from fastact._declare import Activation, element_wise
 from fastact._extras import require
+from fastact._runtime import engine
 
 if TYPE_CHECKING:
     from scipy import LowLevelCallable
@@ -121,7 +122,7 @@ def low_level_callable(
 @functools.cache
 def _address(name: str, dtype: np.dtype) -> int:
     declared = element_wise()[name]
-    return _engine.scalar_address(declared.kernel, declared.nin, type(dtype))
+    return engine.scalar_address(declared.kernel, declared.nin, type(dtype))
 
 
 def _declared(caller: str, activation: Any) -> Activation:

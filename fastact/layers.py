@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact import _convert, _weights, activations
+from fastact import _weights, activations
 from fastact._compiler.gemm.interface import DONE
 from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._frozen import Frozen, again
 from fastact._machine.formats import FORMATS, first_safe, format_of
-from fastact._operands import as_array, check_unmasked
+from fastact._runtime import convert
+from fastact._runtime.operands import as_array, check_unmasked
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray
@@ -223,10 +224,10 @@ class Dense(Frozen):
         return self._bias()
 
     def _unpacked(self) -> np.ndarray:
-        return _convert.converted(self._own.unpacked(), self.dtype)
+        return convert.converted(self._own.unpacked(), self.dtype)
 
     def _bias(self) -> np.ndarray | None:
-        return _convert.converted(self._own.bias.copy(), self.dtype) if self._has_bias else None
+        return convert.converted(self._own.bias.copy(), self.dtype) if self._has_bias else None
 
     def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """``activation(x @ W + b)`` for x of shape (..., K); see :func:`dense`."""
@@ -279,8 +280,8 @@ def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
 
 
 def _pack(W, b, name: str | None, dtype: np.dtype, temporary: bool = False) -> _weights.Weights:
-    bias = None if b is None else _convert.converted(b, dtype)
-    W = np.require(_convert.converted(W, dtype), dtype, "A")  # of this very object, too
+    bias = None if b is None else convert.converted(b, dtype)
+    W = np.require(convert.converted(W, dtype), dtype, "A")  # of this very object, too
     return _weights.Weights(W, bias, name, temporary)
 
 
@@ -299,10 +300,10 @@ def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
     source, sink = np.empty((rows, depth), weights.dtype), np.empty((rows, columns), weights.dtype)
     for start in range(0, len(x), rows or 1):
         part = x[start : start + rows]
-        _convert.copy(part, source[: len(part)])
+        convert.copy(part, source[: len(part)])
         if weights.call(source[: len(part)], sink[: len(part)]) != DONE:
             raise RuntimeError("the compiled layer has refused operands of its own making")
-        _convert.copy(sink[: len(part)], y[start : start + rows])
+        convert.copy(sink[: len(part)], y[start : start + rows])
 
 
 def activation_name(caller: str, activation: Any, what: str = "activation must be") -> str | None:

@@ -13,9 +13,9 @@ import numpy as np
 from fastact import activations, layers
 from fastact._compiler.gemm.interface import DONE
 from fastact._frozen import Frozen, again
-from fastact._operands import as_array
 from fastact._parallel.counts import get_num_threads
-from fastact._undisturbed import undisturbed
+from fastact._runtime.operands import as_array
+from fastact._runtime.undisturbed import undisturbed
 from fastact._weights import aligned
 from fastact.layers import Dense, common_type
 

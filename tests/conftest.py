@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 import fastact
-from fastact import _declare, _engine, _ufunc
+from fastact import _declare
 from fastact._declare import element_wise
+from fastact._runtime import engine
+from fastact._runtime import ufunc as _ufunc
 
 FLOATS = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 PEERS = {1: np.tanh, 2: np.heaviside}  # NumPy's own, to compare conduct with, not values
@@ -99,8 +101,8 @@ def ufunc_for(kernel, target, types="efd"):
         nin=nin,
         doc="",
         types=types,
-        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(_engine.loop_address, kernel, nin, target=target),
+        choose=functools.partial(engine.choose_dtype, keeps_integers=False),
+        make_loop=functools.partial(engine.loop_address, kernel, nin, target=target),
     )
 
 
@@ -176,7 +178,7 @@ def run_python(code, returncode=0, **environment):
     return done.stdout
 
 
-_loop_address = functools.cache(_engine.loop_address)
+_loop_address = functools.cache(engine.loop_address)
 
 
 @pytest.fixture
@@ -184,7 +186,7 @@ def fresh(monkeypatch):
     """``fresh(declared)`` is a ufunc like the public one, that has not been called yet."""
     monkeypatch.setattr(_declare, "ACTIVATIONS", {})
     monkeypatch.setattr(_declare, "DERIVATIVES", {})
-    monkeypatch.setattr(_engine, "loop_address", _loop_address)  # compiles once, not each time
+    monkeypatch.setattr(engine, "loop_address", _loop_address)  # compiles once, not each time
 
     def declare(declared):
         record = {field.name: getattr(declared, field.name) for field in fields(declared)}

@@ -29,7 +29,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fastact
-from fastact import _engine
 from fastact.__main__ import main
 from fastact._commands import warmup
 from fastact._compiler import frontend
@@ -40,6 +39,7 @@ from fastact._loading import loader
 from fastact._machine import host as _host
 from fastact._machine.formats import FLOATS
 from fastact._machine.targets import KNOWN
+from fastact._runtime import engine
 
 CODE = bytes(range(256)) * 8
 posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")
@@ -152,7 +152,7 @@ print(json.dumps([sorted({"numba", "llvmlite"} & set(sys.modules)), results]))
 USE_SEVERAL_TYPES = """
 import json
 import numpy as np, fastact
-from fastact import _engine
+from fastact._runtime import engine
 from fastact._machine.formats import CONVERSIONS, FLOATS
 
 x, i = np.ones(3, "f"), np.arange(3)
@@ -161,7 +161,7 @@ used += [fastact.softmax(i), fastact.softmax_backward(x, i)]
 floats = FLOATS.values()
 for pair in CONVERSIONS:
     if pair[1] in floats and (pair[0] != pair[1] or pair[1].bits > 16):
-        used.append(_engine.convert_addresses(*pair))
+        used.append(engine.convert_addresses(*pair))
 print(json.dumps([str(one) for one in used]))
 """
 
@@ -352,7 +352,7 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
     monkeypatch.setattr(_cache, "object_code", record)
     for declared in element_wise().values():
         with pytest.raises(StopIteration):
-            _engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
+            engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
         kernels = declared.kernel.__code__.co_filename
         made_by = makers(
             "_compiler.pipeline",
@@ -363,7 +363,7 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         )
         assert set(passed["sources"]) == made_by | {kernels}
         with pytest.raises(StopIteration):
-            _engine.scalar_address(declared.kernel, declared.nin, type(np.dtype("f")))
+            engine.scalar_address(declared.kernel, declared.nin, type(np.dtype("f")))
         made_by = makers(
             "_compiler.pipeline",
             "_compiler.frontend",
@@ -374,7 +374,7 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         assert set(passed["sources"]) == made_by | {kernels}
     for declared in ROW_ACTIVATIONS.values():
         with pytest.raises(StopIteration):
-            _engine.rows_address(declared.steps, type(np.dtype("f")))
+            engine.rows_address(declared.steps, type(np.dtype("f")))
         kernels = declared.steps.larger.__code__.co_filename
         made_by = makers(
             "_compiler.pipeline",
@@ -385,17 +385,17 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         )
         assert set(passed["sources"]) == made_by | {kernels}
     with pytest.raises(StopIteration):
-        _engine.gemm_addresses(FLOATS["float32"], 4)
+        engine.gemm_addresses(FLOATS["float32"], 4)
     assert set(passed["sources"]) == makers("_compiler.gemm.module")
     with pytest.raises(StopIteration):
-        _engine.convert_addresses.__wrapped__(FLOATS["float32"], FLOATS["float64"])
+        engine.convert_addresses.__wrapped__(FLOATS["float32"], FLOATS["float64"])
     assert set(passed["sources"]) == makers("_compiler.loops.convert")
-    for mixed in (_engine.mixed_address, _engine.mixed_rows_address):
+    for mixed in (engine.mixed_address, engine.mixed_rows_address):
         with pytest.raises(StopIteration):
             mixed((type(np.dtype("b")),), type(np.dtype("f")), 0)
         assert set(passed["sources"]) == makers("_compiler.loops.mixed")
     with pytest.raises(StopIteration):
-        _engine.undisturbed_address()
+        engine.undisturbed_address()
     assert set(passed["sources"]) == makers("_compiler.loops.undisturbed")
 
 
@@ -414,13 +414,13 @@ def test_kernels_have_keys_of_their_own(monkeypatch):
             for target in targets:
                 with pytest.raises(StopIteration):
                     dtype = type(np.dtype(code))
-                    _engine.loop_address(declared.kernel, declared.nin, dtype, target)
+                    engine.loop_address(declared.kernel, declared.nin, dtype, target)
     assert len(seen) == len(element_wise()) * 11 * len(targets)
 
 
 def test_closures_are_not_kept(kept):
     """Two kernels of one source, which differ by a value that is in none."""
-    addresses = [_engine.loop_address(scaled(factor), 1, type(np.dtype("f"))) for factor in (2, 3)]
+    addresses = [engine.loop_address(scaled(factor), 1, type(np.dtype("f"))) for factor in (2, 3)]
     assert addresses[0] != addresses[1]
     assert not kept.folder.exists()
 
@@ -514,7 +514,13 @@ def test_editing_a_coefficient_has_effect(tmp_path, name, module, coefficient):
 
     value, compiled = run()
     assert compiled
-    for other in ("_ufunc.py", "_engine.py", "_declare.py", "__init__.py", "_loading/cache.py"):
+    for other in (
+        "_runtime/ufunc.py",
+        "_runtime/engine.py",
+        "_declare.py",
+        "__init__.py",
+        "_loading/cache.py",
+    ):
         path = tmp_path / "fastact" / other
         path.write_text(path.read_text() + "\n# a remark\n")
     assert run() == (value, False)
@@ -1263,7 +1269,7 @@ def in_four_threads(work):
 
 def test_threads_compile_once(monkeypatch, fresh, made):
     monkeypatch.setenv("FASTACT_CACHE", "0")
-    monkeypatch.setattr(_engine, "loop_address", _engine.loop_address.__wrapped__)
+    monkeypatch.setattr(engine, "loop_address", engine.loop_address.__wrapped__)
     function = fresh(ACTIVATIONS["relu"])
     in_four_threads(lambda: function(np.ones(3, np.float32)))
     assert len(made) == 1
@@ -1271,7 +1277,7 @@ def test_threads_compile_once(monkeypatch, fresh, made):
 
 def test_threads_that_ask_for_one_entry_compile_once(kept, made):
     kernel = ACTIVATIONS["relu"].kernel
-    in_four_threads(lambda: _engine.loop_address(kernel, 1, type(np.dtype("f"))))
+    in_four_threads(lambda: engine.loop_address(kernel, 1, type(np.dtype("f"))))
     assert len(made) == 1
     assert kept.entry().name.startswith("relu-float32-")
 

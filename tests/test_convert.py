@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans
 
-from fastact import _convert
 from fastact._compiler import symbols
 from fastact._compiler.loops import convert
 from fastact._loading import linker, loader
 from fastact._machine.formats import CONVERSIONS, INTEGERS, conversion_format
 from fastact._machine.targets import KNOWN
+from fastact._runtime import convert as _convert
 
 TYPES = [np.dtype("?"), *map(np.dtype, INTEGERS), *FLOATS]
 PAIRS = [

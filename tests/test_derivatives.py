@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import fastact
 from bench import accuracy
-from fastact import _engine, _ufunc
 from fastact._declare import ACTIVATIONS, DERIVATIVES, Derivative
 from fastact._machine.targets import KNOWN
+from fastact._runtime import engine
+from fastact._runtime import ufunc as _ufunc
 
 NARROW = ["float16", "bfloat16"]
 # Places inside the pieces of every activation, where it has a derivative.
@@ -190,8 +191,8 @@ def test_code_for_lesser_machines_is_as_accurate(declared, target):
         nin=2,
         doc="",
         types="efd",
-        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(_engine.loop_address, declared.kernel, 2, target=KNOWN[target]),
+        choose=functools.partial(engine.choose_dtype, keeps_integers=False),
+        make_loop=functools.partial(engine.loop_address, declared.kernel, 2, target=KNOWN[target]),
     )
     for name in NARROW:
         report = accuracy.derivative_report(declared, name, function, 50_000, 311, seed=6)

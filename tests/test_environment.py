@@ -18,9 +18,10 @@ import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans, run_python, sample
 
 import fastact
-from fastact import _convert, _engine
 from fastact._declare import DERIVATIVES, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._machine.formats import FORMATS, INTEGERS
+from fastact._runtime import convert as _convert
+from fastact._runtime import engine
 
 LENGTHS = [1, 7, 67, 600]
 
@@ -180,7 +181,7 @@ def test_registers_and_integers(activation, ufunc, registers, code):
 @pytest.mark.parametrize("state", ["all at once", "towards zero"])
 def test_registers_at_first_use(activation, ufunc, fresh, monkeypatch, registers, state):
     """Not even the constants of a kernel that is compiled in that state differ."""
-    monkeypatch.setattr(_engine, "loop_address", _engine.loop_address.__wrapped__)
+    monkeypatch.setattr(engine, "loop_address", engine.loop_address.__wrapped__)
     monkeypatch.setenv("FASTACT_CACHE", "0")
     new = fresh(activation)
     x = hard(activation, np.dtype(np.float64), 600)

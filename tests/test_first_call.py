@@ -267,16 +267,16 @@ print(fa.softplus(1.0))
 def test_an_attribute_error_is_the_cause_of_another():
     code = """
 import fastact as fa
-from fastact import _engine
-right = _engine.load_kernels
+from fastact._runtime import engine
+right = engine.load_kernels
 def wrong(*_, **__):
     raise AttributeError("no such thing")
-_engine.load_kernels = wrong
+engine.load_kernels = wrong
 try:
     fa.softplus(1.0)
 except RuntimeError as error:
     print(error, repr(error.__cause__))
-_engine.load_kernels = right
+engine.load_kernels = right
 print(fa.softplus(1.0))
 """
     message = "the loop cannot be made: no such thing AttributeError('no such thing')"

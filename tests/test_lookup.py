@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from conftest import ufunc_for
 
-from fastact import _engine
 from fastact._kernels import tables, vocabulary
 from fastact._kernels.vocabulary import ENTRIES
 from fastact._machine import host
+from fastact._runtime import engine
 
 VALUES = np.random.default_rng(3).permutation(ENTRIES) - 7.5
 TABLE = vocabulary.Table(VALUES)
@@ -63,7 +63,7 @@ def test_entries(kernel, target, dtype, size):
 
 @pytest.mark.parametrize("kernel", [entry, polynomial])
 def test_entries_one_by_one(kernel):
-    address = _engine.scalar_address(kernel, 1, type(np.dtype("f")))
+    address = engine.scalar_address(kernel, 1, type(np.dtype("f")))
     function = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_float)(address)
     for k in range(-40, 41):
         assert function(k) == expected(kernel, np.array(k))

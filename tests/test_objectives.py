@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 import fastact
 from bench import accuracy
-from fastact import _engine, _ufunc
 from fastact._declare import OBJECTIVES
 from fastact._machine.targets import KNOWN
+from fastact._runtime import engine
+from fastact._runtime import ufunc as _ufunc
 
 DECLARED = OBJECTIVES["logistic_grad_hess"]
 FUNCTION = fastact.logistic_grad_hess
@@ -166,9 +167,9 @@ def test_code_for_lesser_machines_is_as_accurate(target):
         nout=2,
         doc="",
         types="efd",
-        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
+        choose=functools.partial(engine.choose_dtype, keeps_integers=False),
         make_loop=functools.partial(
-            _engine.loop_address, DECLARED.kernel, 2, nout=2, target=KNOWN[target]
+            engine.loop_address, DECLARED.kernel, 2, nout=2, target=KNOWN[target]
         ),
     )
     for output, label in itertools.product(OUTPUTS, (0, 1)):

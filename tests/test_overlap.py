@@ -9,9 +9,9 @@ from numpy._core.tests import test_mem_overlap
 from numpy.lib.stride_tricks import as_strided
 
 import fastact as fa
-from fastact import _engine
 from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._parallel import helpers, pool
+from fastact._runtime import engine
 
 FUZZ = test_mem_overlap.TestUFunc()
 ELEMENT_WISE = {**element_wise(), **OBJECTIVES}
@@ -310,7 +310,7 @@ def loop_trials(rng, nargs, size, n, count):
 
 def check_element_wise(name, dtype, lengths, count):
     function, declared = getattr(fa, name), ELEMENT_WISE[name]
-    address = _engine.loop_address(
+    address = engine.loop_address(
         declared.kernel, declared.nin, type(np.dtype(dtype)), nout=function.nout
     )
     rng = np.random.default_rng(5)

@@ -18,11 +18,12 @@ from test_environment import REGISTERS, STATES, needs_registers
 
 import fastact
 from bench.accuracy import PRECISION
-from fastact import _engine, _ufunc
 from fastact._compiler import pipeline
 from fastact._compiler.loops import rows as _rows
 from fastact._declare import ROW_ACTIVATIONS
 from fastact._machine import formats, host
+from fastact._runtime import engine
+from fastact._runtime import ufunc as _ufunc
 
 SOFTMAX = ROW_ACTIVATIONS["softmax"]
 
@@ -334,7 +335,7 @@ def test_registers_neither_matter_nor_change(dtype, state):
 @functools.cache
 def raw(dtype):
     """``call(x, y)`` of the loop that other loops of this package call, without NumPy."""
-    address = _engine.rows_address(SOFTMAX.steps, type(np.dtype(dtype)))
+    address = engine.rows_address(SOFTMAX.steps, type(np.dtype(dtype)))
     pointer = ctypes.c_void_p
     loop = ctypes.CFUNCTYPE(ctypes.c_int, *[pointer] * 5)(address)
 
@@ -408,7 +409,7 @@ def test_raw_loop():
             assert_same(y[:, :length], fastact.softmax(x))
             assert not y[:, length:].any()
     with pytest.raises(TypeError, match="int64"):
-        _engine.rows_address(SOFTMAX.steps, type(np.dtype(np.int64)))
+        engine.rows_address(SOFTMAX.steps, type(np.dtype(np.int64)))
 
 
 def test_first_use_in_a_process():
@@ -480,8 +481,8 @@ def test_code_for_lesser_machines_is_as_accurate(dtype, target):
         nin=1,
         doc="",
         types="efd",
-        choose=functools.partial(_engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(_engine.rows_address, SOFTMAX.steps, target=TARGETS[target]),
+        choose=functools.partial(engine.choose_dtype, keeps_integers=False),
+        make_loop=functools.partial(engine.rows_address, SOFTMAX.steps, target=TARGETS[target]),
         signature="(n)->(n)",
     )
     for length in (3, 20, 100, 2100):

@@ -12,8 +12,9 @@ import pytest
 from conftest import FLOATS, assert_same, is_nan, run_python, sample
 
 import fastact
-from fastact import _engine, _ufunc
 from fastact._declare import OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._runtime import engine
+from fastact._runtime import ufunc as _ufunc
 
 INTEGERS = np.typecodes["AllInteger"]
 
@@ -514,9 +515,9 @@ def test_failing_compiler(activation, error):
     def make_loop(dtype):
         if dtype in broken:
             raise error
-        return _engine.loop_address(activation.kernel, activation.nin, dtype)
+        return engine.loop_address(activation.kernel, activation.nin, dtype)
 
-    choose = functools.partial(_engine.choose_dtype, keeps_integers=False)
+    choose = functools.partial(engine.choose_dtype, keeps_integers=False)
     new = _ufunc.create("fragile", activation.nin, "", "efd", choose, make_loop)
     single, half = (sample(activation, t, 9) for t in (np.float32, np.float16))
     expected = getattr(fastact, activation.name)(*half)

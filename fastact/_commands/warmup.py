@@ -89,9 +89,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
     """Calls that make the loops of dense layers, for each number of lanes."""
-    from fastact import _engine, _weights
+    from fastact import _weights
     from fastact._compiler.gemm.interface import lanes_for
     from fastact._loading import loader
+    from fastact._runtime import engine
 
     jobs: list[Callable] = []
     for name in dict.fromkeys(FORMATS[format_of(dtype.type).compute].name for dtype in dtypes):
@@ -100,26 +101,26 @@ def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
             columns = range(1, loader.host().vector_bits // form.bits + 1)
             widths = {lanes_for(n, form, loader.host()): n for n in columns}
             jobs += [partial(_weights.kernels, np.dtype(name), n) for n in widths.values()]
-            jobs.append(partial(_engine.convert_addresses, form, form))
-    return [*jobs, _engine.undisturbed_address]
+            jobs.append(partial(engine.convert_addresses, form, form))
+    return [*jobs, engine.undisturbed_address]
 
 
 def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> list[Callable]:
     """Calls that make what `functions` and layers take operands of several types by."""
-    from fastact import _engine
+    from fastact._runtime import engine
 
     forms = dict.fromkeys(conversion_format(dtype.type) for dtype in dtypes)
     floats = [form for form in FLOATS.values() if form in forms or form.compute == form.name]
     jobs: list[Callable] = [
-        partial(_engine.convert_addresses, source, sink)
+        partial(engine.convert_addresses, source, sink)
         for source, sink in itertools.product(forms, floats)
         if source != sink and (source, sink) in CONVERSIONS
     ]
     given = np.dtypes.Float64DType
     for nin, nout, signature in dict.fromkeys((f.nin, f.nout, f.signature) for f in functions):
-        make = partial(_engine.mixed_address, nout=nout)
+        make = partial(engine.mixed_address, nout=nout)
         if signature:
-            make = _engine.mixed_rows_address
+            make = engine.mixed_rows_address
         jobs.append(partial(make, (given,) * nin, given, 0))
     return jobs
 

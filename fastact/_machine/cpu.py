@@ -1,6 +1,7 @@
 """Which processor code is made for, as the environment variable ``FASTACT_CPU`` asks.
 
-An error in the name belongs to the import (``_settings.py``); LLVM says later what the machine has.
+An error in the name belongs to the import (``_runtime/settings.py``); LLVM says later what the
+machine has.
 """
 
 from collections.abc import Mapping

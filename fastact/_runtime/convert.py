@@ -12,10 +12,10 @@ from ctypes import CFUNCTYPE, c_int64, py_object
 
 import numpy as np
 
-from fastact import _engine
 from fastact._compiler.gemm.interface import DONE
 from fastact._machine.formats import CONVERSIONS, conversion_format
-from fastact._undisturbed import undisturbed
+from fastact._runtime import engine
+from fastact._runtime.undisturbed import undisturbed
 
 
 def copy(source: np.ndarray, sink: np.ndarray) -> None:
@@ -47,4 +47,4 @@ def _compiled(source: np.dtype, sink: np.dtype) -> Callable[[np.ndarray, np.ndar
     from fastact._compiler.symbols import ENTRY
 
     # ctypes lets other threads run meanwhile.
-    return CFUNCTYPE(c_int64, py_object, py_object)(_engine.convert_addresses(*pair)[ENTRY])
+    return CFUNCTYPE(c_int64, py_object, py_object)(engine.convert_addresses(*pair)[ENTRY])

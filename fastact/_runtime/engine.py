@@ -49,8 +49,8 @@ def loop_address(
     `target` is this machine unless another is given, whose code has to run here. The loop
     shares much work among threads unless it is to work `alone`.
     """
-    from fastact import _cost
     from fastact._parallel import pool
+    from fastact._runtime import loop_timing
 
     form = format_of(dtype.type)
     if form is None:
@@ -68,7 +68,7 @@ def loop_address(
     found = load_kernels("loop", name, [kernel], target, repr((form, nin, nout)), build, _LOOP)
     if alone:
         return found[ALONE]
-    cost = _cost.of_loop(found[ALONE], nin + nout, form.itemsize)
+    cost = loop_timing.of_loop(found[ALONE], nin + nout, form.itemsize)
     pool.attach(found[SETTING], cost, (nin + nout) * form.itemsize)
     return found[ENTRY]
 
@@ -105,8 +105,8 @@ def rows_address(
     from element to element. Output and input may be the same, and must not overlap otherwise; rows
     of an output that overlaps itself are written in order.
     """
-    from fastact import _cost
     from fastact._parallel import pool
+    from fastact._runtime import loop_timing
 
     form = format_of(dtype.type)
     if form is None or form.is_integer:
@@ -124,7 +124,7 @@ def rows_address(
     found = load_kernels("rows", name, kernels, target, repr(form), build, _LOOP)
     if alone:
         return found[ALONE]
-    cost = _cost.of_rows(found[ALONE], form.itemsize)
+    cost = loop_timing.of_rows(found[ALONE], form.itemsize)
     pool.attach(found[SETTING], cost, 2 * form.itemsize)
     return found[ENTRY]
 

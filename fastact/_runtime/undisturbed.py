@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fastact import _engine
+from fastact._runtime import engine
 
 T = TypeVar("T")
 
@@ -29,4 +29,4 @@ _CALL = ctypes.cast(ctypes.pythonapi.PyObject_CallNoArgs, c_void_p).value
 
 @functools.cache
 def _run():
-    return PYFUNCTYPE(py_object, c_void_p, py_object)(_engine.undisturbed_address())
+    return PYFUNCTYPE(py_object, c_void_p, py_object)(engine.undisturbed_address())

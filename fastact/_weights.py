@@ -39,7 +39,7 @@ class Kernels:
 
         pool.attach(addresses[SETTING], self._cost())
 
-    def loop_timing(self) -> float:
+    def _cost(self) -> float:
         """Nanoseconds for a product, in cache."""
         from fastact._runtime import loop_timing
 

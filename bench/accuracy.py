@@ -22,7 +22,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 import fastact
-from fastact._declare import ACTIVATIONS, DERIVATIVES, Derivative
+from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, Derivative
 
 PRECISION = {
     "float16": (11, -14),

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastact._compiler import frontend, pipeline
 from fastact._compiler.loops import elementwise
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 from fastact._loading import linker
 from fastact._machine import formats, host
 

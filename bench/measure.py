@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 
 from . import bounds, timing
 from .peers import PEERS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 
 from .peers.base import ROWS
 from .workloads import Workload

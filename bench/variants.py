@@ -13,7 +13,7 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 from fastact._machine import host
 from fastact._runtime import engine
 

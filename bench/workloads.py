@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 
 from .peers.base import ARRAY_LAYOUTS, ROWS, SCALAR_LAYOUTS
 from .peers.ours import DENSE

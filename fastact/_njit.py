@@ -26,9 +26,9 @@ from numba.core.typing.npydecl import Numpy_rules_ufunc
 from numba.extending import lower_builtin, type_callable
 from numba.np import npyimpl, numpy_support
 
-from fastact import activations
 from fastact._compiler import frontend, vector_function
-from fastact._declare import element_wise
+from fastact._declarations.records import element_wise
+from fastact._functions import UFUNCS
 from fastact._loading import loader
 from fastact._machine.formats import FLOAT32
 from fastact._runtime import engine
@@ -54,7 +54,7 @@ def numba_type(ufunc: np.ufunc) -> types.Type | None:
 def _register_activations() -> None:
     frontend.teach()
     for name, declared in element_wise().items():
-        register(getattr(activations, name), declared.kernel, declared.keeps_integers)
+        register(UFUNCS[name], declared.kernel, declared.keeps_integers)
 
 
 def register(

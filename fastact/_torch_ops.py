@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fastact import activations, backward, layers
-from fastact._declare import DERIVATIVES
+from fastact import backward, layers
+from fastact._declarations.records import DERIVATIVES
 from fastact._extras import require
+from fastact._functions import UFUNCS
 
 torch = require("torch", "torch")
 
@@ -151,15 +152,13 @@ def _one_by_one(operator: Any) -> Callable:
 
 def _compute(x, name):
     y = torch.empty_like(x)
-    getattr(activations, name)(array(x), out=array(y))
+    UFUNCS[name](array(x), out=array(y))
     return y
 
 
 def _compute_backward(grad_output, saved, name):
     gradient = torch.empty_like(saved)
-    getattr(activations, DERIVATIVES[name].name)(
-        array(grad_output), array(saved), out=array(gradient)
-    )
+    UFUNCS[DERIVATIVES[name].name](array(grad_output), array(saved), out=array(gradient))
     return gradient
 
 
@@ -212,7 +211,7 @@ _batched(element_wise_backward, _batched_backward)
 
 def _compute_rows(x, name, dim):
     y = torch.empty_like(x)
-    getattr(activations, name)(array(x), out=array(y), axis=dim)
+    UFUNCS[name](array(x), out=array(y), axis=dim)
     return y
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastact._compiler.gemm.interface import FIELDS, lanes_for
 from fastact._compiler.threads.fan_out import SETTING
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._loading import loader
 from fastact._machine.formats import FORMATS
 from fastact._runtime import engine

@@ -7,9 +7,9 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
-from fastact import activations
-from fastact._declare import DERIVATIVES, Derivative
+from fastact._declarations.records import DERIVATIVES, Derivative
 from fastact._extras import require
+from fastact._functions import UFUNCS
 from fastact._versions import warn_unless_tested
 
 require("autograd", "autograd")  # an error names it rather than a part of it
@@ -25,8 +25,8 @@ __all__ = ["softmax", *DERIVATIVES]
 
 
 def _element_wise(declared: Derivative) -> Callable[..., Any]:
-    function = _extend.primitive(getattr(activations, declared.activation))
-    through = _extend.primitive(getattr(activations, declared.name))
+    function = _extend.primitive(UFUNCS[declared.activation])
+    through = _extend.primitive(UFUNCS[declared.name])
 
     def saved(y, x):
         return x if declared.saved == "input" else y
@@ -53,7 +53,7 @@ def _element_wise(declared: Derivative) -> Callable[..., Any]:
 
 
 def _softmax() -> Callable[..., Any]:
-    function = _extend.primitive(activations.softmax)
+    function = _extend.primitive(UFUNCS["softmax"])
 
     # In autograd's functions, which it can differentiate again.
     def through(g, y, axis=-1):

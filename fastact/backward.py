@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact import activations
-from fastact._declare import DERIVATIVES
+from fastact._declarations.records import DERIVATIVES
+from fastact._functions import UFUNCS
 from fastact._runtime import convert
 from fastact._runtime.operands import as_array
 from fastact._runtime.undisturbed import undisturbed
@@ -179,7 +179,7 @@ def through(caller: str, activation: str | None) -> Callable[..., Any]:
         if of_output is not None:
             return lambda g, y: g * of_output(np, y)
         if declared.saved == "output":
-            return getattr(activations, declared.name)
+            return UFUNCS[declared.name]
     raise ValueError(
         f"{caller}: activation must have a derivative that its output tells, got {activation!r}, "
         + ("which has none" if declared is None else "whose derivative needs its input")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastact import activations
-from fastact._declare import Activation, element_wise
+from fastact._declarations.records import Activation, element_wise
 from fastact._extras import require
+from fastact._functions import UFUNCS
 from fastact._runtime import engine
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _address(name: str, dtype: np.dtype) -> int:
 def _declared(caller: str, activation: Any) -> Activation:
     known = element_wise()
     for name, declared in known.items():
-        ufunc = getattr(activations, name)
+        ufunc = UFUNCS[name]
         if activation is ufunc or (isinstance(activation, str) and activation == name):
             return declared
     raise ValueError(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact import _weights, activations
+from fastact import _weights
 from fastact._compiler.gemm.interface import DONE
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._frozen import Frozen, again
+from fastact._functions import UFUNCS
 from fastact._machine.formats import FORMATS, first_safe, format_of
 from fastact._runtime import convert
 from fastact._runtime.operands import as_array, check_unmasked
@@ -328,7 +329,7 @@ def activation_name(caller: str, activation: Any, what: str = "activation must b
 def _known() -> dict[str, np.ufunc]:
     """The activations that a layer may have."""
     names = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
-    return {name: getattr(activations, name) for name in [*names, *ROW_ACTIVATIONS]}
+    return {name: UFUNCS[name] for name in [*names, *ROW_ACTIVATIONS]}
 
 
 def check_weights(caller: str, W: np.ndarray, b: np.ndarray | None = None) -> None:

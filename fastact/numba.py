@@ -10,7 +10,8 @@ import numpy as np
 import _fastact_numba
 from fastact import _njit
 from fastact._extras import require
-from fastact.activations import sigmoid, softplus
+from fastact._functions.sigmoid import sigmoid
+from fastact._functions.softplus import softplus
 
 __all__ = ["overload_scipy"]
 

@@ -8,10 +8,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact import _njit, activations
+from fastact import _njit
 from fastact import numba as _numba  # noqa: F401 - makes our ufuncs known to Numba
 from fastact._compiler import frontend
+from fastact._declarations.records import element_wise
 from fastact._extras import require
+from fastact._functions.sigmoid import sigmoid
+from fastact._functions.softplus import softplus
+from fastact._functions.tanh import tanh
 from fastact._kernels.vocabulary import SCALAR_FUNCTIONS
 from fastact._versions import warn_unless_tested
 
@@ -64,7 +68,7 @@ def _register() -> None:
     from pytensor.scalar.basic import Composite, Tanh
     from pytensor.scalar.math import Sigmoid, Softplus
 
-    ours = {Sigmoid: activations.sigmoid, Softplus: activations.softplus, Tanh: activations.tanh}
+    ours = {Sigmoid: sigmoid, Softplus: softplus, Tanh: tanh}
     for op_type, ufunc in ours.items():
         before = basic.numba_funcify_and_cache_key.dispatch(op_type)
         basic.register_funcify_and_cache_key(op_type)(functools.partial(_funcify, ufunc, before))
@@ -116,6 +120,7 @@ def _inlined(function):
 def _sources() -> str:
     """A hash of what makes the kernels."""
     files = {function.__code__.co_filename for function in SCALAR_FUNCTIONS}
-    files |= {__file__, activations.__file__, frontend.__file__, _njit.__file__}
+    files |= {declared.kernel.__code__.co_filename for declared in element_wise().values()}
+    files |= {__file__, frontend.__file__, _njit.__file__}
     content = b"".join(Path(file).read_bytes() for file in sorted(files))
     return hashlib.sha256(content).hexdigest()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from fastact import activations, layers
+from fastact import layers
 from fastact._compiler.gemm.interface import DONE
 from fastact._frozen import Frozen, again
+from fastact._functions import UFUNCS
 from fastact._parallel.counts import get_num_threads
 from fastact._runtime.operands import as_array
 from fastact._runtime.undisturbed import undisturbed
@@ -329,7 +330,7 @@ def _flattened(layers_: Any) -> tuple[Layer, ...]:
                     "Sequential", layer, f"layer {index} must be a Dense, a Sequential or"
                 )
                 if name is not None:
-                    stack.append(getattr(activations, name))
+                    stack.append(UFUNCS[name])
                 continue
             if width not in (None, layer.in_features):
                 raise ValueError(

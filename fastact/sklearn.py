@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fastact import activations
 from fastact._extras import require
+from fastact._functions.relu import relu, relu_backward
+from fastact._functions.sigmoid import sigmoid, sigmoid_backward
+from fastact._functions.softmax import softmax
+from fastact._functions.tanh import tanh, tanh_backward
 
 sklearn = require("sklearn", "sklearn")
 from sklearn.neural_network import _base, _rbm  # noqa: E402 - the line above explains its absence
@@ -41,19 +44,19 @@ def _derivative(ufunc: np.ufunc) -> Callable[[np.ndarray, np.ndarray], None]:
 # What is replaced: where, under which key, and what has to be there.
 _Hook = tuple[MutableMapping[str, Any], str, str, Any]
 _HOOKS: list[_Hook] = [
-    (_base.ACTIVATIONS, "logistic", "inplace_logistic", _in_place(activations.sigmoid)),
-    (_base.ACTIVATIONS, "tanh", "inplace_tanh", _in_place(activations.tanh)),
-    (_base.ACTIVATIONS, "relu", "inplace_relu", _in_place(activations.relu)),
-    (_base.ACTIVATIONS, "softmax", "inplace_softmax", _in_place(activations.softmax)),
+    (_base.ACTIVATIONS, "logistic", "inplace_logistic", _in_place(sigmoid)),
+    (_base.ACTIVATIONS, "tanh", "inplace_tanh", _in_place(tanh)),
+    (_base.ACTIVATIONS, "relu", "inplace_relu", _in_place(relu)),
+    (_base.ACTIVATIONS, "softmax", "inplace_softmax", _in_place(softmax)),
     *(
         (_base.DERIVATIVES, key, f"inplace_{key}_derivative", _derivative(ufunc))
         for key, ufunc in [
-            ("logistic", activations.sigmoid_backward),
-            ("tanh", activations.tanh_backward),
-            ("relu", activations.relu_backward),
+            ("logistic", sigmoid_backward),
+            ("tanh", tanh_backward),
+            ("relu", relu_backward),
         ]
     ),
-    (vars(_rbm), "expit", "expit", activations.sigmoid),
+    (vars(_rbm), "expit", "expit", sigmoid),
 ]
 
 _lock = threading.Lock()

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fastact import _torch_ops, activations, backward, layers
-from fastact._declare import DERIVATIVES, ROW_ACTIVATIONS
+from fastact import _torch_ops, backward, layers
+from fastact._declarations.records import DERIVATIVES, ROW_ACTIVATIONS
+from fastact._functions import UFUNCS
 from fastact._torch_ops import array as _array
 from fastact._torch_ops import tensor as _tensor
 from fastact._torch_ops import torch
@@ -109,7 +110,7 @@ def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "id
 def _activation_name(activation: Any) -> str | None:
     # torch.compile follows this, and warns of functions that keep results, as those of `layers`.
     for name in (*DERIVATIVES, *ROW_ACTIVATIONS):
-        if activation is getattr(activations, name):
+        if activation is UFUNCS[name]:
             return name
         if isinstance(activation, str) and activation == name:
             return name
@@ -147,7 +148,7 @@ dim : int, optional
 
 
 def _element_wise(name: str) -> Callable[..., Any]:
-    function, saved = getattr(activations, name), DERIVATIVES[name].saved
+    function, saved = UFUNCS[name], DERIVATIVES[name].saved
 
     def differentiable(x):
         _check(name, "x", x)
@@ -162,7 +163,7 @@ def _element_wise(name: str) -> Callable[..., Any]:
 
 
 def _row_wise(name: str) -> Callable[..., Any]:
-    function = getattr(activations, name)
+    function = UFUNCS[name]
 
     def differentiable(x, dim=-1):
         _check(name, "x", x)

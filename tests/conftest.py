@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import fastact
-from fastact import _declare
-from fastact._declare import element_wise
+from fastact._declarations import declare
+from fastact._declarations.records import element_wise
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc
 
@@ -184,16 +184,16 @@ _loop_address = functools.cache(engine.loop_address)
 @pytest.fixture
 def fresh(monkeypatch):
     """``fresh(declared)`` is a ufunc like the public one, that has not been called yet."""
-    monkeypatch.setattr(_declare, "ACTIVATIONS", {})
-    monkeypatch.setattr(_declare, "DERIVATIVES", {})
+    for registry in ("ACTIVATIONS", "DERIVATIVES", "UFUNCS"):
+        monkeypatch.setattr(declare, registry, {})
     monkeypatch.setattr(engine, "loop_address", _loop_address)  # compiles once, not each time
 
-    def declare(declared):
+    def again(declared):
         record = {field.name: getattr(declared, field.name) for field in fields(declared)}
         kernel = record.pop("kernel")
-        if isinstance(declared, _declare.Derivative):
+        if isinstance(declared, declare.Derivative):
             del record["summary"]
-            return _declare.derivative(**record)(kernel)
-        return _declare.activation(**record)(kernel)
+            return declare.derivative(**record)(kernel)
+        return declare.activation(**record)(kernel)
 
-    return declare
+    return again

@@ -9,7 +9,7 @@ from conftest import ufunc_for
 
 import fastact
 from bench import accuracy
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 from fastact._machine import host
 from fastact._machine.targets import KNOWN
 

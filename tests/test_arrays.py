@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 import fastact
 from fastact._compiler.loops import elementwise
-from fastact._declare import element_wise
+from fastact._declarations.records import element_wise
 
 # No example database, and the same examples for everyone; examples that compile take long.
 repeatable = settings(deadline=None, derandomize=True, max_examples=60)

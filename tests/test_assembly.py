@@ -11,7 +11,7 @@ import pytest
 from fastact._compiler import frontend, pipeline
 from fastact._compiler.loops import elementwise
 from fastact._compiler.loops.nontemporal import FENCES
-from fastact._declare import element_wise
+from fastact._declarations.records import element_wise
 from fastact._kernels import tables
 from fastact._machine import formats
 from fastact._machine import host as _host

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 import fastact
 from fastact import backward
-from fastact._declare import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
 
 WIDE = np.longdouble
 NAMES = [*DERIVATIVES, *ROW_ACTIVATIONS, "identity"]

@@ -29,7 +29,7 @@ from bench.__main__ import main, parse
 from bench.peers import OURS, OURS_UNPACKED, PEERS
 from bench.peers.base import ARRAY_LAYOUTS, ROWS, Library, Peer, Unsupported
 from bench.workloads import Workload
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS, Activation
+from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS, Activation
 
 ROOT = Path(__file__).parents[1]
 ONE = ["--functions", "sigmoid", "--dtypes", "float32", "--repetitions", "1"]

@@ -16,7 +16,7 @@ from scipy import LowLevelCallable
 import fastact
 import fastact.c
 import fastact.numba
-from fastact._declare import element_wise
+from fastact._declarations.records import element_wise
 
 CASES = [(name, "float64") for name in element_wise()]
 

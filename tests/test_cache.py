@@ -33,7 +33,7 @@ from fastact.__main__ import main
 from fastact._commands import warmup
 from fastact._compiler import frontend
 from fastact._compiler.gemm.interface import lanes_for
-from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._declarations.records import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._loading import cache as _cache
 from fastact._loading import loader
 from fastact._machine import host as _host
@@ -132,7 +132,7 @@ def test_others_may_read_but_not_write(kept):
 USE_ALL = """
 import json, sys
 import ml_dtypes, numpy as np, fastact
-from fastact._declare import OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_wise
 
 results = {}
 for name, declared in {**element_wise(), **ROW_ACTIVATIONS, **OBJECTIVES}.items():
@@ -517,7 +517,7 @@ def test_editing_a_coefficient_has_effect(tmp_path, name, module, coefficient):
     for other in (
         "_runtime/ufunc.py",
         "_runtime/engine.py",
-        "_declare.py",
+        "_declarations/declare.py",
         "__init__.py",
         "_loading/cache.py",
     ):
@@ -925,7 +925,7 @@ def test_current_folder_that_is_gone(tmp_path):
     assert json.loads(use(code=GONE + USE).stdout) == [[[0, 2], [0, 1]], []]
     code = (
         GONE
-        + "from fastact import _cache\n"
+        + "from fastact._loading import cache as _cache\n"
         + "try: _cache.folder()\nexcept _cache.Unusable as reason: print(reason)"
     )
     for place in ("here", "./here", "../here"):
@@ -1470,7 +1470,7 @@ def test_warmup_without_numba(kept, capsys, monkeypatch):
         raise ModuleNotFoundError("No module named 'numba'")
 
     monkeypatch.setitem(
-        warmup.FUNCTIONS, "relu", types.SimpleNamespace(nin=1, nout=1, signature=None)
+        warmup.UFUNCS, "relu", types.SimpleNamespace(nin=1, nout=1, signature=None)
     )
     monkeypatch.setattr(warmup, "partial", lambda *_, **__: without)
     message = "error: compiling needs Numba and llvmlite (No module named 'numba')\n"

@@ -24,7 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import fastact
 from fastact.__main__ import VERBS, main
 from fastact._commands import _curve, _figure, plot
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 from fastact._machine import system as _system
 
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import fastact as fa
 from fastact import _weights, layers
 from fastact._compiler.gemm import loops as _gemm
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 from fastact._loading import loader
 from fastact._machine import host as _host
 from fastact._machine.targets import KNOWN, TILES

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fastact
 from bench import accuracy
-from fastact._declare import ACTIVATIONS, DERIVATIVES, Derivative
+from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, Derivative
 from fastact._machine.targets import KNOWN
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc

@@ -18,7 +18,7 @@ import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans, run_python, sample
 
 import fastact
-from fastact._declare import DERIVATIVES, OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._declarations.records import DERIVATIVES, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._machine.formats import FORMATS, INTEGERS
 from fastact._runtime import convert as _convert
 from fastact._runtime import engine
@@ -515,7 +515,7 @@ import json, sys, threading
 import numpy as np
 from conftest import sample
 import fastact
-from fastact._declare import element_wise
+from fastact._declarations.records import element_wise
 
 sys.setswitchinterval(1e-6)
 THREADS = 8

@@ -17,7 +17,7 @@ from fastact._compiler.loops import mixed as _mixed_code
 from fastact._compiler.loops import rows as _rows
 from fastact._compiler.loops import undisturbed as _undisturbed_code
 from fastact._compiler.threads import helpers as _helper_code
-from fastact._declare import ROW_ACTIVATIONS, element_wise
+from fastact._declarations.records import ROW_ACTIVATIONS, element_wise
 from fastact._loading import linker as _machine_code
 from fastact._loading.loader import GENERATORS
 from fastact._machine import formats

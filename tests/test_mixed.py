@@ -8,7 +8,7 @@ from conftest import FLOATS, assert_same, run_python
 from numpy.lib.stride_tricks import as_strided
 
 import fastact
-from fastact._declare import OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_wise
 
 # The length of a chunk is in between.
 LENGTHS = [1, 5, 511, 512, 513, 2000]

@@ -12,7 +12,7 @@ import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans, quieted, ufunc_for
 
 import fastact
-from fastact._declare import ACTIVATIONS, DERIVATIVES, OBJECTIVES
+from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, OBJECTIVES
 from fastact._machine.targets import KNOWN
 
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]

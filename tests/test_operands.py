@@ -8,7 +8,7 @@ import pytest
 from conftest import assert_same, run_python
 
 import fastact as fa
-from fastact._declare import ACTIVATIONS, DERIVATIVES
+from fastact._declarations.records import ACTIVATIONS, DERIVATIVES
 
 # Types.
 

@@ -9,7 +9,7 @@ from numpy._core.tests import test_mem_overlap
 from numpy.lib.stride_tricks import as_strided
 
 import fastact as fa
-from fastact._declare import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._declarations.records import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._parallel import helpers, pool
 from fastact._runtime import engine
 

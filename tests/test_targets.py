@@ -12,7 +12,7 @@ import fastact
 from fastact._commands import info
 from fastact._compiler import environment as _environment
 from fastact._compiler import pipeline
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 from fastact._machine import cpu
 from fastact._machine import host as _host
 from fastact._machine.targets import CERTAIN, KNOWN

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import fastact as fa
 from fastact._compiler.threads import helpers as _helper_code
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 from fastact._machine import system
 from fastact._parallel import counts as _threads
 from fastact._parallel import helpers as _own_threads

@@ -12,7 +12,7 @@ import pytest
 from conftest import FLOATS, assert_same, is_nan, run_python, sample
 
 import fastact
-from fastact._declare import OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc
 
@@ -483,7 +483,7 @@ def test_first_use_is_a_method(binary_activation, binary, fresh):
 FIRST_IN_A_PROCESS = """
 import itertools
 import ml_dtypes, numpy as np, fastact
-from fastact._declare import element_wise
+from fastact._declarations.records import element_wise
 
 cases = itertools.cycle(
     [(np.float32, np.float32), (np.float32, ml_dtypes.bfloat16), (np.int64, np.float64)]

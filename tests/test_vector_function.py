@@ -9,7 +9,7 @@ from conftest import assert_same
 
 import fastact
 from fastact._compiler import pipeline, vector_function
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 from fastact._loading import linker
 from fastact._machine import formats, host
 

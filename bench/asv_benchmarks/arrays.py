@@ -7,7 +7,7 @@ import numpy as np
 
 import fastact
 from bench import problems, workloads
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 
 UNARY = [name for name, activation in ACTIVATIONS.items() if activation.nin == 1]
 

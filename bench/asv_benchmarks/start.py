@@ -3,7 +3,7 @@
 import numpy as np
 
 import fastact
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 
 
 class Start:

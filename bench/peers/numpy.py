@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from fastact._declare import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS
 
 from .base import Library, into
 

@@ -3,7 +3,7 @@
 import functools
 
 import fastact
-from fastact._declare import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 
 from .base import Library, into
 

@@ -9,10 +9,10 @@ import argparse
 import os
 from pathlib import Path
 
-from fastact import activations
 from fastact._commands import Refused
 from fastact._commands._curve import Curve, trace
-from fastact._declare import ACTIVATIONS, DERIVATIVES
+from fastact._declarations.records import ACTIVATIONS, DERIVATIVES
+from fastact._functions import UFUNCS
 
 SUMMARY = "Draw graphs of activations, with derivatives and asymptotes, into a file."
 
@@ -24,7 +24,7 @@ def drawable() -> list[str]:
     return [
         name
         for name, declared in ACTIVATIONS.items()
-        if declared.nin == 1 and getattr(activations, name).signature is None  # no core axes
+        if declared.nin == 1 and UFUNCS[name].signature is None  # no core axes
     ]
 
 
@@ -74,12 +74,12 @@ def run(options: argparse.Namespace) -> int:
 
 def curve(name: str) -> Curve:
     """What there is to draw of an activation."""
-    function = getattr(activations, name)
+    function = UFUNCS[name]
 
     def derivative(x):
         declared = DERIVATIVES[name]
         saved = x if declared.saved == "input" else function(x)
-        return getattr(activations, declared.name)(1.0, saved)
+        return UFUNCS[declared.name](1.0, saved)
 
     known = derivative if name in DERIVATIVES else None
     return trace(function, *ACTIVATIONS[name].interval, known)

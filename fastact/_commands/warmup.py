@@ -12,19 +12,14 @@ from functools import partial
 
 import numpy as np
 
-from fastact import activations, objectives
 from fastact._commands import Refused
+from fastact._functions import UFUNCS
 from fastact._machine.formats import CONVERSIONS, FLOATS, FORMATS, conversion_format, format_of
 
 SUMMARY = "Compile functions ahead, into the cache of machine code."
 
-FUNCTIONS = {
-    name: function
-    for name, function in (vars(activations) | vars(objectives)).items()
-    if isinstance(function, np.ufunc)
-}
 DENSE = "dense"
-NAMES = [*FUNCTIONS, DENSE]
+NAMES = [*UFUNCS, DENSE]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +52,12 @@ def run(options: argparse.Namespace) -> int:
     dtypes = _known("DTYPE", options.dtypes, _dtypes())
     jobs: list[Callable] = [
         partial(function, *[np.ones(1, dtype)] * function.nin)
-        for name, function in FUNCTIONS.items()
+        for name, function in UFUNCS.items()
         for dtype in dtypes.values()
         if name in names and (options.dtypes or _has(function, dtype))
     ]
     several = [*dtypes.values(), *([] if options.dtypes else [np.dtype(bool)])]
-    jobs += _mixed_jobs([FUNCTIONS[name] for name in names if name != DENSE], several)
+    jobs += _mixed_jobs([UFUNCS[name] for name in names if name != DENSE], several)
     if DENSE in names:
         jobs += _dense_jobs(dtypes.values())
     jobs.append(helpers.helper_addresses)  # what threads run, whatever the function

@@ -323,7 +323,7 @@ def log1p_rest(f, low):
 
 
 @scalar
-def add(a, b):
+def two_sum(a, b):
     """a + b as (high, low), exactly: D. E. Knuth, "The Art of Computer Programming", vol. 2."""
     high = a + b
     b_part = high - a

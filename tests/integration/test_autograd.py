@@ -8,7 +8,7 @@ import pytest
 from conftest import run_python
 
 import fastact
-from fastact._declare import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
 
 autograd = pytest.importorskip("autograd", reason="the extra integration installs autograd")
 check_grads = pytest.importorskip("autograd.test_util").check_grads

@@ -11,7 +11,7 @@ import pytest
 from conftest import run_python
 
 import fastact
-from fastact._declare import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
 
 torch = pytest.importorskip("torch", reason="the extra integration installs torch")
 fat = pytest.importorskip("fastact.torch")

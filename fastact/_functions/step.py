@@ -1,0 +1,38 @@
+"""The unit step and its derivative."""
+
+from math import inf
+
+from fastact._declarations.declare import activation, derivative
+from fastact._kernels.vocabulary import like, or_nan, quiet
+
+
+@activation(
+    summary="Unit step, element-wise.",
+    formula="step(x) = 1 if x >= 0 else 0",
+    notes="The same as ``numpy.heaviside(x, 1)``.",
+    reference=lambda m, x: (x >= 0) + 0 * x,
+    specials=[(-inf, 0.0), (inf, 1.0), (0.0, 1.0), (-0.0, 1.0)],
+    interval=(-3.0, 3.0),
+    ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},
+)
+def step(x):
+    zero = like(x, 0)
+    jump = like(x, 1) if x >= zero else zero
+    return jump if x == x else quiet(x)
+
+
+@derivative(
+    formula="step_backward(grad_output, input) = 0",
+    notes="""The derivative is taken to be 0 at 0 too, so only NaN gives anything else. The output
+of step gives the same as its input, and infinities what other numbers give.""",
+    reference=lambda m, g, x: 0 * g * x,
+    slope=lambda m, x: 0 * x,
+    of_output=lambda m, y: 0 * y,
+    specials=[(2.0, 1.0, 0.0), (-2.0, 0.0, 0.0), (-2.0, -1.0, 0.0), (inf, inf, 0.0)],
+    interval=(-3.0, 3.0),
+    ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},
+)
+def step_backward(grad_output, input):
+    zero = like(input, 0)
+    kept = zero if input == input else input
+    return quiet(or_nan(kept, grad_output))

@@ -17,8 +17,8 @@ from unittest import mock
 import numpy as np
 from tabulate import tabulate
 
-from fastact import _weights
 from fastact._compiler.gemm import loops as _gemm
+from fastact._dense import weights as _weights
 from fastact._loading import loader
 from fastact._machine.targets import Target
 

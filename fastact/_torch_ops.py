@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fastact import backward, layers
 from fastact._declarations.records import DERIVATIVES
+from fastact._dense import backward, layers
 from fastact._extras import require
 from fastact._functions import UFUNCS
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fastact import _torch_ops, backward, layers
+from fastact import _torch_ops
 from fastact._declarations.records import DERIVATIVES, ROW_ACTIVATIONS
+from fastact._dense import backward, layers
 from fastact._functions import UFUNCS
 from fastact._torch_ops import array as _array
 from fastact._torch_ops import tensor as _tensor

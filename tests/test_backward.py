@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import fastact
-from fastact import backward
 from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
+from fastact._dense import backward
 
 WIDE = np.longdouble
 NAMES = [*DERIVATIVES, *ROW_ACTIVATIONS, "identity"]

@@ -1469,9 +1469,7 @@ def test_warmup_without_numba(kept, capsys, monkeypatch):
     def without(*_):
         raise ModuleNotFoundError("No module named 'numba'")
 
-    monkeypatch.setitem(
-        warmup.UFUNCS, "relu", types.SimpleNamespace(nin=1, nout=1, signature=None)
-    )
+    monkeypatch.setitem(warmup.UFUNCS, "relu", types.SimpleNamespace(nin=1, nout=1, signature=None))
     monkeypatch.setattr(warmup, "partial", lambda *_, **__: without)
     message = "error: compiling needs Numba and llvmlite (No module named 'numba')\n"
     assert refused(capsys, "warmup", "relu", "--dtypes", "int8").endswith(message)

@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact import _weights, layers
 from fastact._compiler.gemm import loops as _gemm
 from fastact._declarations.records import ACTIVATIONS
+from fastact._dense import layers, weights
 from fastact._loading import loader
 from fastact._machine import host as _host
 from fastact._machine.targets import KNOWN, TILES
@@ -795,10 +795,10 @@ def test_no_activation(computed):
 @pytest.fixture
 def fresh_kernels(monkeypatch):
     """``fresh_kernels()`` forgets the compiled loops, until the test is over."""
-    make, direct = _weights._kernels.__wrapped__, layers._direct.__wrapped__
+    make, direct = weights._kernels.__wrapped__, layers._direct.__wrapped__
 
     def forget():
-        monkeypatch.setattr(_weights, "_kernels", functools.cache(make))
+        monkeypatch.setattr(weights, "_kernels", functools.cache(make))
         monkeypatch.setattr(layers, "_direct", functools.cache(direct))
 
     return forget
@@ -857,7 +857,7 @@ def test_code_for_lesser_machines(computed, target, on_target):
         cases.append((x, W, b, fa.dense(x, W, b)))
     on_target(target)
     widest = KNOWN[target].vector_bits // (8 * computed.itemsize)
-    assert _weights.kernels(computed, 64).lanes == widest
+    assert weights.kernels(computed, 64).lanes == widest
     for x, W, b, expected in cases:
         one = one_row_at_a_time(x, W, b)
         assert_same(fa.dense(x, W, b), one)

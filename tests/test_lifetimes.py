@@ -10,7 +10,8 @@ import pytest
 from conftest import assert_same
 
 import fastact as fa
-from fastact import _weights, backward, layers, sequential
+from fastact._dense import backward, layers, sequential
+from fastact._dense import weights as _weights
 
 
 def random(shape, dtype, seed):

@@ -84,8 +84,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
     """Calls that make the loops of dense layers, for each number of lanes."""
-    from fastact import _weights
     from fastact._compiler.gemm.interface import lanes_for
+    from fastact._dense import weights
     from fastact._loading import loader
     from fastact._runtime import engine
 
@@ -95,7 +95,7 @@ def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
         if not form.is_integer:
             columns = range(1, loader.host().vector_bits // form.bits + 1)
             widths = {lanes_for(n, form, loader.host()): n for n in columns}
-            jobs += [partial(_weights.kernels, np.dtype(name), n) for n in widths.values()]
+            jobs += [partial(weights.kernels, np.dtype(name), n) for n in widths.values()]
             jobs.append(partial(engine.convert_addresses, form, form))
     return [*jobs, engine.undisturbed_address]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact import _weights
 from fastact._compiler.gemm.interface import DONE
 from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
-from fastact._frozen import Frozen, again
+from fastact._dense import weights as _weights
+from fastact._dense.frozen import Frozen, again
 from fastact._functions import UFUNCS
 from fastact._machine.formats import FORMATS, first_safe, format_of
 from fastact._runtime import convert

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact.layers import Dense
+from fastact._dense.layers import Dense
 
 _ACTIVATIONS = {
     "ReLU": "relu",

@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastact._declarations.records import DERIVATIVES
+from fastact._dense.layers import (
+    activation_name,
+    check_input,
+    check_weights,
+    common_type,
+    compute_dtype,
+)
 from fastact._functions import UFUNCS
 from fastact._runtime import convert
 from fastact._runtime.operands import as_array
 from fastact._runtime.undisturbed import undisturbed
-from fastact.layers import activation_name, check_input, check_weights, common_type, compute_dtype
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact.layers import Dense
+from fastact._dense.layers import Dense
 
 _HIDDEN = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 _OUTPUT = {"identity": "identity", "logistic": "sigmoid", "softmax": "softmax"}

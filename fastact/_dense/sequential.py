@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from fastact import layers
 from fastact._compiler.gemm.interface import DONE
-from fastact._frozen import Frozen, again
+from fastact._dense import layers
+from fastact._dense.frozen import Frozen, again
+from fastact._dense.layers import Dense, common_type
+from fastact._dense.weights import aligned
 from fastact._functions import UFUNCS
 from fastact._parallel.counts import get_num_threads
 from fastact._runtime.operands import as_array
 from fastact._runtime.undisturbed import undisturbed
-from fastact._weights import aligned
-from fastact.layers import Dense, common_type
 
 if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray
@@ -165,7 +165,7 @@ class Sequential(Frozen):
         ValueError
             For estimators that are not fitted, and what cannot be expressed in layers.
         """
-        from fastact import _from_sklearn
+        from fastact._dense import from_sklearn as _from_sklearn
 
         return cls(*_from_sklearn.stack(estimator))
 
@@ -194,7 +194,7 @@ class Sequential(Frozen):
             the meta device), hooks (also those for all modules), a ``forward`` that was replaced,
             and Dropout in training mode.
         """
-        from fastact import _from_torch
+        from fastact._dense import from_torch as _from_torch
 
         return cls(_from_torch.stack(module))
 

@@ -8,7 +8,7 @@ import sys
 
 
 def init() -> None:
-    """Have Numba ask :mod:`fastact._njit` about ufuncs, as soon as fastact is imported."""
+    """Have Numba ask :mod:`fastact._interop.njit` about ufuncs, as soon as fastact is imported."""
     import numpy as np
     from numba.extending import typeof_impl
 
@@ -19,9 +19,9 @@ def init() -> None:
     @typeof_impl.register(np.ufunc)
     def typeof_ufunc(ufunc, context):
         if "fastact" in sys.modules:  # else it is none of ours
-            from fastact import _njit
+            from fastact._interop import njit
 
-            found = _njit.numba_type(ufunc)
+            found = njit.numba_type(ufunc)
             if found is not None:
                 return found
         return before(ufunc, context)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from fastact import __version__
-from fastact._commands import Refused, cache, info, plot, warmup
+from fastact._cli import Refused, cache, info, plot, warmup
 
 VERBS = (plot, warmup, cache, info)
 """In the order of the help."""

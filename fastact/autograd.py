@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fastact._declarations.records import DERIVATIVES, Derivative
-from fastact._extras import require
 from fastact._functions import UFUNCS
-from fastact._versions import warn_unless_tested
+from fastact._interop.extras import require
+from fastact._interop.versions import warn_unless_tested
 
 require("autograd", "autograd")  # an error names it rather than a part of it
 _extend = require("autograd.extend", "autograd")

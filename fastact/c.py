@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastact._declarations.records import Activation, element_wise
-from fastact._extras import require
 from fastact._functions import UFUNCS
+from fastact._interop.extras import require
 from fastact._runtime import engine
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ Numba finds them by the entry point of the installed package; in a tree that is 
 import numpy as np
 
 import _fastact_numba
-from fastact import _njit
-from fastact._extras import require
 from fastact._functions.sigmoid import sigmoid
 from fastact._functions.softplus import softplus
+from fastact._interop import njit
+from fastact._interop.extras import require
 
 __all__ = ["overload_scipy"]
 
@@ -47,10 +47,10 @@ def overload_scipy() -> None:
     special = require("scipy.special", "scipy")
     stand_ins = {special.expit: sigmoid}
     for theirs, kernel in ((special.log_expit, _log_expit), (np.logaddexp, _logaddexp)):
-        if theirs not in _njit.STAND_INS:
+        if theirs not in njit.STAND_INS:
             stand_ins[theirs] = np.frompyfunc(kernel, theirs.nin, 1)
-            _njit.register(stand_ins[theirs], kernel, weak_integers=True)
-    _njit.STAND_INS.update(stand_ins)
+            njit.register(stand_ins[theirs], kernel, weak_integers=True)
+    njit.STAND_INS.update(stand_ins)
 
 
 def _log_expit(x):

@@ -8,16 +8,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact import _njit
 from fastact import numba as _numba  # noqa: F401 - makes our ufuncs known to Numba
 from fastact._compiler import frontend
 from fastact._declarations.records import element_wise
-from fastact._extras import require
 from fastact._functions.sigmoid import sigmoid
 from fastact._functions.softplus import softplus
 from fastact._functions.tanh import tanh
+from fastact._interop import njit
+from fastact._interop.extras import require
+from fastact._interop.versions import warn_unless_tested
 from fastact._kernels.vocabulary import SCALAR_FUNCTIONS
-from fastact._versions import warn_unless_tested
 
 __all__ = ["TESTED", "register"]
 
@@ -121,6 +121,6 @@ def _sources() -> str:
     """A hash of what makes the kernels."""
     files = {function.__code__.co_filename for function in SCALAR_FUNCTIONS}
     files |= {declared.kernel.__code__.co_filename for declared in element_wise().values()}
-    files |= {__file__, frontend.__file__, _njit.__file__}
+    files |= {__file__, frontend.__file__, njit.__file__}
     content = b"".join(Path(file).read_bytes() for file in sorted(files))
     return hashlib.sha256(content).hexdigest()

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fastact._extras import require
 from fastact._functions.relu import relu, relu_backward
 from fastact._functions.sigmoid import sigmoid, sigmoid_backward
 from fastact._functions.softmax import softmax
 from fastact._functions.tanh import tanh, tanh_backward
+from fastact._interop.extras import require
 
 sklearn = require("sklearn", "sklearn")
 from sklearn.neural_network import _base, _rbm  # noqa: E402 - the line above explains its absence

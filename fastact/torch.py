@@ -3,7 +3,7 @@
 Every function here has the name of its ufunc: ``fastact.torch.sigmoid(t)``. Tensors are neither
 copied nor converted on the way: NumPy arrays over the same memory go to the ufunc, and bfloat16 by
 way of ml_dtypes. What ``torch.compile`` traces, and what else has no memory to read, goes to the
-operators of ``_torch_ops.py``.
+operators of ``_interop/torch_ops.py``.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from fastact import _torch_ops
 from fastact._declarations.records import DERIVATIVES, ROW_ACTIVATIONS
 from fastact._dense import backward, layers
 from fastact._functions import UFUNCS
-from fastact._torch_ops import array as _array
-from fastact._torch_ops import tensor as _tensor
-from fastact._torch_ops import torch
-from fastact._versions import warn_unless_tested
+from fastact._interop import torch_ops
+from fastact._interop.torch_ops import array as _array
+from fastact._interop.torch_ops import tensor as _tensor
+from fastact._interop.torch_ops import torch
+from fastact._interop.versions import warn_unless_tested
 
 TESTED = ((2, 13), (2, 14))
 """The versions of PyTorch that this was tested with: from the first, below the second."""
@@ -60,7 +60,7 @@ class _Dense(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output):
-        grad_x, grad_W, grad_b = _torch_ops.dense_backward(
+        grad_x, grad_W, grad_b = torch_ops.dense_backward(
             grad_output, *ctx.saved_tensors, ctx.activation
         )
         return None, grad_x, grad_W, grad_b if ctx.has_bias else None
@@ -103,8 +103,8 @@ def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "id
                 )
     name = _activation_name(activation)
     backward.through("dense", name)  # or gradients would be refused when it is too late
-    if _torch_ops.are_needed(x, W, *([] if b is None else [b])):
-        return _torch_ops.dense(x, W, b, name)
+    if torch_ops.are_needed(x, W, *([] if b is None else [b])):
+        return torch_ops.dense(x, W, b, name)
     return _Dense.apply(name, x, W, b)
 
 
@@ -153,12 +153,12 @@ def _element_wise(name: str) -> Callable[..., Any]:
 
     def differentiable(x):
         _check(name, "x", x)
-        if _torch_ops.are_needed(x):
-            return _torch_ops.element_wise(x, name)
+        if torch_ops.are_needed(x):
+            return torch_ops.element_wise(x, name)
         return _Unary.apply(function, saved, back, x)
 
     def back(g, saved):
-        return _torch_ops.element_wise_backward(g, saved, name)
+        return torch_ops.element_wise_backward(g, saved, name)
 
     return _named(differentiable, name, "Element-wise, as the ufunc of this name.", "")
 
@@ -168,14 +168,14 @@ def _row_wise(name: str) -> Callable[..., Any]:
 
     def differentiable(x, dim=-1):
         _check(name, "x", x)
-        if _torch_ops.are_needed(x):
-            return _torch_ops.row_wise(x, name, dim)
+        if torch_ops.are_needed(x):
+            return torch_ops.row_wise(x, name, dim)
 
         def along(x, out):
             return function(x, out=out, axis=dim)
 
         def back(g, y):
-            return _torch_ops.row_wise_backward(g, y, name, dim)
+            return torch_ops.row_wise_backward(g, y, name, dim)
 
         return _Unary.apply(along, "output", back, x)
 

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 import fastact
 from fastact.__main__ import main
-from fastact._commands import warmup
+from fastact._cli import warmup
 from fastact._compiler import frontend
 from fastact._compiler.gemm.interface import lanes_for
 from fastact._declarations.records import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
@@ -1419,7 +1419,7 @@ def test_warmup_does_not_count_what_another_process_makes(kept):
     command(*warm)
     code = f"""
 import fastact.__main__ as m
-from fastact._commands import warmup
+from fastact._cli import warmup
 def meanwhile(jobs):
     open({str(kept.folder / f"step-float32-{0:032x}.code")!r}, "w").close()
     return jobs

@@ -23,7 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import fastact
 from fastact.__main__ import VERBS, main
-from fastact._commands import _curve, _figure, plot
+from fastact._cli import _curve, _figure, plot
 from fastact._declarations.records import ACTIVATIONS
 from fastact._machine import system as _system
 
@@ -46,7 +46,7 @@ def refused(capsys, *arguments):
 
 
 def test_importing_is_light():
-    heavy = {"argparse", "matplotlib", "fastact.__main__", "fastact._commands"}
+    heavy = {"argparse", "matplotlib", "fastact.__main__", "fastact._cli"}
     assert run_python(f"import fastact, sys; print({heavy} & set(sys.modules))") == "set()\n"
 
 

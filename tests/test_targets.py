@@ -9,7 +9,7 @@ import pytest
 from conftest import assert_same, run_python, ufunc_for
 
 import fastact
-from fastact._commands import info
+from fastact._cli import info
 from fastact._compiler import environment as _environment
 from fastact._compiler import pipeline
 from fastact._declarations.records import ACTIVATIONS

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from fastact._versions import warn_unless_tested
+from fastact._interop.versions import warn_unless_tested
 
 
 @pytest.mark.parametrize("version", ["1.5", "1.9.2", "1.9rc1", "1.5.dev0", "1.8+cpu", "1.6.1a"])

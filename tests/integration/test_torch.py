@@ -15,7 +15,7 @@ from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATI
 
 torch = pytest.importorskip("torch", reason="the extra integration installs torch")
 fat = pytest.importorskip("fastact.torch")
-_torch_ops = pytest.importorskip("fastact._torch_ops")
+_torch_ops = pytest.importorskip("fastact._interop.torch_ops")
 
 pytestmark = pytest.mark.integration
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from fastact._commands import Refused
+from fastact._cli import Refused
 
 SUMMARY = "Show or empty the cache of machine code."
 

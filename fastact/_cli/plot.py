@@ -9,8 +9,8 @@ import argparse
 import os
 from pathlib import Path
 
-from fastact._commands import Refused
-from fastact._commands._curve import Curve, trace
+from fastact._cli import Refused
+from fastact._cli._curve import Curve, trace
 from fastact._declarations.records import ACTIVATIONS, DERIVATIVES
 from fastact._functions import UFUNCS
 
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
             f"FILE must end in one of {', '.join(SUFFIXES)}, which '{options.output}' does not"
         )
     try:
-        from fastact._commands import _figure
+        from fastact._cli import _figure
     except ImportError as reason:
         raise Refused(
             f"drawing needs matplotlib, which the extra 'plot' installs ({reason})"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from fastact._commands._curve import Asymptote, Curve
+from fastact._cli._curve import Asymptote, Curve
 
 _PANEL = (3.6, 2.6)  # inches, of the axes of one function
 _RATIO = _PANEL[1] / _PANEL[0]

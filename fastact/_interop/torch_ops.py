@@ -12,8 +12,8 @@ import numpy as np
 
 from fastact._declarations.records import DERIVATIVES
 from fastact._dense import backward, layers
-from fastact._extras import require
 from fastact._functions import UFUNCS
+from fastact._interop.extras import require
 
 torch = require("torch", "torch")
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from fastact._commands import Refused
+from fastact._cli import Refused
 from fastact._functions import UFUNCS
 from fastact._machine.formats import CONVERSIONS, FLOATS, FORMATS, conversion_format, format_of
 

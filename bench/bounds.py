@@ -11,11 +11,11 @@ import re
 import llvmlite.binding as llvm
 import numpy as np
 
-from fastact._compiler import frontend, pipeline
+from fastact._compiler import frontend, host, pipeline
 from fastact._compiler.loops import elementwise
 from fastact._declarations.records import ACTIVATIONS
 from fastact._loading import linker
-from fastact._machine import formats, host
+from fastact._machine import formats
 
 from .peers.base import Call
 from .problems import Problem

@@ -13,8 +13,8 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
+from fastact._compiler import host
 from fastact._declarations.records import ACTIVATIONS
-from fastact._machine import host
 from fastact._runtime import engine
 
 from . import problems, timing, workloads

@@ -9,8 +9,8 @@ from conftest import ufunc_for
 
 import fastact
 from bench import accuracy
+from fastact._compiler import host
 from fastact._declarations.records import ACTIVATIONS
-from fastact._machine import host
 from fastact._machine.targets import KNOWN
 
 UNARY = [a for a in ACTIVATIONS.values() if a.nin == 1]

@@ -9,12 +9,12 @@ import re
 import pytest
 
 from fastact._compiler import frontend, pipeline
+from fastact._compiler import host as _host
 from fastact._compiler.loops import elementwise
-from fastact._compiler.loops.nontemporal import FENCES
+from fastact._compiler.nontemporal import FENCES
 from fastact._declarations.records import element_wise
 from fastact._kernels import tables
 from fastact._machine import formats
-from fastact._machine import host as _host
 from fastact._machine.targets import KNOWN
 
 TARGETS = {"host": _host.host(), **KNOWN}

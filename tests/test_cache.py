@@ -32,11 +32,11 @@ import fastact
 from fastact.__main__ import main
 from fastact._cli import warmup
 from fastact._compiler import frontend
+from fastact._compiler import host as _host
 from fastact._compiler.gemm.interface import lanes_for
 from fastact._declarations.records import ACTIVATIONS, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._loading import cache as _cache
 from fastact._loading import loader
-from fastact._machine import host as _host
 from fastact._machine.formats import FLOATS
 from fastact._machine.targets import KNOWN
 from fastact._runtime import engine

@@ -14,11 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
+from fastact._compiler import host as _host
 from fastact._compiler.gemm import loops as _gemm
 from fastact._declarations.records import ACTIVATIONS
 from fastact._dense import layers, weights
 from fastact._loading import loader
-from fastact._machine import host as _host
 from fastact._machine.targets import KNOWN, TILES
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=60)

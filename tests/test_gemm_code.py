@@ -6,11 +6,11 @@ import re
 import pytest
 from test_assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR
 
+from fastact._compiler import host as _host
 from fastact._compiler.gemm import module as _gemm_code
 from fastact._compiler.gemm.interface import lanes_for
 from fastact._compiler.gemm.tiles import tile_name
 from fastact._compiler.threads.fan_out import SETTING
-from fastact._machine import host as _host
 from fastact._machine.formats import FORMATS
 from fastact._machine.targets import KNOWN
 

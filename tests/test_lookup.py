@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import ufunc_for
 
+from fastact._compiler import host
 from fastact._kernels import tables, vocabulary
 from fastact._kernels.vocabulary import ENTRIES
-from fastact._machine import host
 from fastact._runtime import engine
 
 VALUES = np.random.default_rng(3).permutation(ENTRIES) - 7.5

@@ -10,6 +10,7 @@ import pytest
 from conftest import FLOATS, run_python
 
 from fastact._compiler import c_function, frontend, object_file, pipeline
+from fastact._compiler import host as _host
 from fastact._compiler.gemm import module
 from fastact._compiler.loops import convert as _convert_code
 from fastact._compiler.loops import elementwise
@@ -21,7 +22,6 @@ from fastact._declarations.records import ROW_ACTIVATIONS, element_wise
 from fastact._loading import linker as _machine_code
 from fastact._loading.loader import GENERATORS
 from fastact._machine import formats
-from fastact._machine import host as _host
 from fastact._machine.formats import FLOAT32, FLOAT64
 from fastact._machine.targets import KNOWN
 

@@ -18,8 +18,8 @@ from numba.core.registry import cpu_target
 import fastact
 import fastact.numba  # for a tree that is not installed; else Numba's entry point does it
 from fastact import sigmoid
+from fastact._compiler import host
 from fastact._declarations.records import ACTIVATIONS
-from fastact._machine import host
 
 NUMBERS = [np.dtype(t) for t in (np.float32, np.float64)]
 INTEGERS = [np.dtype(t) for t in "?bBhHiIlL"]

@@ -18,10 +18,10 @@ from test_environment import REGISTERS, STATES, needs_registers
 
 import fastact
 from bench.accuracy import PRECISION
-from fastact._compiler import pipeline
+from fastact._compiler import host, pipeline
 from fastact._compiler.loops import rows as _rows
 from fastact._declarations.records import ROW_ACTIVATIONS
-from fastact._machine import formats, host
+from fastact._machine import formats
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc
 

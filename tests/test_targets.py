@@ -11,10 +11,10 @@ from conftest import assert_same, run_python, ufunc_for
 import fastact
 from fastact._cli import info
 from fastact._compiler import environment as _environment
+from fastact._compiler import host as _host
 from fastact._compiler import pipeline
 from fastact._declarations.records import ACTIVATIONS
 from fastact._machine import cpu
-from fastact._machine import host as _host
 from fastact._machine.targets import CERTAIN, KNOWN
 
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
@@ -76,7 +76,7 @@ def test_code_is_made_for_what_is_asked_for(level, shared):
     code = """
 import numpy as np, fastact as fa
 from fastact._loading import cache as _cache
-from fastact._machine import host as _host
+from fastact._compiler import host as _host
 half = np.linspace(-9, 9, 1001).astype("e")
 exact = np.log1p(np.exp(half.astype("d"))).astype("e")
 np.testing.assert_array_equal(fa.softplus(half), exact)

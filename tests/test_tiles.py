@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
+from fastact._compiler import host as _host
 from fastact._compiler import pipeline
 from fastact._compiler.gemm import loops as _gemm
 from fastact._compiler.gemm import module as _gemm_code
 from fastact._compiler.gemm import tiles as _tiles
 from fastact._compiler.gemm.interface import lanes_for
 from fastact._loading import linker
-from fastact._machine import host as _host
 from fastact._machine.formats import FORMATS
 from fastact._machine.targets import KNOWN, TILES
 

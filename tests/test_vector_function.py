@@ -8,10 +8,10 @@ import pytest
 from conftest import assert_same
 
 import fastact
-from fastact._compiler import pipeline, vector_function
+from fastact._compiler import host, pipeline, vector_function
 from fastact._declarations.records import ACTIVATIONS
 from fastact._loading import linker
-from fastact._machine import formats, host
+from fastact._machine import formats
 
 pytestmark = pytest.mark.skipif(
     not host.host().permutes, reason="no kernel by tables on this machine"

@@ -139,8 +139,8 @@ def _threads_state() -> dict[str, Any]:
 
 def _target() -> dict[str, Any]:
     """The machine as code is made for it."""
+    from fastact._compiler.host import host
     from fastact._machine import cpu
-    from fastact._machine.host import host
 
     target = host()
     available = target.features.split(",")

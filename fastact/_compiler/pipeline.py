@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import llvmlite.binding as llvm
 
 from fastact._compiler import object_file, table_lookup
-from fastact._compiler.loops.nontemporal import add_copies
+from fastact._compiler.nontemporal import add_copies
 from fastact._compiler.symbols import ALONE, ENTRY
 from fastact._compiler.threads.fan_out import SETTING
 from fastact._machine.targets import Target

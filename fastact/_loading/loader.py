@@ -30,7 +30,7 @@ _WITHOUT_FORMATS = (
         "_compiler/table_lookup",
         "_compiler/object_file",
     ),
-    *("_compiler/loops/nontemporal", "_compiler/symbols", "_machine/targets"),
+    *("_compiler/nontemporal", "_compiler/symbols", "_machine/targets"),
 )
 _ALWAYS = (*_WITHOUT_FORMATS, "_machine/formats")
 _SCALARS = (
@@ -59,7 +59,7 @@ GENERATORS = {
             "_compiler/object_file",
             "_kernels/vocabulary",
             "_compiler/c_function",
-            "_compiler/loops/nontemporal",
+            "_compiler/nontemporal",
         ),
         *("_kernels/tables", "_machine/targets"),
     ),
@@ -93,7 +93,7 @@ GENERATORS = {
             "_compiler/symbols",
             "_compiler/object_file",
         ),
-        *("_compiler/loops/nontemporal", "_machine/targets"),
+        *("_compiler/nontemporal", "_machine/targets"),
     ),
 }
 """The modules that make object code, by what they make; a test compares them with imports."""
@@ -120,7 +120,7 @@ def apart(function: Function) -> Function:
 @apart
 def host() -> "Target":
     """The machine this process runs on."""
-    from fastact._machine import host as _host
+    from fastact._compiler import host as _host
 
     return _host.host()
 
@@ -167,9 +167,9 @@ def load(
     `sources` are files beside those of the `generator`. The code is looked for and kept in the
     cache if it `keeps`.
     """
+    from fastact._compiler import host as _host
     from fastact._loading import cache as _cache
     from fastact._loading import linker
-    from fastact._machine import host as _host
 
     folder = os.path.dirname(os.path.dirname(__file__))
     target = target or _host.host()

@@ -1,4 +1,4 @@
-"""Facts: number formats, targets, and the machine this process runs on.
+"""Facts: number formats, targets, and what the system tells of the machine.
 
 Imports nothing else of the package.
 """

@@ -16,7 +16,7 @@ holds
 ``kernel_short``
     the same computation one vector at a time, for what is left over.
 ``kernel_stream``
-    the hot loop for an output that is too large for any cache (``_compiler/loops/nontemporal.py``).
+    the hot loop for an output that is too large for any cache (``_compiler/nontemporal.py``).
 ``kernel_ahead``
     the same for one that is too large for those next to the core.
 ``buffered``
@@ -27,9 +27,9 @@ holds
 
 from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
 from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
-from fastact._compiler.loops.nontemporal import AHEAD as AHEAD_KERNEL
-from fastact._compiler.loops.nontemporal import FENCES, PREFETCH_IR
-from fastact._compiler.loops.nontemporal import STREAMED as STREAMED_KERNEL
+from fastact._compiler.nontemporal import AHEAD as AHEAD_KERNEL
+from fastact._compiler.nontemporal import FENCES, PREFETCH_IR
+from fastact._compiler.nontemporal import STREAMED as STREAMED_KERNEL
 from fastact._compiler.overlap import ANY, BLOCKS, apart_ir, relation_ir
 from fastact._compiler.pipeline import ScalarIR
 from fastact._compiler.symbols import ALONE, ENTRY

@@ -1,4 +1,4 @@
-"""The machine this process runs on."""
+"""The machine this process runs on, as LLVM sees it."""
 
 import ctypes
 import functools

@@ -3,17 +3,43 @@
 ``fastact/_functions`` has a file for each function; every name declared there is a ufunc here.
 """
 
-from fastact._dense.backward import dense_backward as dense_backward
-from fastact._dense.backward import softmax_backward as softmax_backward
-from fastact._dense.layers import Dense as Dense
-from fastact._dense.layers import dense as dense
-from fastact._dense.sequential import Sequential as Sequential
+# These two come first: the clock is read before what machine code is made of is imported, and a
+# setting that is wrong is refused before anything is made.
+from fastact._loading import imported as _imported  # noqa: F401
+from fastact._runtime import settings as _settings  # noqa: F401
+
+# isort: split
+import importlib as _importlib
+from typing import Any as _Any
+
 from fastact._functions import UFUNCS as _UFUNCS
 from fastact._parallel.counts import get_num_threads as get_num_threads
 from fastact._parallel.counts import num_threads as num_threads
 from fastact._parallel.counts import set_num_threads as set_num_threads
-from fastact._runtime import settings as _settings  # noqa: F401 - refuses wrong ones at once
 
 __version__ = "0.1.0"
 
 globals().update(_UFUNCS)
+
+# Imported when they are asked for: that takes a third of the import of all else.
+_LATER = {
+    "Dense": "_dense.layers",
+    "dense": "_dense.layers",
+    "Sequential": "_dense.sequential",
+    "dense_backward": "_dense.backward",
+    "softmax_backward": "_dense.backward",
+}
+
+__all__ = [*_UFUNCS, *_LATER, "get_num_threads", "num_threads", "set_num_threads"]
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

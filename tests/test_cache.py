@@ -4,6 +4,7 @@ import ast
 import contextlib
 import dataclasses
 import errno
+import importlib
 import json
 import os
 import pickle
@@ -39,6 +40,7 @@ from fastact._loading import cache as _cache
 from fastact._loading import loader
 from fastact._machine.formats import FLOATS
 from fastact._machine.targets import KNOWN
+from fastact._parallel import helpers
 from fastact._runtime import engine
 
 CODE = bytes(range(256)) * 8
@@ -342,7 +344,10 @@ def makers(*modules: str) -> set[str]:
     return set().union(*map(package_imports, modules))
 
 
-def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
+FRONT = ("_compiler.pipeline", "_compiler.frontend", "_kernels.elementary", "_kernels.tables")
+
+
+def test_key_has_every_source_that_makes_code(kept, monkeypatch):
     passed = {}
 
     def record(**arguments):
@@ -350,53 +355,59 @@ def test_key_has_every_source_that_makes_code_and_no_other(kept, monkeypatch):
         raise StopIteration
 
     monkeypatch.setattr(_cache, "object_code", record)
+    functions = str(Path(fastact.__file__).parent / "_functions")
+
+    def check(make, *arguments, made_by, kernels=()):
+        with pytest.raises(StopIteration):
+            make(*arguments)
+        assert makers(*made_by) <= set(passed["sources"])
+        # No other function: to edit it throws away its own code only.
+        assert {path for path in passed["sources"] if path.startswith(functions)} == {*kernels}
+
+    single = type(np.dtype("f"))
     for declared in element_wise().values():
-        with pytest.raises(StopIteration):
-            engine.loop_address(declared.kernel, declared.nin, type(np.dtype("f")))
-        kernels = declared.kernel.__code__.co_filename
-        made_by = makers(
-            "_compiler.pipeline",
-            "_compiler.frontend",
-            "_compiler.loops.elementwise",
-            "_kernels.elementary",
-            "_kernels.tables",
-        )
-        assert set(passed["sources"]) == made_by | {kernels}
-        with pytest.raises(StopIteration):
-            engine.scalar_address(declared.kernel, declared.nin, type(np.dtype("f")))
-        made_by = makers(
-            "_compiler.pipeline",
-            "_compiler.frontend",
-            "_compiler.c_function",
-            "_kernels.elementary",
-            "_kernels.tables",
-        )
-        assert set(passed["sources"]) == made_by | {kernels}
+        kernels = [declared.kernel.__code__.co_filename]
+        arguments = declared.kernel, declared.nin, single
+        made_by = (*FRONT, "_compiler.loops.elementwise")
+        check(engine.loop_address, *arguments, made_by=made_by, kernels=kernels)
+        made_by = (*FRONT, "_compiler.c_function")
+        check(engine.scalar_address, *arguments, made_by=made_by, kernels=kernels)
     for declared in ROW_ACTIVATIONS.values():
-        with pytest.raises(StopIteration):
-            engine.rows_address(declared.steps, type(np.dtype("f")))
-        kernels = declared.steps.larger.__code__.co_filename
-        made_by = makers(
-            "_compiler.pipeline",
-            "_compiler.frontend",
-            "_compiler.loops.rows",
-            "_kernels.elementary",
-            "_kernels.tables",
-        )
-        assert set(passed["sources"]) == made_by | {kernels}
-    with pytest.raises(StopIteration):
-        engine.gemm_addresses(FLOATS["float32"], 4)
-    assert set(passed["sources"]) == makers("_compiler.gemm.module")
-    with pytest.raises(StopIteration):
-        engine.convert_addresses.__wrapped__(FLOATS["float32"], FLOATS["float64"])
-    assert set(passed["sources"]) == makers("_compiler.loops.convert")
+        kernels = [declared.steps.larger.__code__.co_filename]
+        made_by = (*FRONT, "_compiler.loops.rows")
+        check(engine.rows_address, declared.steps, single, made_by=made_by, kernels=kernels)
+    check(engine.gemm_addresses, FLOATS["float32"], 4, made_by=["_compiler.gemm.module"])
+    formats = FLOATS["float32"], FLOATS["float64"]
+    convert = engine.convert_addresses.__wrapped__
+    check(convert, *formats, made_by=["_compiler.loops.convert"])
     for mixed in (engine.mixed_address, engine.mixed_rows_address):
-        with pytest.raises(StopIteration):
-            mixed((type(np.dtype("b")),), type(np.dtype("f")), 0)
-        assert set(passed["sources"]) == makers("_compiler.loops.mixed")
+        types = (type(np.dtype("b")),)
+        check(mixed, types, single, 0, made_by=["_compiler.loops.mixed"])
+    check(engine.undisturbed_address, made_by=["_compiler.loops.undisturbed"])
+    check(helpers.helper_addresses, made_by=["_compiler.threads.helpers"])
+
+
+def test_key_has_the_source_of_a_kernel_by_tables(kept, monkeypatch, tmp_path):
+    """Also where that is in another file."""
+    (tmp_path / "by_tables.py").write_text("def by_tables(x):\n    return x\n")
+    (tmp_path / "plain.py").write_text(
+        "from by_tables import by_tables\n"
+        "from fastact._kernels.vocabulary import with_tables\n"
+        "@with_tables(by_tables)\n"
+        "def plain(x):\n    return x\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    kernel = importlib.import_module("plain").plain
+    passed = {}
+
+    def record(**arguments):
+        passed.update(arguments)
+        raise StopIteration
+
+    monkeypatch.setattr(_cache, "object_code", record)
     with pytest.raises(StopIteration):
-        engine.undisturbed_address()
-    assert set(passed["sources"]) == makers("_compiler.loops.undisturbed")
+        engine.loop_address(kernel, 1, type(np.dtype("f")))
+    assert {str(tmp_path / "by_tables.py"), str(tmp_path / "plain.py")} <= set(passed["sources"])
 
 
 def test_kernels_have_keys_of_their_own(monkeypatch):
@@ -516,6 +527,7 @@ def test_editing_a_coefficient_has_effect(tmp_path, name, module, coefficient):
     assert compiled
     for other in (
         "_runtime/ufunc.py",
+        "_functions/relu.py",
         "_runtime/engine.py",
         "_declarations/declare.py",
         "__init__.py",

@@ -1,15 +1,14 @@
 """Every polynomial of the kernels is the one that its derivation gives, with that error."""
 
-import minimax
 import numpy as np
 import pytest
-import tables
 from mpmath import mp
 
 from fastact._kernels import tables as _tables
 from fastact._kernels import vocabulary
 from fastact._kernels.elementary import EXP, FITS, LOG, RANGE
 from fastact._kernels.vocabulary import ENTRIES
+from tools import minimax, tables
 
 SIGNIFICAND = {"single": 24, "double": 53}
 CASES = [(name, precision) for name in FITS for precision in SIGNIFICAND]

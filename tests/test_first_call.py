@@ -268,15 +268,15 @@ def test_an_attribute_error_is_the_cause_of_another():
     code = """
 import fastact as fa
 from fastact._runtime import engine
-right = engine.load_kernels
+right = engine.load
 def wrong(*_, **__):
     raise AttributeError("no such thing")
-engine.load_kernels = wrong
+engine.load = wrong
 try:
     fa.softplus(1.0)
 except RuntimeError as error:
     print(error, repr(error.__cause__))
-engine.load_kernels = right
+engine.load = right
 print(fa.softplus(1.0))
 """
     message = "the loop cannot be made: no such thing AttributeError('no such thing')"

@@ -4,11 +4,14 @@ The linker ends the process where it cannot express a distance; so that must not
 """
 
 import functools
+import importlib
+import pkgutil
 import sys
 
 import pytest
 from conftest import FLOATS, run_python
 
+import fastact
 from fastact._compiler import c_function, frontend, object_file, pipeline
 from fastact._compiler import host as _host
 from fastact._compiler.gemm import module
@@ -20,7 +23,6 @@ from fastact._compiler.loops import undisturbed as _undisturbed_code
 from fastact._compiler.threads import helpers as _helper_code
 from fastact._declarations.records import ROW_ACTIVATIONS, element_wise
 from fastact._loading import linker as _machine_code
-from fastact._loading.loader import GENERATORS
 from fastact._machine import formats
 from fastact._machine.formats import FLOAT32, FLOAT64
 from fastact._machine.targets import KNOWN
@@ -90,8 +92,18 @@ def assert_closed(code, target):
     return kinds
 
 
-def test_all_generators_are_tried():
-    assert set(CODE) == set(GENERATORS)
+def test_all_makers_of_object_files_are_tried():
+    package = fastact._compiler
+    modules = (
+        importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    )
+    makers = [module.__name__ for module in modules if hasattr(module, "object_code")]
+    made = {name.removeprefix(f"{package.__name__}.") for name in makers}
+    assert made == {  # "loop", "rows" and "scalar" are made by the pipeline
+        *("pipeline", "gemm.module", "loops.convert", "loops.mixed", "loops.undisturbed"),
+        "threads.helpers",
+    }
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="object files in another format")

@@ -201,7 +201,7 @@ SHARES = PerFormat(
 
 
 class Fit(NamedTuple):
-    """How a polynomial was derived, for ``tests/minimax.py`` to do it again."""
+    """How a polynomial was derived, for ``tools/minimax.py`` to do it again."""
 
     coefficients: PerFormat
     function: Callable  # of a module m like mpmath.mp, and the argument

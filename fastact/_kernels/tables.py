@@ -1,6 +1,6 @@
 """Tables of polynomials in binary32, for kernels that look them up in vector registers.
 
-``tests/tables.py`` derives the rows. Each holds a centre, the function there, and the coefficients
+``tools/tables.py`` derives the rows. Each holds a centre, the function there, and the coefficients
 of its difference quotient: f(centre + t) = value + t * polynomial(t).
 """
 

@@ -6,101 +6,20 @@ cache has the code.
 
 import contextlib
 import functools
+import itertools
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from fastact._kernels.vocabulary import SCALAR_FUNCTIONS
-from fastact._loading import jobs
+from fastact._loading import imported, jobs
 from fastact._loading.lock import MAKING
 
 if TYPE_CHECKING:
     from fastact._machine.targets import Target
 
-_IMPORTED = time.time_ns()
-
-_WITHOUT_FORMATS = (
-    *(
-        "_compiler/pipeline",
-        "_compiler/environment",
-        "_compiler/threads/fan_out",
-        "_compiler/table_lookup",
-        "_compiler/object_file",
-    ),
-    *("_compiler/nontemporal", "_compiler/symbols", "_machine/targets"),
-)
-_ALWAYS = (*_WITHOUT_FORMATS, "_machine/formats")
-_SCALARS = (
-    *_ALWAYS,
-    "_compiler/conversions",
-    "_compiler/frontend",
-    "_compiler/loops/elementwise",
-    "_compiler/overlap",
-    "_kernels/vocabulary",
-    "_kernels/tables",
-)
-GENERATORS = {
-    "loop": _SCALARS,
-    "rows": (*_SCALARS, "_compiler/loops/rows", "_kernels/row_steps", "_compiler/transpose"),
-    "scalar": (
-        *(
-            "_compiler/pipeline",
-            "_compiler/conversions",
-            "_compiler/threads/fan_out",
-            "_machine/formats",
-            "_compiler/frontend",
-            "_compiler/table_lookup",
-        ),
-        *(
-            "_compiler/symbols",
-            "_compiler/object_file",
-            "_kernels/vocabulary",
-            "_compiler/c_function",
-            "_compiler/nontemporal",
-        ),
-        *("_kernels/tables", "_machine/targets"),
-    ),
-    "gemm": (
-        *(*_ALWAYS, "_compiler/gemm/loops", "_compiler/gemm/module", "_compiler/ndarray_fields"),
-        *(
-            "_compiler/gemm/interface",
-            "_compiler/builder",
-            "_compiler/gemm/tiles",
-            "_compiler/transpose",
-        ),
-    ),
-    "convert": (
-        *(
-            *_ALWAYS,
-            "_compiler/conversions",
-            "_compiler/loops/convert",
-            "_compiler/ndarray_fields",
-            "_compiler/gemm/interface",
-            "_compiler/builder",
-        ),
-    ),
-    "mixed": (*_WITHOUT_FORMATS, "_compiler/loops/mixed", "_compiler/overlap"),
-    "undisturbed": (*_WITHOUT_FORMATS, "_compiler/loops/undisturbed"),
-    "helpers": (
-        *(
-            "_compiler/pipeline",
-            "_compiler/threads/fan_out",
-            "_compiler/threads/helpers",
-            "_compiler/table_lookup",
-            "_compiler/symbols",
-            "_compiler/object_file",
-        ),
-        *("_compiler/nontemporal", "_machine/targets"),
-    ),
-}
-"""The modules that make object code, by what they make; a test compares them with imports."""
-
-BY_NUMBA = ("loop", "rows", "scalar")
-"""What Numba compiles a part of; the rest imports LLVM only."""
-
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -136,47 +55,46 @@ def _import_warnings() -> Iterator[None]:
         yield
 
 
-def load_kernels(
-    generator: str,
-    name: str,
-    kernels: Sequence[Callable],
-    target: "Target | None",
-    options: str,
-    build: Callable[["Target"], bytes],
-    symbols: Iterable[str],
-) -> dict[str, int]:
-    """The addresses of `symbols` in what ``build(target)`` makes around `kernels`, by name."""
-    places = [(k.__module__, k.__code__.co_firstlineno) for k in kernels]
-    sources = [f.__code__.co_filename for f in (*kernels, *SCALAR_FUNCTIONS)]
-    keeps = not any(kernel.__closure__ for kernel in kernels)  # its values are in no source
-    return load(generator, name, sources, target, f"{options} {places}", build, symbols, keeps)
-
-
 def load(
-    generator: str,
     name: str,
-    sources: Sequence[str],
-    target: "Target | None",
-    options: str,
     build: Callable[["Target"], bytes],
     symbols: Iterable[str],
-    keeps: bool = True,
+    options: str = "",
+    kernels: Sequence[Callable] = (),
+    target: "Target | None" = None,
 ) -> dict[str, int]:
-    """Addresses of `symbols` in what ``build(target)`` makes; see ``cache.object_code``.
+    """Object code from the cache, or what `build` makes, executable in this process.
 
-    `sources` are files beside those of the `generator`. The code is looked for and kept in the
-    cache if it `keeps`.
+    Parameters
+    ----------
+    name : str
+        For people, and for the cache.
+    build : callable
+        ``build(target)`` is the object code.
+    symbols : iterable of str
+        What is asked for in it.
+    options : str
+        Everything else that `build` depends on, beside the sources of the compiler.
+    kernels : sequence of callable
+        What Numba compiles for it; code without kernels imports LLVM only. Closures are not kept
+        in the cache, since the values in them are in no source.
+    target : Target, optional
+        This machine, unless another is given, whose code has to run here.
+
+    Returns
+    -------
+    dict
+        The addresses of `symbols` by name.
     """
     from fastact._compiler import host as _host
     from fastact._loading import cache as _cache
     from fastact._loading import linker
 
-    folder = os.path.dirname(os.path.dirname(__file__))
     target = target or _host.host()
 
     def built() -> bytes:
         jobs.begin_compiling()
-        if generator not in BY_NUMBA:
+        if not kernels:
             return build(target)
         with _import_warnings():
             from numba.core.compiler_lock import global_compiler_lock
@@ -185,19 +103,35 @@ def load(
         with global_compiler_lock:
             return build(target)
 
-    if keeps:
+    variants = [*kernels, *(k.by_tables for k in kernels if hasattr(k, "by_tables"))]
+    if any(kernel.__closure__ for kernel in variants):
+        code = built()
+    else:
         code = _cache.object_code(
             name=name,
-            sources=[
-                *(os.path.join(folder, f"{module}.py") for module in GENERATORS[generator]),
-                *sources,
-            ],
-            imported=_IMPORTED,
+            sources=_sources(variants),
+            imported=imported.TIME,
             target=target,
-            options=options,
+            options=repr((options, [(k.__module__, k.__code__.co_firstlineno) for k in kernels])),
             build=built,
         )
-    else:
-        code = built()
     with MAKING:
         return linker.load_all(code, symbols)
+
+
+def _sources(kernels: Iterable[Callable]) -> list[str]:
+    """The files that object code around `kernels` is made of, their own included."""
+    own = [kernel.__code__.co_filename for kernel in kernels]
+    folders = ["_compiler", "_machine", *(["_kernels"] if own else [])]
+    return [*own, *itertools.chain.from_iterable(map(_files, folders))]
+
+
+@functools.cache
+def _files(folder: str) -> list[str]:
+    """Every source in a `folder` of the package: a list of names would have to be kept."""
+    return [
+        os.path.join(place, name)
+        for place, _, names in os.walk(os.path.join(_PACKAGE, folder))
+        for name in names
+        if name.endswith(".py")
+    ]

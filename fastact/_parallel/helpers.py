@@ -68,7 +68,7 @@ def begin() -> int:
 @apart
 def helper_addresses() -> dict[str, int]:
     """Compile what threads of our own run, or load its code; the addresses by name."""
-    return load("helpers", "helpers", [], None, "", object_code, SYMBOLS)
+    return load("helpers", object_code, SYMBOLS)
 
 
 def forget_helpers() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastact._compiler.symbols import ALONE, ENTRY, RUN, TABLE
 from fastact._compiler.threads.fan_out import SETTING
-from fastact._loading.loader import apart, load, load_kernels
+from fastact._loading.loader import apart, load
 from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def loop_address(
         return pipeline.object_code(loop, [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}"
-    found = load_kernels("loop", name, [kernel], target, repr((form, nin, nout)), build, _LOOP)
+    found = load(name, build, _LOOP, repr((form, nin, nout)), [kernel], target)
     if alone:
         return found[ALONE]
     cost = loop_timing.of_loop(found[ALONE], nin + nout, form.itemsize)
@@ -88,8 +88,7 @@ def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
         return pipeline.object_code(function, [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}-scalar"
-    options = repr((form, nin))
-    return load_kernels("scalar", name, [kernel], None, options, build, [ENTRY])[ENTRY]
+    return load(name, build, [ENTRY], repr((form, nin)), [kernel])[ENTRY]
 
 
 @apart
@@ -121,7 +120,7 @@ def rows_address(
 
     kernels = [step for step in vars(steps).values() if callable(step)]
     name = f"{steps.__name__.strip('_').lower()}-{form.name}"
-    found = load_kernels("rows", name, kernels, target, repr(form), build, _LOOP)
+    found = load(name, build, _LOOP, repr(form), kernels, target)
     if alone:
         return found[ALONE]
     cost = loop_timing.of_rows(found[ALONE], form.itemsize)
@@ -143,8 +142,7 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
         return module.object_code(form, lanes, target)
 
     options = repr((form, lanes, object.__basicsize__))
-    symbols = [*ENTRIES, SETTING]
-    return load("gemm", f"dense-{form.name}-{lanes}", [], None, options, build, symbols)
+    return load(f"dense-{form.name}-{lanes}", build, [*ENTRIES, SETTING], options)
 
 
 @functools.cache
@@ -161,7 +159,7 @@ def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
         return _convert_code.object_code(source, sink, target)
 
     name, options = f"convert-{source.name}-{sink.name}", repr((source, sink, object.__basicsize__))
-    return load("convert", name, [], None, options, build, [ENTRY, RUN])
+    return load(name, build, [ENTRY, RUN], options)
 
 
 @apart
@@ -174,7 +172,7 @@ def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int 
 
         return _mixed_code.object_code(nin, nout, target)
 
-    return _mixed(f"mixed-{nin}-{nout}", repr((nin, nout)), build, inputs, dtype, loop)
+    return _mixed(f"mixed-{nin}-{nout}", build, inputs, dtype, loop)
 
 
 @apart
@@ -189,12 +187,11 @@ def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> in
         ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
         for name in _mixed_code.ROWS_CALLS
     ]
-    return _mixed("mixed-rows", "", build, inputs, dtype, loop, calls)
+    return _mixed("mixed-rows", build, inputs, dtype, loop, calls)
 
 
 def _mixed(
     name: str,
-    options: str,
     build: Callable[["Target"], bytes],
     inputs: Sequence[DType],
     dtype: DType,
@@ -202,7 +199,7 @@ def _mixed(
     calls: Sequence[int | None] = (),
 ) -> int:
     form = format_of(dtype.type)
-    found = load("mixed", name, [], None, options, build, [ENTRY, TABLE])
+    found = load(name, build, [ENTRY, TABLE])
     sources = [conversion_format(given.type) for given in inputs]
     words = [loop, form.itemsize]
     words += [0 if s == form else convert_addresses(s, form)[RUN] for s in sources]
@@ -220,4 +217,4 @@ def undisturbed_address() -> int:
 
         return _undisturbed_code.object_code(target)
 
-    return load("undisturbed", "undisturbed", [], None, "", build, [ENTRY])[ENTRY]
+    return load("undisturbed", build, [ENTRY])[ENTRY]

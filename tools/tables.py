@@ -10,12 +10,12 @@ TOMS 17 (1991). The polynomial is that of ``minimax.fit``.
 from collections.abc import Callable
 from functools import partial
 
-import minimax
 import numpy as np
 from mpmath import mp
 
 from fastact._kernels.tables import TANH
 from fastact._kernels.vocabulary import ENTRIES
+from tools import minimax
 
 DEGREE = 6
 BITS = 24

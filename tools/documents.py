@@ -1,0 +1,27 @@
+"""Writes what follows from declarations and committed results: ``python -m tools.documents``.
+
+That is the stub for type checkers, the picture of all curves, and the figures and lists in the
+documents.
+"""
+
+import sys
+from pathlib import Path
+
+from fastact import __main__ as command
+from tools import stub
+
+ROOT = Path(__file__).parents[1]
+PICTURE = "docs/activations.svg"
+
+
+def main() -> int:
+    """Write all of them."""
+    (ROOT / stub.STUB).write_text(stub.stub(), encoding="utf-8")
+    status = command.main(["plot", "-o", str(ROOT / PICTURE)])
+    from bench import readme  # needs more than the others
+
+    return status or readme.main([])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

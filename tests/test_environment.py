@@ -7,6 +7,7 @@ import functools
 import gc
 import itertools
 import json
+import os
 import platform
 import signal
 import struct
@@ -501,6 +502,7 @@ def call_with_traps():
 
 @needs_registers
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="aarch64 need not have traps")
+@pytest.mark.skipif("EMULATED_PYTHON" in os.environ, reason="the emulator has no traps")
 def test_traps_do_not_spring():
     """As where a host program or a debugger unmasks exceptions."""
     code = "import test_environment; test_environment.call_with_traps()"

@@ -510,7 +510,10 @@ def run():
     for x in rows:
         fastact.softmax(x)
     print("done")
-threading.stack_size(48 * 1024)
+try:
+    threading.stack_size(48 * 1024)
+except ValueError:  # the system wants more, as on aarch64
+    threading.stack_size(128 * 1024)
 thread = threading.Thread(target=run)
 thread.start()
 thread.join()

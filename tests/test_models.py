@@ -1,6 +1,7 @@
 """Models of other libraries predict here what they predict there, in float64."""
 
 import functools
+import inspect
 import pickle
 import warnings
 
@@ -14,8 +15,10 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 import fastact as fa
+from fastact._declarations.records import ACTIVATIONS, activations
 
-ACTIVATIONS = ["identity", "logistic", "tanh", "relu"]
+HIDDEN = ["identity", *(name for a in ACTIVATIONS.values() for name in a.sklearn_names)]
+TORCH_MODULES = [module for a in activations().values() for module in a.torch_modules]
 
 
 @functools.cache
@@ -83,7 +86,7 @@ def test_perceptron(name, sparse):
     np.testing.assert_array_equal(labels(model, X), estimator.predict(X))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", HIDDEN)
 @pytest.mark.parametrize("name", ["cancer", "digits"])
 def test_mlp_classifier(name, activation):
     X, y = data(name)
@@ -104,7 +107,7 @@ def test_multilabel_mlp_classifier():
     np.testing.assert_array_equal(model(X) > 0.5, estimator.predict(X))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", HIDDEN)
 @pytest.mark.parametrize("targets", [1, 2])
 def test_mlp_regressor(targets, activation):
     X, y = data("diabetes")
@@ -220,14 +223,22 @@ def assert_as_in_torch(torch, module, inputs, tolerance=1e-12):
     return model
 
 
-def test_torch_stacks(torch):
+@pytest.mark.parametrize("declared", TORCH_MODULES, ids=lambda declared: declared.name)
+def test_torch_activations(torch, declared):
     nn = torch.nn
     torch.manual_seed(0)
-    for activation in (nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.Softmax(dim=-1), nn.Identity()):
-        module = nn.Sequential(nn.Linear(9, 20), activation, nn.Linear(20, 4, bias=False))
-        assert_as_in_torch(torch, module, 9)
+    kind = getattr(nn, declared.name)
+    activation = kind(dim=-1) if "dim" in inspect.signature(kind).parameters else kind()
+    module = nn.Sequential(nn.Linear(9, 20), activation, nn.Linear(20, 4, bias=False))
     # torch's softplus is off by 2e-9 above its threshold of 20.
-    assert_as_in_torch(torch, nn.Sequential(nn.Linear(9, 5), nn.Softplus()), 9, 3e-9)
+    tolerance = 3e-9 if declared.name == "Softplus" else 1e-12
+    assert_as_in_torch(torch, module, 9, tolerance)
+
+
+def test_torch_layers_without_activation(torch):
+    nn = torch.nn
+    torch.manual_seed(0)
+    assert_as_in_torch(torch, nn.Sequential(nn.Linear(9, 20), nn.Identity(), nn.Linear(20, 4)), 9)
     assert_as_in_torch(torch, nn.Linear(9, 5), 9)
 
 

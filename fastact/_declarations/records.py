@@ -2,7 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, NamedTuple
+
+
+class TorchModule(NamedTuple):
+    """A class of ``torch.nn`` whose modules compute an activation.
+
+    Attributes
+    ----------
+    name : str
+        Of the class.
+    accepts : callable
+        ``accepts(module)``: whether a module with its parameters is that activation; all are by
+        default.
+    requirement : str
+        What `accepts` asks for, as an error message says it: "have beta=1".
+    """
+
+    name: str
+    accepts: Callable[[Any], bool] = lambda module: True
+    requirement: str = ""
 
 
 # Each method that dataclasses generate adds to the import of the package.
@@ -30,6 +50,16 @@ class Activation:
         float64, a bound that samples stay below. 0.5 means correctly rounded, 0 exact.
     keeps_integers : bool
         Whether integers give integers; else they give float64.
+    nondecreasing : bool
+        Whether a larger input never gives a smaller result.
+    range : tuple of float
+        The least and the greatest result, of infinite inputs too.
+    steepest : float
+        The largest absolute value of the derivative; infinite where the function jumps.
+    torch_modules : sequence of TorchModule
+        Those that :meth:`fastact.Sequential.from_torch` takes for the activation.
+    sklearn_names : sequence of str
+        The names that the neural networks of scikit-learn have for the activation.
     """
 
     kernel: Callable[..., Any]
@@ -40,7 +70,13 @@ class Activation:
     specials: Sequence[tuple[float, ...]]
     interval: tuple[float, float]
     ulp: dict[str, float]
+    # From here on, what is not declared is not assumed.
     keeps_integers: bool = False
+    nondecreasing: bool = False
+    range: tuple[float, float] = (-inf, inf)
+    steepest: float = inf
+    torch_modules: Sequence[TorchModule] = ()
+    sklearn_names: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -90,10 +126,16 @@ class Derivative(Activation):
     of_output : callable, optional
         ``of_output(m, output)``: the derivative in terms of the output, if that is not `saved`.
         An activation whose output does not tell has no gradient as part of a layer.
+    jumps : sequence of float
+        The values of `saved` where the derivative jumps.
+    infinity_times_zero : float, optional
+        What an infinite gradient gives where the derivative is 0: 0 or NaN.
     """
 
     slope: Callable[..., Any] = None  # type: ignore[assignment] # those before have defaults
     of_output: Callable[..., Any] | None = None
+    jumps: Sequence[float] = ()
+    infinity_times_zero: float | None = None
 
     @property
     def activation(self) -> str:
@@ -103,6 +145,11 @@ class Derivative(Activation):
     @property
     def saved(self) -> str:
         return self.parameters[1]
+
+    @property
+    def output_tells(self) -> bool:
+        """Whether the derivative follows from the output of the activation."""
+        return self.saved == "output" or self.of_output is not None
 
 
 DERIVATIVES: dict[str, Derivative] = {}
@@ -148,6 +195,8 @@ class RowActivation:
         Rows and their results.
     ulp : dict
         A bound in ulp that samples stay below, by format name.
+    torch_modules, sklearn_names : sequence
+        As of :class:`Activation`.
     """
 
     name: str
@@ -158,7 +207,15 @@ class RowActivation:
     reference: Callable[..., Any]
     specials: Sequence[tuple[Sequence[float], Sequence[float]]]
     ulp: dict[str, float]
+    torch_modules: Sequence[TorchModule] = ()
+    sklearn_names: Sequence[str] = ()
 
 
 ROW_ACTIVATIONS: dict[str, RowActivation] = {}
 """Every declared activation of whole rows by name."""
+
+
+def activations() -> dict[str, Activation | RowActivation]:
+    """The activations of one input, which a layer may have."""
+    unary = {name: declared for name, declared in ACTIVATIONS.items() if declared.nin == 1}
+    return unary | ROW_ACTIVATIONS

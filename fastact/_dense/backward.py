@@ -180,12 +180,9 @@ def through(caller: str, activation: str | None) -> Callable[..., Any]:
     if activation in _OF_ROWS:
         return _OF_ROWS[activation]
     declared = DERIVATIVES.get(activation)
-    if declared is not None:
+    if declared is not None and declared.output_tells:
         of_output = declared.of_output
-        if of_output is not None:
-            return lambda g, y: g * of_output(np, y)
-        if declared.saved == "output":
-            return UFUNCS[declared.name]
+        return UFUNCS[declared.name] if of_output is None else lambda g, y: g * of_output(np, y)
     raise ValueError(
         f"{caller}: activation must have a derivative that its output tells, got {activation!r}, "
         + ("which has none" if declared is None else "whose derivative needs its input")

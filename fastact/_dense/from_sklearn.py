@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from fastact._declarations.records import activations
 from fastact._dense.layers import Dense
 
-_HIDDEN = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
-_OUTPUT = {"identity": "identity", "logistic": "sigmoid", "softmax": "softmax"}
+_NAMES = {"identity": "identity"} | {
+    theirs: name for name, declared in activations().items() for theirs in declared.sklearn_names
+}
 
 
 def stack(estimator: Any) -> tuple[list[Dense], np.ndarray | None]:
@@ -51,18 +53,18 @@ def _logistic_regression(estimator: Any) -> list[Dense]:
 
 
 def _layers(estimator: Any) -> list[Dense]:
-    inner = _named(_HIDDEN, estimator.activation, "activation")
-    outer = _named(_OUTPUT, estimator.out_activation_, "out_activation_")
+    inner = _named(estimator.activation, "activation")
+    outer = _named(estimator.out_activation_, "out_activation_")
     *hidden, last = zip(estimator.coefs_, estimator.intercepts_, strict=True)
     return [Dense(W, b, inner) for W, b in hidden] + [_output_layer(estimator, *last, outer)]
 
 
-def _named(known: dict[str, str], name: str, attribute: str) -> str:
-    if name not in known:
+def _named(name: str, attribute: str) -> str:
+    if name not in _NAMES:
         raise ValueError(
-            f"from_sklearn: {attribute} must be one of {', '.join(known)}, got {name!r}"
+            f"from_sklearn: {attribute} must be one of {', '.join(_NAMES)}, got {name!r}"
         )
-    return known[name]
+    return _NAMES[name]
 
 
 def _output_layer(estimator: Any, W: np.ndarray, b: np.ndarray, activation: str) -> Dense:

@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from fastact._declarations.records import activations
 from fastact._dense.layers import Dense
 
 _ACTIVATIONS = {
-    "ReLU": "relu",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "Softplus": "softplus",
-    "Softmax": "softmax",
+    module.name: (name, module)
+    for name, declared in activations().items()
+    for module in declared.torch_modules
 }
 _DROPOUTS = ("Dropout", "AlphaDropout", "FeatureAlphaDropout")
 _TENSORS = ("Tensor", "Parameter", "Buffer")
@@ -39,8 +38,10 @@ def stack(module: Any, name: str = "module") -> list[Dense | str]:
         b = None if module.bias is None else _array(module.bias, f"{name}.bias")
         return [Dense(_array(module.weight, f"{name}.weight").T, b)]
     if kind.__name__ in _ACTIVATIONS:
-        _check_parameters(module, name)
-        return [_ACTIVATIONS[kind.__name__]]
+        activation, declared = _ACTIVATIONS[kind.__name__]
+        if not declared.accepts(module):
+            raise ValueError(f"from_torch: {name} must {declared.requirement}, got {module!r}")
+        return [activation]
     if kind.__name__ in _DROPOUTS and module.training:
         raise ValueError(
             f"from_torch: {name} must be in evaluation mode, where it does nothing, got "
@@ -93,16 +94,3 @@ def _array(tensor: Any, name: str) -> np.ndarray:
     if tensor.device.type == "meta":
         raise ValueError(f"from_torch: {name} must have values, got a tensor on the meta device")
     return tensor.numpy(force=True)  # from any device, and with its sign where that is a flag
-
-
-def _check_parameters(module: Any, name: str) -> None:
-    # Above its threshold torch's softplus is x, which is 2e-9 less than it should be at 20.
-    if type(module).__name__ == "Softplus" and (module.beta != 1 or module.threshold < 20):
-        raise ValueError(
-            f"from_torch: {name} must have beta=1 and a threshold of at least 20, got {module!r}"
-        )
-    if type(module).__name__ == "Softmax" and module.dim != -1:
-        raise ValueError(
-            f"from_torch: {name} must be Softmax(dim=-1), along the last axis of every input, "
-            f"got {module!r}"
-        )

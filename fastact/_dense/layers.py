@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastact._compiler.gemm.interface import DONE
-from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.records import activations
 from fastact._dense import weights as _weights
 from fastact._dense.frozen import Frozen, again
 from fastact._functions import UFUNCS
@@ -328,8 +328,7 @@ def activation_name(caller: str, activation: Any, what: str = "activation must b
 @functools.cache
 def _known() -> dict[str, np.ufunc]:
     """The activations that a layer may have."""
-    names = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
-    return {name: UFUNCS[name] for name in [*names, *ROW_ACTIVATIONS]}
+    return {name: UFUNCS[name] for name in activations()}
 
 
 def check_weights(caller: str, W: np.ndarray, b: np.ndarray | None = None) -> None:

@@ -3,6 +3,7 @@
 from math import inf
 
 from fastact._declarations.declare import activation, derivative
+from fastact._declarations.records import TorchModule
 from fastact._kernels.vocabulary import at_least, like, or_nan, quiet
 
 
@@ -15,6 +16,11 @@ from fastact._kernels.vocabulary import at_least, like, or_nan, quiet
     interval=(-3.0, 3.0),
     ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},
     keeps_integers=True,
+    nondecreasing=True,
+    range=(0.0, inf),
+    steepest=1.0,
+    torch_modules=[TorchModule("ReLU")],
+    sklearn_names=["relu"],
 )
 def relu(x):
     return quiet(at_least(x, like(x, 0)))
@@ -26,6 +32,8 @@ def relu(x):
 An infinite `grad_output` gives infinity or, where `output` is 0, 0.""",
     reference=lambda m, g, y: g * (y > 0),
     slope=lambda m, y: 0 * y,
+    jumps=[0.0],
+    infinity_times_zero=0.0,
     specials=[(2.0, 1.0, 2.0), (2.0, 0.0, 0.0), (-2.0, -0.0, 0.0), (inf, 0.0, 0.0)],
     interval=(0.0, 3.0),
     ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},

@@ -1,8 +1,9 @@
 """The logistic sigmoid and its derivative."""
 
-from math import inf
+from math import inf, nan
 
 from fastact._declarations.declare import activation, derivative
+from fastact._declarations.records import TorchModule
 from fastact._declarations.sources import BY_TABLES, EXP_AND_SUMS
 from fastact._kernels.elementary import EXP, RANGE, exp_reduced, logistic, product, rounded, scales
 from fastact._kernels.tables import SIGMOID
@@ -55,6 +56,11 @@ error, one division, and one Newton step of the quotient by the residual."""
     specials=[(-inf, 0.0), (inf, 1.0), (0.0, 0.5)],
     interval=(-10.0, 10.0),
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.88, "float64": 0.9},
+    nondecreasing=True,
+    range=(0.0, 1.0),
+    steepest=0.25,
+    torch_modules=[TorchModule("Sigmoid")],
+    sklearn_names=["logistic"],
 )
 @with_tables(_sigmoid_by_tables)
 def sigmoid(x):
@@ -78,6 +84,7 @@ once, and once more where it is subnormal. An infinite `grad_output` gives infin
 as good as any, beyond that the result may overflow early.""",
     reference=lambda m, g, y: g * y * (1 - y),
     slope=lambda m, y: 1 - 2 * y,
+    infinity_times_zero=nan,
     specials=[(2.0, 0.5, 0.5), (2.0, 0.0, 0.0), (2.0, 1.0, 0.0), (inf, 0.5, inf)],
     interval=(0.0, 1.0),
     ulp={"float16": 0.5, "bfloat16": 0.51, "float32": 0.76, "float64": 0.76},

@@ -3,6 +3,7 @@
 from math import inf, nan
 
 from fastact._declarations.declare import row_activation
+from fastact._declarations.records import TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import EXP, SHARES, expm1_reduced, two_sum
 from fastact._kernels.vocabulary import at_least, fma, like, magnitude, muladd, pick, pow2_of_sum
@@ -59,6 +60,12 @@ class _Softmax:
         return y if y == y else like(y, nan)  # one NaN, whatever was in the row
 
 
+_TORCH = TorchModule(
+    "Softmax",
+    lambda module: module.dim == -1,
+    "be Softmax(dim=-1), along the last axis of every input",
+)
+
 softmax = row_activation(
     name="softmax",
     steps=_Softmax,
@@ -77,4 +84,6 @@ the last is that of e^r - 1. The sum carries its rounding errors, as does its re
         ([0.0, -1e9], [1.0, 0.0]),
     ],
     ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 1.5, "float64": 1.5},
+    torch_modules=[_TORCH],
+    sklearn_names=["softmax"],
 )

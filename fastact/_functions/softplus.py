@@ -1,8 +1,9 @@
 """The smooth rectifier and its derivative."""
 
-from math import inf
+from math import inf, nan
 
 from fastact._declarations.declare import activation, derivative
+from fastact._declarations.records import TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import (
     EXP,
@@ -31,6 +32,13 @@ from fastact._kernels.vocabulary import (
     pow2,
 )
 
+# Above its threshold torch's softplus is x, which is 2e-9 less than it should be at 20.
+_TORCH = TorchModule(
+    "Softplus",
+    lambda module: module.beta == 1 and module.threshold >= 20,
+    "have beta=1 and a threshold of at least 20",
+)
+
 
 @activation(
     summary="Smooth rectifier, element-wise.",
@@ -43,6 +51,10 @@ threshold above which the result is x early."""
     specials=[(-inf, 0.0), (inf, inf)],
     interval=(-10.0, 10.0),
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.93, "float64": 0.9},
+    nondecreasing=True,
+    range=(0.0, inf),
+    steepest=1.0,
+    torch_modules=[_TORCH],
 )
 def softplus(x):
     limits = pick(RANGE, x)
@@ -82,6 +94,7 @@ is below that, or in the other formats below -192.5."""
     reference=lambda m, g, x: g / (1 + m.exp(-x)),
     slope=lambda m, x: (1 - m.tanh(x / 2) ** 2) / 4,
     of_output=lambda m, y: -m.expm1(-y),
+    infinity_times_zero=nan,
     specials=[(2.0, 0.0, 1.0), (2.0, inf, 2.0), (2.0, -inf, 0.0), (inf, 0.0, inf)],
     interval=(-10.0, 10.0),
     ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 0.9, "float64": 0.9},

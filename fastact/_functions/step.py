@@ -14,6 +14,8 @@ from fastact._kernels.vocabulary import like, or_nan, quiet
     specials=[(-inf, 0.0), (inf, 1.0), (0.0, 1.0), (-0.0, 1.0)],
     interval=(-3.0, 3.0),
     ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},
+    nondecreasing=True,
+    range=(0.0, 1.0),
 )
 def step(x):
     zero = like(x, 0)
@@ -28,6 +30,7 @@ of step gives the same as its input, and infinities what other numbers give.""",
     reference=lambda m, g, x: 0 * g * x,
     slope=lambda m, x: 0 * x,
     of_output=lambda m, y: 0 * y,
+    infinity_times_zero=0.0,
     specials=[(2.0, 1.0, 0.0), (-2.0, 0.0, 0.0), (-2.0, -1.0, 0.0), (inf, inf, 0.0)],
     interval=(-3.0, 3.0),
     ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},

@@ -1,8 +1,9 @@
 """The hyperbolic tangent and its derivative."""
 
-from math import inf
+from math import inf, nan
 
 from fastact._declarations.declare import activation, derivative
+from fastact._declarations.records import TorchModule
 from fastact._declarations.sources import BY_TABLES, EXP_AND_SUMS
 from fastact._kernels.elementary import (
     RANGE,
@@ -51,6 +52,11 @@ errors; one division, and one correction of the quotient by the residual."""
     specials=[(-inf, -1.0), (inf, 1.0), (0.0, 0.0), (-0.0, -0.0)],
     interval=(-5.0, 5.0),
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.76, "float64": 0.85},
+    nondecreasing=True,
+    range=(-1.0, 1.0),
+    steepest=1.0,
+    torch_modules=[TorchModule("Tanh")],
+    sklearn_names=["tanh"],
 )
 @with_tables(_tanh_by_tables)
 def tanh(x):
@@ -80,6 +86,7 @@ none of tanh's; up to 300 in magnitude it is as good as any, beyond that the res
 early.""",
     reference=lambda m, g, y: g * (1 - y * y),
     slope=lambda m, y: -2 * y,
+    infinity_times_zero=nan,
     specials=[(2.0, 0.0, 2.0), (2.0, 0.5, 1.5), (2.0, 1.0, 0.0), (2.0, -1.0, 0.0)],
     interval=(-1.0, 1.0),
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.76, "float64": 0.76},

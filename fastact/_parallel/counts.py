@@ -160,6 +160,15 @@ def set_num_threads(n: int) -> None:
     ------
     TypeError, ValueError
         If `n` is no integer, or less than 1.
+
+    Examples
+    --------
+    >>> import fastact as fa
+    >>> before = fa.get_num_threads()
+    >>> fa.set_num_threads(1)
+    >>> fa.get_num_threads()
+    1
+    >>> fa.set_num_threads(before)
     """
     _set_own(KEY, _checked("set_num_threads", n))
 

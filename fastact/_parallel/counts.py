@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from ctypes import c_int, c_void_p
 from types import ModuleType
+from typing import Any
 
 __all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 
@@ -15,7 +16,7 @@ _LIMITS_OF_OTHERS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 _MOST = 1 << 15
 
 
-def _api(name: str, result, *arguments):
+def _api(name: str, result: Any, *arguments: Any) -> Any:
     function = getattr(ctypes.pythonapi, name)
     function.restype, function.argtypes = result, arguments
     return function

@@ -105,7 +105,7 @@ def _turns() -> int:
     return max(1, round(turns * SPIN / max(min(times), 1e-6)))
 
 
-def _yield():
+def _yield() -> Any:
     """The system's function that lets other threads run."""
     if hasattr(ctypes, "windll"):
         return ctypes.windll.kernel32.SwitchToThread

@@ -2,11 +2,12 @@
 
 import ctypes
 import sys
+from typing import Any
 
 
 def of_running() -> int:
     """The address of the function that tells it, if numba has started threads; else 0."""
-    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    parallel: Any = sys.modules.get("numba.np.ufunc.parallel")
     try:
         if parallel._is_initialized:
             return ctypes.cast(parallel._get_num_threads, ctypes.c_void_p).value or 0
@@ -20,6 +21,6 @@ def of_tbb() -> int:
     from fastact._parallel import tbb
 
     try:
-        return tbb.numba_layer().get_num_threads
+        return int(tbb.numba_layer().get_num_threads)
     except Exception:
         return 0

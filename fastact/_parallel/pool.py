@@ -117,7 +117,7 @@ def _begin(layer: "Layer") -> None:
     _table.parallel_for = functions.parallel_for
 
 
-@CFUNCTYPE(None, c_void_p)
+@CFUNCTYPE(None, c_void_p)  # type: ignore[untyped-decorator] # of ctypes
 def _start_first(quiet: int) -> None:
     """Start the threads, at the first call that is worth it.
 
@@ -136,7 +136,7 @@ def _start_first(quiet: int) -> None:
     cell.value = 1
 
 
-@CFUNCTYPE(c_int64, c_void_p)
+@CFUNCTYPE(c_int64, c_void_p)  # type: ignore[untyped-decorator] # of ctypes
 def _count_anew(key: int) -> int:
     """In place of ``get_count`` in a forked child, which may have been given other cores.
 
@@ -149,7 +149,7 @@ def _count_anew(key: int) -> int:
     except KeyboardInterrupt:  # which cannot leave this; the next call comes here again
         _interrupted = True
         return 2  # so that threads are to be started
-    return counts.get_own(key) or _table.count
+    return int(counts.get_own(key) or _table.count)
 
 
 def _reset() -> None:

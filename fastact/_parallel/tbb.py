@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from fastact._parallel.protocol import Functions
 
@@ -54,7 +54,7 @@ def after_fork() -> None:
     _lost = _lost or _begun
 
 
-def numba_layer() -> ModuleType:
+def numba_layer() -> Any:
     """The extension module, whose attributes are addresses of functions.
 
     Raises
@@ -77,6 +77,7 @@ def numba_layer() -> ModuleType:
         if path.exists():
             loader = importlib.machinery.ExtensionFileLoader(_MODULE, str(path))
             spec = importlib.util.spec_from_file_location(_MODULE, path, loader=loader)
+            assert spec is not None  # as the loader is given
             return importlib.util.module_from_spec(spec)
     raise ImportError("this build of numba has no layer for TBB")
 

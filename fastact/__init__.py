@@ -28,6 +28,7 @@ _LATER = {
     "Sequential": "_dense.sequential",
     "dense_backward": "_dense.backward",
     "softmax_backward": "_dense.backward",
+    "show_config": "_runtime.configuration",
 }
 
 __all__ = [*_UFUNCS, *_LATER, "get_num_threads", "num_threads", "set_num_threads"]

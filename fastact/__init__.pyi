@@ -20,6 +20,7 @@ from fastact._functions.tanh import tanh_backward as tanh_backward
 from fastact._parallel.counts import get_num_threads as get_num_threads
 from fastact._parallel.counts import num_threads as num_threads
 from fastact._parallel.counts import set_num_threads as set_num_threads
+from fastact._runtime.configuration import show_config as show_config
 
 __version__: str
 __all__: list[str]

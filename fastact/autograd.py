@@ -1,6 +1,12 @@
 """HIPS autograd: activations that its ``grad`` differentiates, as often as is asked for.
 
 Every function here has the name of its ufunc: ``fastact.autograd.sigmoid(x)``.
+
+Examples
+--------
+>>> import autograd, fastact.autograd
+>>> autograd.grad(fastact.autograd.sigmoid)(0.0)
+np.float64(0.25)
 """
 
 import importlib.metadata

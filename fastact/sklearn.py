@@ -111,6 +111,12 @@ def unpatch() -> None:
     ------
     RuntimeError
         Without a call of :func:`patch` to undo.
+
+    Examples
+    --------
+    >>> import fastact.sklearn
+    >>> fastact.sklearn.patch()
+    >>> fastact.sklearn.unpatch()
     """
     global _count
     with _lock:
@@ -132,6 +138,14 @@ def patched() -> Iterator[None]:
     ------
     RuntimeError
         As by :func:`patch`.
+
+    Examples
+    --------
+    >>> import fastact.sklearn
+    >>> from sklearn.neural_network import MLPRegressor
+    >>> @fastact.sklearn.patched()
+    ... def fitted(X, y):
+    ...     return MLPRegressor(max_iter=5000).fit(X, y)
     """
     patch()
     try:

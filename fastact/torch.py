@@ -93,6 +93,14 @@ def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "id
         activation.
     NotImplementedError
         When it is differentiated twice, or in forward mode (``torch.func.jvp``).
+
+    Examples
+    --------
+    >>> import torch, fastact.torch
+    >>> x, W = torch.ones(1, 2), torch.ones(2, 3, requires_grad=True)
+    >>> fastact.torch.dense(x, W, activation="relu").sum().backward()
+    >>> W.grad.shape
+    torch.Size([2, 3])
     """
     for key, operand in {"x": x, "W": W, "b": b}.items():
         if key != "b" or operand is not None:
@@ -141,7 +149,15 @@ NotImplementedError
 
 Notes
 -----
-Values are those of :obj:`fastact.{name}`, gradients those of :obj:`fastact.{name}_backward`."""
+Values are those of :obj:`fastact.{name}`, gradients those of :obj:`fastact.{name}_backward`.
+
+Examples
+--------
+>>> import torch, fastact.torch
+>>> x = torch.zeros(3, requires_grad=True)
+>>> fastact.torch.{name}(x).sum().backward()
+>>> x.grad.shape
+torch.Size([3])"""
 
 _DIM = """
 dim : int, optional

@@ -17,6 +17,7 @@ import pytest
 import fastact
 from fastact._declarations import declare
 from fastact._declarations.records import element_wise
+from fastact._parallel import layers
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc
 
@@ -29,6 +30,25 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # or that of the process which star
     os.environ["FASTACT_CACHE_DIR"] = tempfile.mkdtemp(prefix="fastact-tests-")
     os.environ.pop("FASTACT_CACHE", None)
     atexit.register(shutil.rmtree, os.environ["FASTACT_CACHE_DIR"], ignore_errors=True)
+
+
+def _missing(layer):
+    """Why a threading layer cannot be used here, if so."""
+    try:
+        layers.LAYERS[layer]().foresee()
+    except (ImportError, OSError, AttributeError) as reason:
+        return str(reason)
+    return ""
+
+
+def needs_layer(name):
+    """A mark for tests that use the threading layer `name`."""
+    missing = _missing(name)
+    return pytest.mark.skipif(bool(missing), reason=f"no layer {name}: {missing}")
+
+
+LAYERS = [pytest.param(name, marks=needs_layer(name)) for name in layers.LAYERS]
+"""Parameters: every threading layer, skipped where it cannot be used."""
 
 
 def pytest_ignore_collect(collection_path, config):

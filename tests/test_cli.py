@@ -275,7 +275,7 @@ def test_info_changes_nothing(layer, tmp_path):
     place = str(tmp_path / "cache")
     code = WATCHED
     if layer == "tbb in a child":
-        code = f"from fastact._parallel import pool\npool._forked = True\n{WATCHED}"
+        code = f"from fastact._parallel import tbb\ntbb._lost = True\n{WATCHED}"
     layer = layer.partition(" ")[0]
     printed = run_python(code, FASTACT_CACHE_DIR=place, FASTACT_THREADING_LAYER=layer)
     assert printed == "0 False not started 0\nFalse False\nTrue\n"

@@ -11,19 +11,17 @@ import subprocess
 import sys
 
 import pytest
-from conftest import run_python
-
-from fastact._parallel import counts as _threads
+from conftest import LAYERS, needs_layer, run_python
 
 PREPARED = """
 import ctypes, os, signal, sys, threading, time, warnings
 warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # forks that have threads
 import numpy as np
 import fastact as fa
-from fastact._parallel import helpers, pool as _pool
+from fastact._parallel import helpers, layers, pool as _pool, tbb as _tbb
 
 # As little work as a few thousand elements is shared, so that the tests need not be long.
-_pool._SHARES = dict.fromkeys(_pool._SHARES, 2_000_000)
+helpers.SHARE = _tbb.SHARE = layers.LEAST_SHARE = 2_000_000
 helpers.WORTH_WAKING = 0
 _pool._reset()
 
@@ -75,7 +73,6 @@ def check_some():
 
 NUMBA = """
 import numba
-from fastact._parallel import tbb as _tbb
 ones = np.ones(200_000)
 @numba.njit(parallel=True)
 def total(x):
@@ -88,7 +85,7 @@ def numba_work():
 """
 
 
-@pytest.fixture(scope="session", params=_threads.LAYERS)
+@pytest.fixture(scope="session", params=LAYERS)
 def run(request):
     """``run(code)`` gives the standard output of a process with three threads of our own."""
 
@@ -128,7 +125,7 @@ repeat({seconds}, *[flip] * 4)
 
 
 @seconds(1, 10)
-@pytest.mark.parametrize("theirs", ["default", "tbb"])
+@pytest.mark.parametrize("theirs", ["default", pytest.param("tbb", marks=needs_layer("tbb"))])
 def test_beside_numba_and_blas(run, theirs, seconds):
     code = f"""
 {NUMBA}
@@ -193,6 +190,7 @@ check_some()
     run(code)
 
 
+@needs_layer("tbb")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_fork_with_numba_beside(run):
     # Both use TBB: numba first here and first there, before the fork and after.
@@ -264,7 +262,7 @@ def test_multiprocessing(tmp_path, layer_name, method, before):
     assert "rror" not in done.stderr
 
 
-@pytest.fixture(params=_threads.LAYERS)
+@pytest.fixture(params=LAYERS)
 def layer_name(request):
     return request.param
 
@@ -326,7 +324,7 @@ sys.unraisablehook = ignore
 for delay in np.linspace(1e-6, {3e-3 if first else 30e-3}, 40):
     y[:] = 7
     if {first}:
-        helpers.forget_helpers()
+        helpers.after_fork()
         _pool._reset()
     try:
         signal.setitimer(signal.ITIMER_REAL, delay)
@@ -402,13 +400,13 @@ print((alone == together).all(), alone[0] > 0, _pool.state.layer)
     assert run_python(code, **variables) == f"True True {layer_name}\n"
 
 
+@needs_layer("tbb")
 def test_limited_by_numba(layer_name):
     # One thread where numba has been told one, in this thread; and its own number stays.
     code = (
         PREPARED
         + """
 import numba
-from fastact._parallel import tbb as _tbb
 _tbb.numba_layer()  # numba does not find TBB by itself
 numba.config.THREADING_LAYER = "tbb"
 numba.set_num_threads(2)

@@ -4,7 +4,6 @@ import ctypes
 import itertools
 import math
 import os
-import platform
 import subprocess
 import sys
 import threading
@@ -14,7 +13,7 @@ from pathlib import Path
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from conftest import ROOT, assert_same, run_python, sample
+from conftest import LAYERS, ROOT, assert_same, needs_layer, run_python, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,17 +23,12 @@ from fastact._declarations.records import ACTIVATIONS
 from fastact._machine import system
 from fastact._parallel import counts as _threads
 from fastact._parallel import helpers as _own_threads
-from fastact._parallel import pool
+from fastact._parallel import layers, pool
 from fastact._parallel import tbb as _tbb
 
 NAMES = [*ACTIVATIONS]
 
-needs_tbb = pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64"), reason="no wheels of TBB for this processor"
-)
-LAYERS = [
-    pytest.param(name, marks=[needs_tbb] if name == "tbb" else []) for name in _threads.LAYERS
-]
+needs_tbb = needs_layer("tbb")
 
 
 @pytest.fixture(scope="module", params=LAYERS)
@@ -613,7 +607,16 @@ def test_without_tbb(monkeypatch):
     monkeypatch.setenv("FASTACT_THREADING_LAYER", "tbb")
     state = pool.start()
     assert state.layer == "fastact"
-    assert "TBB is not found" in state.reason
+    assert 'TBB is not found, pip install "fastact[tbb]"' in state.reason
+
+
+def test_the_least_share_is_that_of_a_layer():
+    assert min(layer().SHARE for layer in layers.LAYERS.values()) == layers.LEAST_SHARE
+
+
+@pytest.mark.parametrize("name", layers.LAYERS)
+def test_layers_are_listed_by_their_names(name):
+    assert name == layers.LAYERS[name]().NAME
 
 
 def test_without_any_layer(monkeypatch):
@@ -641,7 +644,7 @@ def test_helpers_that_cannot_be_started(monkeypatch):
     monkeypatch.setattr(pool, "state", pool.State("not started"))
     monkeypatch.setattr(pool._table, "parallel_for", 0)
     assert pool.start().layer == "fastact"
-    _own_threads.forget_helpers()
+    _own_threads.after_fork()
     _own_threads.begin()
     names = _helper_code.CALLS
     calls = (ctypes.c_void_p * len(names)).from_address(_own_threads._addresses["calls"])
@@ -655,7 +658,7 @@ def test_helpers_that_cannot_be_started(monkeypatch):
         assert len(tried) == 1 or (system.affinity() or 1) < 2
     finally:
         calls[k] = original
-        _own_threads.forget_helpers()
+        _own_threads.after_fork()
         _own_threads.begin()
 
 

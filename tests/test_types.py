@@ -13,3 +13,11 @@ def test_real_calls_are_accepted():
         [*command, "tests/typed_calls.py"], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_listed_passes():
+    """The files of ``[tool.mypy]``, strictly."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -61,7 +61,7 @@ def test_docstring(activation, ufunc):
     assert f"{', '.join(activation.parameters)} : array_like" in lines
     underlined = [i for i, line in enumerate(lines) if line and set(line) == {"-"}]
     sections = [lines[i - 1] for i in underlined]
-    assert sections == ["Parameters", "Returns", "Raises", "Notes"]
+    assert sections == ["Parameters", "Returns", "Raises", "Notes", "Examples"]
     assert all(len(lines[i]) == len(lines[i - 1]) and not lines[i - 2] for i in underlined)
     text = "\n".join(lines)
     for part in (activation.summary, activation.formula, activation.notes):

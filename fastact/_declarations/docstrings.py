@@ -1,5 +1,7 @@
 """The numpydoc texts of ufuncs, from what is known of them."""
 
+from math import isfinite
+
 from fastact._declarations.records import Activation, Derivative, Objective, RowActivation
 
 _ENVIRONMENT = """No floating-point warning is raised, and the caller's rounding mode, flush-to-zero
@@ -75,7 +77,9 @@ Largest error, {measured}::
 
 {_accuracy(declared.ulp)}
 
-{_ENVIRONMENT}"""
+{_ENVIRONMENT}
+
+{_examples(declared)}"""
 
 
 def row_docstring(declared: RowActivation) -> str:
@@ -133,7 +137,49 @@ Largest error, as a bound that samples stay below::
 {_accuracy(declared.ulp)}
 
 {_ENVIRONMENT} And NumPy lowers the status flags before the loop
-of a generalized ufunc."""
+of a generalized ufunc.
+
+{_row_examples(declared)}"""
+
+
+_EXAMPLES = """Examples
+--------
+>>> import numpy as np, fastact as fa"""
+
+
+def _examples(declared: Activation) -> str:
+    """A special value, finite if there is one, and an array over the interval."""
+    rows = declared.specials
+    row = next((row for row in rows if all(map(isfinite, row))), rows[0])
+    given = ", ".join(map(_written, row[: declared.nin]))
+    shown = ", ".join(f"np.float64({value!r})" for value in row[declared.nin :])
+    if len(declared.results) > 1:
+        shown = f"({shown})"
+    names, first = declared.parameters, declared.results[0]
+    low, high = declared.interval
+    return f"""{_EXAMPLES}
+>>> fa.{declared.name}({given})
+{shown}
+>>> {" = ".join(names)} = np.linspace({low}, {high}, 5, dtype=np.float32)
+>>> {", ".join(declared.results)} = fa.{declared.name}({", ".join(names)})
+>>> {first}.dtype, {first}.shape
+(dtype('float32'), (5,))"""
+
+
+def _row_examples(declared: RowActivation) -> str:
+    """The longest of the special rows, the first of those, and an axis."""
+    row, result = max(declared.specials, key=lambda special: len(special[0]))
+    return f"""{_EXAMPLES}
+>>> fa.{declared.name}([{", ".join(map(_written, row))}]).tolist()
+{list(result)}
+>>> x = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
+>>> np.allclose(fa.{declared.name}(x, axis=0), fa.{declared.name}(x.T).T)
+True"""
+
+
+def _written(value: float) -> str:
+    """A number in Python's code."""
+    return repr(value) if isfinite(value) else f"{'-' if value < 0 else ''}np.{abs(value)}"
 
 
 def _accuracy(ulp: dict[str, float]) -> str:

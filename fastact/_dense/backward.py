@@ -65,6 +65,13 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
     changed. The error is some eps times
     ``output * (abs(grad_output) + sum(abs(grad_output * output)))``, growing with the logarithm of
     the length of a row: where the difference cancels, few digits are left of it.
+
+    Examples
+    --------
+    >>> import fastact as fa
+    >>> y = fa.softmax([0.0, 0.0])
+    >>> fa.softmax_backward([1.0, 0.0], y)
+    array([ 0.25, -0.25])
     """
     caller = "softmax_backward"
     g, y = as_array(caller, "grad_output", grad_output), as_array(caller, "output", output)

@@ -164,6 +164,18 @@ class Sequential(Frozen):
             For other estimators.
         ValueError
             For estimators that are not fitted, and what cannot be expressed in layers.
+
+        Examples
+        --------
+        >>> import numpy as np, fastact as fa
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> x = np.array([[-2.0], [-1.0], [1.0], [2.0]])
+        >>> estimator = LogisticRegression().fit(x, [0, 0, 1, 1])
+        >>> model = fa.Sequential.from_sklearn(estimator)
+        >>> np.allclose(model(x), estimator.predict_proba(x))
+        True
+        >>> estimator.classes_[model(x).argmax(axis=-1)]
+        array([0, 0, 1, 1])
         """
         from fastact._dense import from_sklearn as _from_sklearn
 
@@ -193,6 +205,16 @@ class Sequential(Frozen):
             For parameters that are not supported, weights that are sparse or without values (on
             the meta device), hooks (also those for all modules), a ``forward`` that was replaced,
             and Dropout in training mode.
+
+        Examples
+        --------
+        >>> import numpy as np, fastact as fa
+        >>> import torch
+        >>> module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Sigmoid())
+        >>> model = fa.Sequential.from_torch(module)
+        >>> x = np.ones((5, 3), np.float32)
+        >>> np.allclose(model(x), module(torch.from_numpy(x)).detach())
+        True
         """
         from fastact._dense import from_torch as _from_torch
 

@@ -17,7 +17,7 @@ import sys
 import time
 from _thread import RLock, allocate_lock, get_ident, interrupt_main, stack_size, start_new_thread
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Result = TypeVar("Result")
 
@@ -27,7 +27,7 @@ _IMPORTED = ("numba", "llvmlite", "platformdirs", "fastact")
 _GLANCE = 0.01  # seconds between looks at whether a job pauses
 
 
-def _raw(name: str, result, *arguments):
+def _raw(name: str, result: Any, *arguments: Any) -> Any:
     # Not PYFUNCTYPE: other threads run meanwhile.
     return ctypes.CFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
 
@@ -131,12 +131,12 @@ def run(key: Hashable, function: Callable[[], Result], patiently: bool = False) 
             finally:
                 _waiting.discard(thread)
         if not job.lost and (ours or job.error is None):
-            return _outcome(job)
+            return cast(Result, _outcome(job))
     if _own_job() is not None:
         return function()
     job = Job(function)
     job.run()
-    return _outcome(job)
+    return cast(Result, _outcome(job))
 
 
 def _own_job() -> Job | None:
@@ -281,8 +281,8 @@ def _hold_back() -> None:
 def _before_fork() -> None:
     _hold_back()
     # The lock of `logging`, which is released after a fork, if it was imported amid this one.
-    module = sys.modules.get("logging")
-    lock = getattr(module, "_lock", None)
+    module: Any = sys.modules.get("logging")
+    lock: Any = getattr(module, "_lock", None)
     complete = lock is not None and not module.__spec__._initializing
     if _logging_forks_first and complete and not lock._is_owned():
         lock.acquire()
@@ -306,7 +306,7 @@ def _after_fork_in_child() -> None:
     _waiting.intersection_update({thread})
     while _forks:
         _after_fork()
-    if not _publishing._is_owned():
+    if not _publishing._is_owned():  # type: ignore[attr-defined] # for `threading` alone
         _publishing = RLock()
 
 

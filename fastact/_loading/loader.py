@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastact._loading import imported, jobs
 from fastact._loading.lock import MAKING
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
-Function = TypeVar("Function", bound=Callable)
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def apart(function: Function) -> Function:
     """Have `function` run as a job: it imports LLVM, and Numba where there is no code yet."""
 
     @functools.wraps(function)
-    def job(*arguments, **named):
+    def job(*arguments: Any, **named: Any) -> Any:
         key = (function.__name__, arguments, tuple(named.items()))
         return jobs.run(key, functools.partial(function, *arguments, **named))
 
-    return job  # type: ignore[return-value]
+    return job  # type: ignore[return-value] # of the same signature
 
 
 @functools.cache
@@ -60,7 +60,7 @@ def load(
     build: Callable[["Target"], bytes],
     symbols: Iterable[str],
     options: str = "",
-    kernels: Sequence[Callable] = (),
+    kernels: Sequence[Callable[..., Any]] = (),
     target: "Target | None" = None,
 ) -> dict[str, int]:
     """Object code from the cache, or what `build` makes, executable in this process.
@@ -119,7 +119,7 @@ def load(
         return linker.load_all(code, symbols)
 
 
-def _sources(kernels: Iterable[Callable]) -> list[str]:
+def _sources(kernels: Iterable[Callable[..., Any]]) -> list[str]:
     """The files that object code around `kernels` is made of, their own included."""
     own = [kernel.__code__.co_filename for kernel in kernels]
     folders = ["_compiler", "_machine", *(["_kernels"] if own else [])]

@@ -7,18 +7,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from ctypes import c_int, c_void_p
 from types import ModuleType
+from typing import Any
 
 __all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 
 VARIABLE = "FASTACT_NUM_THREADS"
-LAYER_VARIABLE = "FASTACT_THREADING_LAYER"
-LAYERS = ("fastact", "tbb")
-"""What may share the work: threads of our own, or those of numba's layer for TBB."""
 _LIMITS_OF_OTHERS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 _MOST = 1 << 15
 
 
-def _api(name: str, result, *arguments):
+def _api(name: str, result: Any, *arguments: Any) -> Any:
     function = getattr(ctypes.pythonapi, name)
     function.restype, function.argtypes = result, arguments
     return function
@@ -54,18 +52,9 @@ def _count(text: str) -> int:
     return int(digits or "0") if len(digits) < 10 else 10**9  # int() refuses thousands of them
 
 
-def layer(environment: Mapping[str, str]) -> str:
-    """Which of `LAYERS` is asked for."""
-    name = environment.get(LAYER_VARIABLE, "").strip() or LAYERS[0]
-    if name not in LAYERS:
-        raise ValueError(f"{LAYER_VARIABLE} must be one of {', '.join(LAYERS)}, got {name!r}")
-    return name
-
-
 def check(environment: Mapping[str, str]) -> None:
-    """Raise `ValueError` where a variable of our own says what it may not."""
+    """Raise `ValueError` where the variable of our own is no number of threads."""
     _chosen(environment)
-    layer(environment)
 
 
 def default() -> int:
@@ -172,6 +161,15 @@ def set_num_threads(n: int) -> None:
     ------
     TypeError, ValueError
         If `n` is no integer, or less than 1.
+
+    Examples
+    --------
+    >>> import fastact as fa
+    >>> before = fa.get_num_threads()
+    >>> fa.set_num_threads(1)
+    >>> fa.get_num_threads()
+    1
+    >>> fa.set_num_threads(before)
     """
     _set_own(KEY, _checked("set_num_threads", n))
 

@@ -1,4 +1,4 @@
-"""Threads of our own that share work: helpers, which wait for it in compiled code.
+"""The layer "fastact": threads of our own, the helpers, which wait for work in compiled code.
 
 They run no Python: neither the GIL nor the end of the interpreter concerns them. Calls start
 them when there is enough to do; see ``_compiler/threads/helpers.py``.
@@ -8,10 +8,18 @@ import ctypes
 import sys
 import time
 from ctypes import CFUNCTYPE, PYFUNCTYPE, c_int64, c_size_t, c_void_p
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastact._compiler.threads.helpers import CALLS, STRIDE, SYMBOLS, Team, object_code
 from fastact._loading.loader import apart, load
+from fastact._parallel.protocol import Functions
+
+if TYPE_CHECKING:
+    from fastact._compiler.threads.helpers import Team
+
+NAME = "fastact"
+
+# sigmoid of 16,384 float32, 9 us, gains 1.1 to 1.6 with helpers awake (bench/NOTES.md).
+SHARE = 5_000_000
 
 MOST = 255
 """Helpers at most."""
@@ -28,15 +36,15 @@ _addresses: dict[str, int] = {}
 _begun = False
 
 
-def begin() -> int:
-    """Make ready what starts helpers when they are wanted.
+def foresee() -> None:
+    """As of `protocol.Layer`: nothing is missing."""
 
-    Returns
-    -------
-    int
-        The address of ``parallel_for``, which has the signature of numba's.
-    """
+
+def begin() -> Functions:
+    """As of `protocol.Layer`: make ready what starts helpers when they are wanted."""
     global _begun
+    from fastact._compiler.threads.helpers import CALLS, STRIDE, Team  # not where it is foreseen
+
     if not _addresses:
         found = helper_addresses()
         calls = (c_void_p * len(CALLS)).from_address(found["calls"])
@@ -62,23 +70,27 @@ def begin() -> int:
         )
         ctypes.pointer(team())[0] = new
         _begun = True
-    return _addresses["parallel_for"]
+    return Functions(_addresses["parallel_for"])
 
 
 @apart
 def helper_addresses() -> dict[str, int]:
     """Compile what threads of our own run, or load its code; the addresses by name."""
+    from fastact._compiler.threads.helpers import SYMBOLS, object_code
+
     return load("helpers", object_code, SYMBOLS)
 
 
-def forget_helpers() -> None:
-    """In a forked child, which has none of its parent's."""
+def after_fork() -> None:
+    """As of `protocol.Layer`: the child has none of its parent's helpers."""
     global _begun
     _begun = False
 
 
-def team() -> Team:
+def team() -> "Team":
     """What is known of the helpers together, once there is something."""
+    from fastact._compiler.threads.helpers import Team
+
     return Team.from_address(_addresses["team"])
 
 
@@ -93,7 +105,7 @@ def _turns() -> int:
     return max(1, round(turns * SPIN / max(min(times), 1e-6)))
 
 
-def _yield():
+def _yield() -> Any:
     """The system's function that lets other threads run."""
     if hasattr(ctypes, "windll"):
         return ctypes.windll.kernel32.SwitchToThread

@@ -1,24 +1,21 @@
 """The threads that compiled loops share their work among, and what the loops know of them.
 
-They are started at the first call that is worth it. In forked children TBB is not
-used any more: there it has lost its threads, and maybe a lock that one of them held.
+They are started at the first call that is worth it. Which threads, `layers` knows.
 """
 
 import ctypes
 import os
-import sys
 from _thread import RLock
+from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int64, c_void_p
-from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastact._compiler.threads.fan_out import POOL_FIELDS
 from fastact._loading import jobs
-from fastact._parallel import counts
+from fastact._parallel import counts, layers, numba_limit
 
-# What a thread has to be given for the fan-out to pay, in picoseconds: sigmoid of 16,384 float32,
-# 9 us, gains 1.1 to 1.6 with our own threads awake, and loses with TBB's (bench/NOTES.md).
-_SHARES = {"fastact": 5_000_000, "tbb": 20_000_000}
+if TYPE_CHECKING:
+    from fastact._parallel.protocol import Layer
 
 _NEVER = 1 << 62
 
@@ -58,7 +55,7 @@ def attach(setting: int, cost: float, nbytes: int = 0) -> None:
         Bytes of all operands for a unit, where a call of many goes over them once.
     """
     _table.count = counts.default()
-    _table.get_limit = _table.get_limit or _limit_of_numba()
+    _table.get_limit = _table.get_limit or numba_limit.of_running()
     words = (c_int64 * 4).from_address(setting)
     words[1] = max(1, round(1000 * cost))
     words[2] = max(words[1], round(1000 * nbytes * _MEMORY))
@@ -70,15 +67,7 @@ def foreseen() -> State:
     """What `start` would start, and does not: nothing is compiled and no thread begun."""
     if state.layer != "not started":
         return state
-    try:
-        if counts.layer(os.environ) == "tbb":
-            _tbb_layer()
-            return State("tbb")
-    except (ImportError, OSError, AttributeError) as reason:
-        return State("fastact", f"no tbb: {reason}")
-    except Exception as trouble:
-        return State("none", f"{type(trouble).__name__}: {trouble}")
-    return State("fastact")
+    return _first_that_works(lambda layer: layer.foresee())
 
 
 def start() -> State:
@@ -93,53 +82,42 @@ def _start_once() -> None:
     global state
     with _STARTING:
         if state.layer == "not started":
-            try:
-                _start(counts.layer(os.environ))
-            except Exception as trouble:  # whatever it is, one thread computes the same
+            begun = _first_that_works(_begin)
+            if begun.layer == "none":
                 _table.share = _NEVER
-                state = State("none", f"{type(trouble).__name__}: {trouble}")
+            state = begun
 
 
-def _start(layer: str) -> None:
-    if layer == "tbb":
+def _first_that_works(attempt: Callable[["Layer"], None]) -> State:
+    """The layer that is asked for, else the default; "none" where neither works.
+
+    Whatever is wrong with both, one thread computes the same.
+    """
+    try:
+        name = layers.chosen(os.environ)
         try:
-            _start_tbb()
+            attempt(layers.LAYERS[name]())
+            return State(name)
         except (ImportError, OSError, AttributeError) as reason:
-            _start_own(f"no tbb: {reason}")
-    else:
-        _start_own()
+            if name == layers.DEFAULT:
+                raise
+            missing = f"no {name}: {reason}"
+        attempt(layers.LAYERS[layers.DEFAULT]())
+        return State(layers.DEFAULT, missing)
+    except Exception as trouble:
+        return State("none", f"{type(trouble).__name__}: {trouble}")
 
 
-def _start_tbb() -> None:
-    global state
-    layer = _tbb_layer()
-    _table.get_mask, _table.set_mask = layer.get_num_threads, layer.set_num_threads
-    _table.get_limit = _table.get_limit or layer.get_num_threads
-    _table.share = _SHARES["tbb"]
-    _table.parallel_for = layer.parallel_for
-    state = State("tbb")
+def _begin(layer: "Layer") -> None:
+    _begun.append(layer)  # first, as an interrupt may end this anywhere
+    functions = layer.begin()
+    _table.get_mask, _table.set_mask = functions.get_mask, functions.set_mask
+    _table.get_limit = _table.get_limit or numba_limit.of_tbb()
+    _table.share = layer.SHARE
+    _table.parallel_for = functions.parallel_for
 
 
-def _tbb_layer() -> ModuleType:
-    if _forked:
-        raise ImportError("this process was forked")
-    from fastact._parallel import tbb as _tbb
-
-    return _tbb.numba_layer()
-
-
-def _start_own(reason: str = "") -> None:
-    global state
-    from fastact._parallel import helpers
-
-    _table.get_mask = _table.set_mask = 0
-    _table.get_limit = _table.get_limit or _limit_of_tbb()
-    _table.share = _SHARES["fastact"]
-    _table.parallel_for = helpers.begin()
-    state = State("fastact", reason)
-
-
-@CFUNCTYPE(None, c_void_p)
+@CFUNCTYPE(None, c_void_p)  # type: ignore[untyped-decorator] # of ctypes
 def _start_first(quiet: int) -> None:
     """Start the threads, at the first call that is worth it.
 
@@ -158,7 +136,7 @@ def _start_first(quiet: int) -> None:
     cell.value = 1
 
 
-@CFUNCTYPE(c_int64, c_void_p)
+@CFUNCTYPE(c_int64, c_void_p)  # type: ignore[untyped-decorator] # of ctypes
 def _count_anew(key: int) -> int:
     """In place of ``get_count`` in a forked child, which may have been given other cores.
 
@@ -171,48 +149,24 @@ def _count_anew(key: int) -> int:
     except KeyboardInterrupt:  # which cannot leave this; the next call comes here again
         _interrupted = True
         return 2  # so that threads are to be started
-    return counts.get_own(key) or _table.count
-
-
-def _limit_of_numba() -> int:
-    """The address of the function that tells numba's number of threads, if it has any yet."""
-    parallel = sys.modules.get("numba.np.ufunc.parallel")
-    try:
-        if parallel._is_initialized:
-            return ctypes.cast(parallel._get_num_threads, c_void_p).value or 0
-    except Exception:  # there is none, or something else is in its place
-        pass
-    return 0
-
-
-def _limit_of_tbb() -> int:
-    """The same of numba's layer for TBB, whether numba has started it yet or not."""
-    try:
-        from fastact._parallel import tbb as _tbb
-
-        return _tbb.numba_layer().get_num_threads
-    except Exception:
-        return 0
+    return int(counts.get_own(key) or _table.count)
 
 
 def _reset() -> None:
     global state
     _table.parallel_for = 0
-    _table.share = min(_SHARES.values())  # a call may have to find out which it is
+    _table.share = layers.LEAST_SHARE  # a call may have to find out which it is
     state = State("not started")
 
 
 def _reset_in_child() -> None:
-    global _forked
-    if own := sys.modules.get("fastact._parallel.helpers"):
-        own.forget_helpers()
-    # A child of a process that never started TBB has nothing to lose.
-    _forked = _forked or state.layer == "tbb"
+    while _begun:
+        _begun.pop().after_fork()
     _table.get_count = ctypes.cast(_count_anew, c_void_p).value
     _reset()
 
 
-_forked = False
+_begun: list["Layer"] = []
 _interrupted = False  # where that cannot be told; `_start_first` can
 _OWN_COUNT = ctypes.cast(counts.get_own, c_void_p).value
 _table.get_count = _OWN_COUNT

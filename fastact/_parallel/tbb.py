@@ -1,7 +1,10 @@
-"""Numba's threading layer for TBB, on its own.
+"""The layer "tbb": numba's threading layer for TBB, on its own.
 
 Of numba's layers this alone may be entered by several threads at once. It is loaded whatever layer
-numba itself has chosen, and without importing numba.
+numba itself has chosen, and without importing numba. TBB is in the extra "tbb" of this package.
+
+Forked children of a process that has used TBB do without: there it has lost its threads, and maybe
+a lock that one of them held.
 """
 
 import ctypes
@@ -12,14 +15,46 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from typing import Any
+
+from fastact._parallel.protocol import Functions
+
+NAME = "tbb"
+
+# sigmoid of 16,384 float32, 9 us, loses with TBB's threads (bench/NOTES.md).
+SHARE = 20_000_000
 
 _LIBRARIES = {"win32": "tbb12.dll", "darwin": "libtbb.12.dylib"}
 _INTERFACE = 12060  # TBB 2021.6, which numba's layer wants
 _MODULE = "numba.np.ufunc.tbbpool"
 
+_begun = False
+_lost = False  # by a fork
 
-def numba_layer() -> ModuleType:
+
+def foresee() -> None:
+    """As of `protocol.Layer`: load TBB, which starts no threads before there is work."""
+    if _lost:
+        raise ImportError("this process was forked")
+    numba_layer()
+
+
+def begin() -> Functions:
+    """As of `protocol.Layer`."""
+    global _begun
+    foresee()
+    _begun = True
+    layer = numba_layer()
+    return Functions(layer.parallel_for, layer.get_num_threads, layer.set_num_threads)
+
+
+def after_fork() -> None:
+    """As of `protocol.Layer`: a child of a process that never began has nothing to lose."""
+    global _lost
+    _lost = _lost or _begun
+
+
+def numba_layer() -> Any:
     """The extension module, whose attributes are addresses of functions.
 
     Raises
@@ -42,6 +77,7 @@ def numba_layer() -> ModuleType:
         if path.exists():
             loader = importlib.machinery.ExtensionFileLoader(_MODULE, str(path))
             spec = importlib.util.spec_from_file_location(_MODULE, path, loader=loader)
+            assert spec is not None  # as the loader is given
             return importlib.util.module_from_spec(spec)
     raise ImportError("this build of numba has no layer for TBB")
 
@@ -59,7 +95,7 @@ def _load_library() -> None:
         if library.TBB_runtime_interface_version() < _INTERFACE:
             raise ImportError(f"TBB in {path} is older than 2021.6")
         return
-    raise ImportError(f"TBB is not found: {reasons[-1]}")
+    raise ImportError(f'TBB is not found, pip install "fastact[tbb]" installs it: {reasons[-1]}')
 
 
 def _places(name: str) -> Iterator[str]:

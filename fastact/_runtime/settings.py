@@ -9,7 +9,7 @@ import os
 import sys
 
 from fastact._machine import cpu
-from fastact._parallel import counts
+from fastact._parallel import counts, layers
 
 
 def _is_command() -> bool:
@@ -24,6 +24,7 @@ def _is_command() -> bool:
 try:
     cpu.chosen(os.environ)
     counts.check(os.environ)
+    layers.chosen(os.environ)
 except ValueError as refused:
     if not _is_command():
         raise

@@ -97,7 +97,7 @@ def test_no_slope_is_above_the_steepest(declared):
 def test_every_float32(declared):
     functions, complete = [ufunc(declared)], True
     if hasattr(declared.kernel, "by_tables"):
-        complete = host.host().permutes
+        complete = host.host().lookup
         if complete:  # the other kernel, for the same machine without its widest vectors
             functions.append(ufunc_for(declared.kernel, replace(host.host(), vector_bits=256)))
     reports = accuracy.exhaustive_reports(functions, declared.reference, "float32")

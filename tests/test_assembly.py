@@ -11,7 +11,6 @@ import pytest
 from fastact._compiler import frontend, pipeline
 from fastact._compiler import host as _host
 from fastact._compiler.loops import elementwise
-from fastact._compiler.nontemporal import FENCES
 from fastact._declarations.records import element_wise
 from fastact._kernels import tables
 from fastact._machine import formats
@@ -107,7 +106,7 @@ def test_nothing_outside_is_called(name, form, target):
 def test_tables_are_looked_up_in_registers(name, form, target):
     loop = hot_loop(assembly(name, form, target), "kernel")
     lookups = len(re.findall(r"\tvperm[it]2ps\t.*%zmm", loop))
-    if TARGETS[target].permutes and form != "float64":
+    if TARGETS[target].lookup and form != "float64":
         pieces = getattr(tables, name.upper()).pieces
         assert lookups == (2 + len(pieces.slope)) * TARGETS[target].interleave
         assert not re.search("gather|div", loop)
@@ -127,7 +126,7 @@ def test_copies_of_the_loop_are_as_it_is_but_for_what_they_are_made_for(name, fo
     text = assembly(name, form, target)
     declared = element_wise()[name]
     vectors = TARGETS[target].interleave
-    if TARGETS[target].architecture not in FENCES or formats.FORMATS[form].bits < 32:
+    if TARGETS[target].instructions.fence is None or formats.FORMATS[form].bits < 32:
         assert "kernel_ahead" not in text and "kernel_stream" not in text
         return
     loop, ahead = hot_loop(text, "kernel"), hot_loop(text, "kernel_ahead")

@@ -507,7 +507,7 @@ print(fastact.__file__, float(fastact.{name}(np.float32(0.5))), "numba" in sys.m
         pytest.param(
             *("tanh", "_kernels/tables", "0.51901007"),
             marks=pytest.mark.skipif(
-                not _host.host().permutes, reason="no kernel by tables on this machine"
+                not _host.host().lookup, reason="no kernel by tables on this machine"
             ),
         ),
     ],

@@ -384,7 +384,7 @@ def test_loops_of_users_are_vectorised(name, number, fast):
     assembly = loop.inspect_asm(loop.signatures[index])
     letter = {4: "s", 8: "d"}[number.itemsize]
     tables = number == np.float32 and hasattr(ACTIVATIONS[name].kernel, "by_tables")
-    if tables and host.host().permutes:
+    if tables and host.host().lookup:
         variant, register = re.search(
             rf"\tmovabsq\t\$(fastact\w*_{name}\w*_16), (%\w+)", assembly
         ).groups()

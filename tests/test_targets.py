@@ -2,6 +2,8 @@
 
 import json
 import platform
+import re
+from pathlib import Path
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -10,12 +12,10 @@ from conftest import assert_same, run_python, ufunc_for
 
 import fastact
 from fastact._cli import info
-from fastact._compiler import environment as _environment
 from fastact._compiler import host as _host
 from fastact._compiler import pipeline
 from fastact._declarations.records import ACTIVATIONS
-from fastact._machine import cpu
-from fastact._machine.targets import CERTAIN, KNOWN
+from fastact._machine.targets import ARCHITECTURES, CERTAIN, KNOWN
 
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
 FEATURES = llvm.get_host_cpu_features()
@@ -42,7 +42,6 @@ def found(monkeypatch, features=FEATURES, triple=None, chosen=""):
 
 
 def test_every_baseline_may_be_asked_for():
-    assert tuple(KNOWN) == cpu.LEVELS
     assert HERE, "this machine runs none"
     if FEATURES.get("avx512f"):
         assert HERE[:3] == ["x86-64", "x86-64-v2", "x86-64-v3"]
@@ -209,7 +208,58 @@ def test_other_architectures_are_refused(monkeypatch, triple):
     ],
 )
 def test_architectures_have_several_names(monkeypatch, triple, architecture):
-    """Their floating-point environment is put aside, too."""
     target = found(monkeypatch, {"neon": True, "sse2": True}, triple)
     assert target.architecture == architecture
-    assert target.architecture in _environment.ENVIRONMENT_IR
+    assert target.instructions is ARCHITECTURES[architecture]
+
+
+# What is known of a target is in one place.
+
+ELSEWHERE = {
+    "_declarations/sources.py": {"avx-512"},  # docstrings tell where results are from tables
+}
+"""Names of architectures, or of what belongs to one, in files that may have them."""
+
+OPERATIONS = {"fma"}
+"""Features that are called like what they do, which all targets can."""
+
+
+def of_one_architecture():
+    """Every name that belongs to one of them: levels, features, and intrinsics of LLVM."""
+    names = {"x86", "arm", "avx-512"}
+    for architecture in ARCHITECTURES.values():
+        names |= {architecture.name, *architecture.aliases, *architecture.reported}
+        names |= {name for needs in architecture.vectors.values() for name in needs.features}
+        names |= set(re.findall(r"@llvm\.([\w.]+)", repr(architecture)))
+    for level, target in KNOWN.items():
+        names |= {level, *(feature[1:] for feature in target.features.split(","))}
+    return names - OPERATIONS
+
+
+def test_nothing_else_in_the_package_names_an_architecture():
+    """So that a target is added by one entry."""
+    names = of_one_architecture()
+    assert {"aarch64", "avx512f", "neon", "x86-64-v2", "x86.sse2.pause"} <= names
+    pattern = re.compile(rf"(?i)(?<![\w-])({'|'.join(map(re.escape, names))})(?![\w-])")
+    package = Path(fastact.__file__).parent
+    for path in package.rglob("*.py"):
+        place = path.relative_to(package).as_posix()
+        if place != "_machine/targets.py":
+            found = {name.lower() for name in pattern.findall(path.read_text("utf-8"))}
+            assert found == ELSEWHERE.get(place, set()), place
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_architecture_is_complete(architecture):
+    """Every processor of it has vectors and a name; its instructions are LLVM's."""
+    facts, least = ARCHITECTURES[architecture], CERTAIN[architecture]
+    assert list(facts.vectors) == sorted(facts.vectors, reverse=True)
+    assert least.instructions is facts
+    for operation in filter(None, (facts.pause, facts.fence)):
+        text = f"{operation.declaration}\ndefine void @f() {{\n{operation.call}\nret void\n}}"
+        machine = pipeline.machine_of(least)
+        code = machine.emit_assembly(pipeline.parse(text, least, machine))
+        assert "call" not in code and "\tb" not in code
+    for bits, vectors in facts.vectors.items():
+        if vectors.lookup is not None:
+            assert vectors.lookup.lanes * 32 == bits

@@ -57,7 +57,7 @@ def tiles(target, name, lanes):
         _tiles.tile_ir(form, *size, lanes, TARGETS[target]) for size in sizes
     )
     text = pipeline.for_target(text, TARGETS[target], str(machine.target_data))
-    code = machine.emit_object(llvm.parse_assembly(text + _gemm_code._ATTRIBUTES))
+    code = machine.emit_object(llvm.parse_assembly(text + _gemm_code._attributes(TARGETS[target])))
     names = {size: _tiles.tile_name(*size) for size in sizes}
     addresses = linker.load_all(code, names.values())
     kind = CFUNCTYPE(None, *[c_int64] * len(_tiles.PARAMETERS.split(",")))

@@ -14,7 +14,7 @@ from fastact._loading import linker
 from fastact._machine import formats
 
 pytestmark = pytest.mark.skipif(
-    not host.host().permutes, reason="no kernel by tables on this machine"
+    not host.host().lookup, reason="no kernel by tables on this machine"
 )
 
 

@@ -54,7 +54,7 @@ def scalar_ir(
     Where it returns several `results`, the result is an array of them.
     """
     teach()
-    if target.permutes and form.compute == "float32":
+    if target.lookup is not None and form.compute == "float32":
         kernel = getattr(kernel, "by_tables", kernel)
     number = getattr(types, form.compute)
     result = number if results == 1 else types.UniTuple(number, results)

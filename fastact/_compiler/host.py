@@ -9,7 +9,7 @@ from dataclasses import replace
 import llvmlite.binding as llvm
 
 from fastact._machine import cpu
-from fastact._machine.targets import CERTAIN, KNOWN, Target, architecture_of
+from fastact._machine.targets import CERTAIN, KNOWN, Target, architecture_of, target_of
 
 
 @functools.cache
@@ -37,13 +37,7 @@ def host() -> Target:
     if not any(features.values()):
         # A name of a processor would promise LLVM features that nothing has confirmed.
         return replace(CERTAIN[architecture], triple=triple)
-    if architecture == "x86_64":
-        wide = features.get("avx512f") and features.get("avx512dq") and features.get("avx512vl")
-        bits = 512 if wide else 256 if features.get("avx2") else 128
-        fma, half = bool(features.get("fma")), bool(features.get("f16c"))
-    else:
-        bits, fma, half = 128, True, True  # every aarch64 has these
-    return Target(triple, llvm.get_host_cpu_name(), features.flatten(), bits, fma, half)
+    return target_of(triple, llvm.get_host_cpu_name(), features)
 
 
 def _features() -> "llvm.FeatureMap":
@@ -60,8 +54,8 @@ def levels() -> list[str]:
     features = _features()
     return [
         level
-        for level in cpu.LEVELS
-        if KNOWN[level].architecture == architecture and not _lacks(KNOWN[level], features)
+        for level, target in KNOWN.items()
+        if target.architecture == architecture and not _lacks(target, features)
     ]
 
 

@@ -16,9 +16,6 @@ KERNEL, AHEAD, STREAMED = "kernel", "kernel_ahead", "kernel_stream"
 
 DISTANCE = 2048  # bytes from a vector to what is fetched meanwhile (bench/NOTES.md)
 
-FENCES = {"x86_64": "call void @llvm.x86.sse.sfence()"}
-"""What orders such stores before later ones, by architecture; others do without such stores."""
-
 PREFETCH_IR = "\ndeclare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
 
 _LOAD = re.compile(r"= load <\d+ x \w+>, ptr (%[\w.]+), align 1\b.*")

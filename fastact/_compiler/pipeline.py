@@ -140,7 +140,7 @@ def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
         module.link_in(parse(inlined, target, machine))
     hide(module, {ENTRY, ALONE, SETTING})
     optimise(module, machine)
-    return add_copies(table_lookup.define(module, machine)), machine
+    return add_copies(table_lookup.define(module, target, machine)), machine
 
 
 def object_code(loop: str, scalars: Iterable[ScalarIR], target: Target) -> bytes:

@@ -16,8 +16,6 @@ from fastact._compiler.symbols import ALONE, ENTRY
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
 
-_LANES = 16
-
 _ONE = f"""
 define float @{ENTRY}(float %x) {{
   %values = call [1 x float] @scalar(float %x)
@@ -38,15 +36,16 @@ def function(kernel: Callable, form: Format, target: Target) -> tuple[str, str]:
     name = f"fastact_{kernel.__name__}_{hashlib.sha256(str(module).encode()).hexdigest()[:16]}"
     text = str(module).replace(" noinline ", " nounwind ")
     text = re.sub(rf"(?m)^(define .*@{ALONE}\(.*) \{{$", r"\1 alwaysinline {", text)
-    module = llvm.parse_assembly(text + _variants(name))
-    pipeline.hide(module, {name, f"{name}_{_LANES}", f"{name}_{_LANES // 2}"})
+    lanes = target.vector_bits // form.bits
+    module = llvm.parse_assembly(text + _variants(name, lanes))
+    pipeline.hide(module, {name, f"{name}_{lanes}", f"{name}_{lanes // 2}"})
     pipeline.optimise(module, machine)
     return name, str(module)
 
 
-def _variants(name: str) -> str:
+def _variants(name: str, whole: int) -> str:
     """The functions that are visible; the one for half as many lanes fills up with zeros."""
-    whole, half = _LANES, _LANES // 2
+    half = whole // 2
     there = ", ".join(f"i32 {min(lane, half)}" for lane in range(whole))
     back = ", ".join(f"i32 {lane}" for lane in range(half))
     mangled = ",".join(f"_ZGV_LLVM_N{n}v_{name}({name}_{n})" for n in (whole, half))

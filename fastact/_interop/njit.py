@@ -106,7 +106,8 @@ def register(
                 # LLVM prefers vectors of half the size for most such processors, with which calls
                 # are no faster than the formula (bench/NOTES.md). llvmlite's own `add` refuses
                 # attributes that have values.
-                set.add(self.builder.function.attributes, '"prefer-vector-width"="512"')
+                width = f'"prefer-vector-width"="{loader.host().vector_bits}"'
+                set.add(self.builder.function.attributes, width)
                 return self.cast(self.builder.call(function, values), number, result)
             function = numba.typeof(compiled)
             signature = context.typing_context.resolve_function_type(
@@ -136,7 +137,8 @@ def register(
 def _looks_up(kernel: Callable, codegen: CPUCodegen) -> bool:
     """Whether `kernel` is by tables on this machine, and Numba makes code for it, too."""
     _, _, features = codegen.magic_tuple()
-    return hasattr(kernel, "by_tables") and loader.host().permutes and "+avx512f" in features
+    lookup = loader.host().lookup
+    return hasattr(kernel, "by_tables") and lookup is not None and f"+{lookup.feature}" in features
 
 
 @functools.cache

@@ -14,12 +14,6 @@ from typing import Any
 
 from fastact._machine import system as _system
 
-FEATURES = (
-    *("avx2", "avx512f", "avx512dq", "avx512vl", "avx512bf16", "avx512fp16", "fma", "f16c"),
-    *("neon", "fullfp16", "bf16", "sve"),  # aarch64
-)
-"""Extensions of the instruction set that decide what code is made, or one day might."""
-
 DEPENDENCIES = ("numpy", "numba", "llvmlite", "platformdirs")
 PEERS = (
     *("ml_dtypes", "scipy", "torch", "onnxruntime", "jax", "numexpr", "tbb"),
@@ -173,7 +167,7 @@ def _target() -> dict[str, Any]:
         cpu.VARIABLE: cpu.chosen(os.environ),
         "triple": target.triple,
         "processor": target.cpu,
-        "features": [name for name in FEATURES if f"+{name}" in available],
+        "features": [name for name in target.instructions.reported if f"+{name}" in available],
         "vector bits": target.vector_bits,
         "vectors at a time": target.interleave,
         "fused multiply-add": target.has_fma,

@@ -176,9 +176,10 @@ def _breadth(module: ir.Module, target: Target) -> Function:
     f = Function(module, "breadth", "rows", "vectors")
     rows, vectors = f.arguments
 
+    costs = target.instructions.costs
+
     def half_cycles(h: Integer, v: Integer) -> Integer:
-        # Two fma a cycle, one load (an Ice Lake server does no more), 4 cycles of latency.
-        return f.maximum(f.maximum(h * v, (h + v) * 2), 8)
+        return f.maximum(f.maximum(h * v * costs.fma, (h + v) * costs.load), costs.latency)
 
     best, least = f.constant(1), f.constant(1 << 62)
     for v, tallest in target.tiles.items():

@@ -1,7 +1,7 @@
 """Machine code of the dense loops and their register tiles."""
 
 from fastact._compiler import pipeline
-from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.environment import environment_ir
 from fastact._compiler.gemm.interface import ENTRIES
 from fastact._compiler.gemm.loops import loops_ir
 from fastact._compiler.gemm.tiles import PARAMETERS, fma_declaration, tile_ir, tile_name
@@ -28,15 +28,18 @@ def compiled(form: Format, lanes: int, target: Target):
     pipeline.optimise(module, machine)
     # Tiles are written as they should be; passes would only take time, 10 ms for each.
     text = "".join(tile_ir(form, *size, lanes, target) for size in _sizes(target))
-    tiles_ir = fma_declaration(form, lanes) + text + _ATTRIBUTES
+    tiles_ir = fma_declaration(form, lanes) + text + _attributes(target)
     module.link_in(pipeline.parse(tiles_ir, target, machine))
     pipeline.hide(module, visible)
     pipeline.seal(module)
     return module, machine
 
 
-_ATTRIBUTES = """
-attributes #1 = { "no-builtins" "prefer-vector-width"="512" "min-legal-vector-width"="512" }
+def _attributes(target: Target) -> str:
+    """Of the tiles."""
+    bits = target.vector_bits
+    return f"""
+attributes #1 = {{ "no-builtins" "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}" }}
 """
 
 
@@ -62,7 +65,7 @@ def _support_ir(form: Format, lanes: int, target: Target) -> str:
     """The entries, and what the loops call."""
     return "\n".join(
         [
-            ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
+            environment_ir(target),
             FAN_OUT_IR,
             *(_entry_ir(name, arity) for name, arity in (*ENTRIES.items(), ("body", 2))),
             _tile_switch(target),

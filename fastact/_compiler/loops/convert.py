@@ -11,7 +11,7 @@ from llvmlite import ir
 from fastact._compiler import conversions as _conversions
 from fastact._compiler import pipeline
 from fastact._compiler.builder import Function
-from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.environment import environment_ir
 from fastact._compiler.gemm.interface import DONE, REFUSED
 from fastact._compiler.ndarray_fields import NDArray
 from fastact._compiler.symbols import ENTRY, RUN
@@ -181,7 +181,7 @@ def _walk_ir() -> str:
 
 def _support_ir(source: Format, sink: Format, target: Target) -> str:
     """The entry, with the floating-point environment put aside, and a row of the arrays."""
-    return f"""{ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR)}
+    return f"""{environment_ir(target)}
 {_run(source, sink, target)}
 define i64 @row(i64 %source, i64 %stride, i64 %sink, i64 %sink.stride, i64 %n) {{
   %from = inttoptr i64 %source to ptr

@@ -26,16 +26,16 @@ holds
 """
 
 from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
-from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.environment import environment_ir
 from fastact._compiler.nontemporal import AHEAD as AHEAD_KERNEL
-from fastact._compiler.nontemporal import FENCES, PREFETCH_IR
+from fastact._compiler.nontemporal import PREFETCH_IR
 from fastact._compiler.nontemporal import STREAMED as STREAMED_KERNEL
 from fastact._compiler.overlap import ANY, BLOCKS, apart_ir, relation_ir
 from fastact._compiler.pipeline import ScalarIR
 from fastact._compiler.symbols import ALONE, ENTRY
 from fastact._compiler.threads.fan_out import FAN_OUT_IR, body_ir, sharing_ir
 from fastact._machine.formats import FORMATS, Format
-from fastact._machine.targets import Target
+from fastact._machine.targets import Operation, Target
 
 # Bytes of an output (bench/NOTES.md).
 AHEAD = 1 << 19  # from which on what comes next is fetched meanwhile
@@ -59,7 +59,7 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
         [
             _scalar(scalar, compute, arity, results),
             conversions_ir(form, target),
-            ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
+            environment_ir(target),
             _kernel("kernel", operands, storage, compute, block, "!0"),
             _kernel("kernel_short", operands, storage, compute, lanes, "!1"),
             copies_ir(storage, form, target),
@@ -309,11 +309,10 @@ def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
     rest = "".join(f"\n  %{p}.rest = getelementptr i8, ptr %{p}, i64 %offset" for p in operands)
     tail = ", ".join(f"ptr %{p}.rest, i64 {size}" for p in operands)
     # LLVM has no such stores of vectors of elements below 32 bits (bench/NOTES.md).
-    wide = target.architecture in FENCES and form.bits >= 32
-    streams = wide and len(_inputs_and_outputs(operands)[1]) == 1
+    fence = target.instructions.fence if form.bits >= 32 else None
     declared, branch, streamed, handled = "", "br label %plain", "", "%handled.plain, %body.end"
     kernel = f"call void @kernel({_pointers(operands)}, i64 %blocks)"
-    if wide:
+    if fence is not None:
         declared = f"\ndeclare void @{AHEAD_KERNEL}({_pointers(operands)}, i64)"
         kernel = f"""%bytes = mul i64 %whole, {size}
   %far = icmp uge i64 %bytes, {AHEAD}
@@ -323,8 +322,8 @@ body.far:
   br label %body.end
 body.near:
   {kernel}"""
-    if streams:
-        declared_too, streamed = _streamed(operands, size, block, target)
+    if fence is not None and len(_inputs_and_outputs(operands)[1]) == 1:
+        declared_too, streamed = _streamed(operands, size, block, target, fence)
         declared += declared_too
         branch = f"""%output = mul i64 %whole, {size}
   %large = icmp uge i64 %output, {STREAMED}
@@ -367,7 +366,9 @@ finish:
 }}"""
 
 
-def _streamed(operands: list[str], size: int, block: int, target: Target) -> tuple[str, str]:
+def _streamed(
+    operands: list[str], size: int, block: int, target: Target, fence: Operation
+) -> tuple[str, str]:
     """The part of @run for large outputs, from label %stream to the end of %streamed.
 
     What comes before a multiple of the vectors' size goes through buffers. In place nothing is
@@ -386,7 +387,7 @@ def _streamed(operands: list[str], size: int, block: int, target: Target) -> tup
         f"\n  %{p}.begin = getelementptr i8, ptr %{p}, i64 %head.bytes" for p in operands
     )
     declared = f"""{PREFETCH_IR}
-declare void @llvm.x86.sse.sfence()
+{fence.declaration}
 declare ptr @llvm.ptrmask.p0.i64(ptr, i64)
 declare void @{STREAMED_KERNEL}({_pointers(operands)}, i64)"""
     here = "".join(
@@ -427,7 +428,7 @@ page:
   %unfinished = icmp ult i64 %blocks.next, %blocks.stream
   br i1 %unfinished, label %page, label %ordered
 ordered:
-  {FENCES[target.architecture]}
+  {fence.call}
   %done.stream = mul i64 %blocks.stream, {block}
   %handled.stream = add i64 %head, %done.stream
   br label %streamed

@@ -9,7 +9,7 @@ that loop, the size of an element there, and for each input the address of what 
 from collections.abc import Sequence
 
 from fastact._compiler import pipeline
-from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.environment import environment_ir
 from fastact._compiler.overlap import ANY, rows_relation_ir
 from fastact._compiler.symbols import ENTRY, TABLE
 from fastact._machine.targets import Target
@@ -42,7 +42,7 @@ def _emit(loop: str, words: int, target: Target) -> bytes:
     machine = pipeline.machine_of(target)
     text = f"""
 @{TABLE} = global [{words} x i64] zeroinitializer
-{ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR)}
+{environment_ir(target)}
 declare i64 @llvm.umin.i64(i64, i64)
 {loop}"""
     module = pipeline.parse(text, target, machine)

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
-from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.environment import environment_ir
 from fastact._compiler.frontend import scalar_ir
 from fastact._compiler.loops.elementwise import copies_ir, metadata_ir
 from fastact._compiler.overlap import ANY, rows_relation_ir
@@ -96,7 +96,7 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
         [
             *(_scalar(name, step, types[1]) for name, step in steps.items()),
             conversions_ir(form, target),
-            ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR),
+            environment_ir(target),
             copies_ir(types[0], form, target),
             *(kernel.define(wide) for kernel in ALONG.values()),
             _fold("merge_largest", "larger", _LARGEST, wide, vector),

@@ -1,7 +1,7 @@
 """Machine code that calls a function with the floating-point environment put aside."""
 
 from fastact._compiler import pipeline
-from fastact._compiler.environment import ENVIRONMENT_IR, UNTOUCHED_IR
+from fastact._compiler.environment import environment_ir
 from fastact._compiler.symbols import ENTRY
 from fastact._machine.targets import Target
 
@@ -9,7 +9,7 @@ from fastact._machine.targets import Target
 def object_code(target: Target) -> bytes:
     """``ptr ENTRY(ptr call, ptr function)``, which returns what ``call(function)`` does."""
     machine = pipeline.machine_of(target)
-    text = f"""{ENVIRONMENT_IR.get(target.architecture, UNTOUCHED_IR)}
+    text = f"""{environment_ir(target)}
 define ptr @{ENTRY}(ptr %call, ptr %function) {{
   %saved = alloca [2 x i64]
   call void @enter(ptr %saved)

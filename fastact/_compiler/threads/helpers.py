@@ -61,12 +61,6 @@ STRIDE = 128
 
 _CPUS = 1024  # of a set of CPUs, as C libraries have it
 
-_PAUSES = {
-    "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
-    "aarch64": ("declare void @llvm.aarch64.isb(i32)", "call void @llvm.aarch64.isb(i32 15)"),
-}
-"""What a processor should do in a loop that waits, by architecture: declared, and called."""
-
 
 # A call, on its caller's stack: the task, its argument, and how many helpers have left it.
 _IR = """
@@ -417,10 +411,10 @@ def object_code(target: "Target") -> bytes:
     from fastact._compiler import pipeline
 
     machine = pipeline.machine_of(target)
-    declared, pause = _PAUSES.get(target.architecture, ("", ""))
+    pause = target.instructions.pause
     text = _IR.format(
-        declared=declared,
-        pause=pause,
+        declared=pause.declaration,
+        pause=pause.call,
         size=STRIDE,
         cpus=_CPUS,
         bytes=_CPUS // 8,

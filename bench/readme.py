@@ -1,28 +1,74 @@
-"""The README's figures, from the committed results: ``python -m bench.readme``.
+"""The figures in the documents, from the committed results: ``python -m bench.readme``.
 
-What stands between ``<!-- figures: NAME -->`` and ``<!-- end -->`` is written by this module.
-After a run that is worth publishing::
+What stands between ``<!-- figures: NAME -->`` and ``<!-- end -->`` in the README and in the pages
+of docs/ is written by this module. After a run that is worth publishing::
 
     python -m bench --output bench/results/ice-lake && python -m bench.readme
 """
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from fastact._declarations.records import (
+    ACTIVATIONS,
+    DERIVATIVES,
+    OBJECTIVES,
+    ROW_ACTIVATIONS,
+    Activation,
+    RowActivation,
+)
 
 from . import pictures, report, results, tables
 from .machine import ROOT
-from .peers import OURS
+from .peers import OURS_UNPACKED
 from .peers.base import ROWS
 from .results import Results, Row
 from .workloads import TYPICAL
 
-README = ROOT / "README.md"
 FOLDER = ROOT / "bench/results/ice-lake"
 EXHAUSTIVE = ROOT / "bench/results/accuracy.md"
-_BLOCK = re.compile(r"(?ms)^(<!-- figures: ([\w ]+) -->\n).*?^(<!-- end -->)$")
+STARTUP = ROOT / "bench/results/startup.md"
+_BLOCK = re.compile(r"(?ms)^(<!-- figures: ([\w -]+) -->\n).*?^(<!-- end -->)$")
+
+# What the README shows of functions of rows and of layers.
+_ROW_SHAPE = (4096, 128)
+_LAYER = ("sigmoid", (256, 784, 128))
+
+
+def documents() -> list[Path]:
+    """The README, and the pages of docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _listed(records: Iterable[Activation | RowActivation]) -> str:
+    return "\n".join(f"- {declared.summary} `{declared.formula}`" for declared in records)
+
+
+def functions(found: Results) -> str:
+    """What is declared of activations."""
+    return _listed([*ACTIVATIONS.values(), *ROW_ACTIVATIONS.values()])
+
+
+def derivatives(found: Results) -> str:
+    """The formulas of derivatives, which say what each takes."""
+    return "\n".join(f"- `{declared.formula}`" for declared in DERIVATIVES.values())
+
+
+def reference(found: Results) -> str:
+    """An entry of the API reference for every function, after those of its kind."""
+    kinds = {
+        "Activations": [*ACTIVATIONS, *ROW_ACTIVATIONS],
+        "Derivatives": [declared.name for declared in DERIVATIVES.values()],
+        "Objectives": [*OBJECTIVES],
+    }
+    parts = []
+    for title, names in kinds.items():
+        parts += [f"## {title}", *(f"::: fastact.{name}" for name in names)]
+    return "\n" + "\n\n".join(parts) + "\n"
 
 
 def _typical(found: Results) -> list[Row]:
@@ -33,6 +79,28 @@ def _typical(found: Results) -> list[Row]:
 def origin(found: Results) -> str:
     """Where the figures are from."""
     return report.origin(found)
+
+
+def summary(found: Results) -> str:
+    """A row for each function in float32, and one for a layer, in microseconds."""
+    function, shape = _LAYER
+    rows = [
+        *found.select(dtype="float32", layout="contiguous", dense=False, shape=(TYPICAL,)),
+        *found.select(dtype="float32", layout=ROWS, shape=_ROW_SHAPE),
+        *found.select(dtype="float32", dense=True, function=function, shape=shape),
+    ]
+    names = [name for name in tables.measured(rows) if name != OURS_UNPACKED]
+    lines = []
+    for row in rows:
+        times, w = row.medians(), row.workload
+        cells = [
+            tables.text(row.cells.get(name), times[name] / 1000 if name in times else None)
+            for name in names
+        ]
+        what = f"dense, {w.function}" if w.dense else w.function
+        lines.append([what, " x ".join(map(str, w.shape)), *cells, tables.ratio(row.ratio())])
+    headers = ["function", "shape", *names, "fastest other / ours"]
+    return tables.table(lines, headers, 2, "github")
 
 
 def speed(found: Results) -> str:
@@ -48,32 +116,14 @@ def speed(found: Results) -> str:
     return tables.table(lines, headers, 2, "github")
 
 
-def dense(found: Results) -> str:
-    """Layers: what they reach of the machine, and who is how much faster."""
-    rows = [row for row in found.select(dense=True) if OURS in row.medians()]
-    return tables.dense(rows, "github") if rows else "No dense layer has been measured yet."
-
-
-def rows(found: Results) -> str:
-    """Functions of rows."""
-    rows = found.select(layout=ROWS)
-    return tables.matrices(rows, "github") if rows else "No function of rows has been measured yet."
-
-
 def slower(found: Results) -> str:
     """Every workload where another library is faster, folded."""
     rows = [row for row in found.all_rows if row.ratio() is not None]
     count = len(tables.faster(rows))
     return (
-        f"<details><summary>All {count} of {len(rows)} workloads where another library is faster"
-        f"</summary>\n\n{tables.slower(found, 'github')}\n\n</details>"
+        f'<details markdown="1"><summary>All {count} of {len(rows)} workloads where another '
+        f"library is faster</summary>\n\n{tables.slower(found, 'github')}\n\n</details>"
     )
-
-
-def errors(found: Results) -> str:
-    """Largest errors of all libraries on the inputs of the benchmark."""
-    rows = [row for row in found.select(layout="contiguous") if not row.workload.dense]
-    return tables.accuracy(rows, "github")
 
 
 def exhaustive(found: Results) -> str:
@@ -88,32 +138,44 @@ def exhaustive(found: Results) -> str:
     return tables.table(rows, ["", *formats], 1, "github")
 
 
-def picture(name: str) -> Callable[[Results], str]:
-    title = pictures.PICTURES[name].title
-    path = (FOLDER / f"{name}.svg").relative_to(ROOT).as_posix()
-    return lambda found: f"![{title}]({path})"
+def startup(found: Results) -> str:
+    """Seconds and megabytes of whole processes, from the table of ``python -m bench.startup``."""
+    text = STARTUP.read_text(encoding="utf-8")
+    return "\n".join(line for line in text.splitlines() if line.startswith("|"))
 
 
 BLOCKS: dict[str, Callable[[Results], str]] = {
+    "functions": functions,
+    "derivatives": derivatives,
+    "reference": reference,
     "origin": origin,
+    "summary": summary,
     "speed": speed,
-    "rows": rows,
-    "dense": dense,
     "slower": slower,
-    "errors": errors,
     "exhaustive": exhaustive,
-    **{f"picture {name}": picture(name) for name in pictures.PICTURES},
+    "startup": startup,
 }
-"""What writes each block, by its name."""
+"""What writes each block but the pictures, by its name."""
+
+NAMES = frozenset([*BLOCKS, *(f"picture {name}" for name in pictures.PICTURES)])
+"""Of all blocks."""
 
 
-def render(text: str, found: Results) -> str:
-    """The README `text` with its blocks written anew."""
-    return _BLOCK.sub(lambda m: f"{m[1]}{BLOCKS[m[2]](found)}\n{m[3]}", text)
+def _block(name: str, found: Results, page: Path) -> str:
+    if name in BLOCKS:
+        return BLOCKS[name](found)
+    picture = name.removeprefix("picture ")
+    path = Path(os.path.relpath(FOLDER / f"{picture}.svg", page.parent)).as_posix()
+    return f"![{pictures.PICTURES[picture].title}]({path})"
+
+
+def render(page: Path, text: str, found: Results) -> str:
+    """The `text` of a `page` with its blocks written anew."""
+    return _BLOCK.sub(lambda m: f"{m[1]}{_block(m[2], found, page)}\n{m[3]}", text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the README's blocks, and the report that they link to."""
+    """Write the blocks of all documents, and the report that they link to."""
     parser = argparse.ArgumentParser("python -m bench.readme", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.parse_args(arguments)
@@ -126,7 +188,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{FOLDER / 'results.json'} is of an interrupted run", file=sys.stderr)
         return 2
     report.write(found, FOLDER, ["svg"])
-    Path(README).write_text(render(README.read_text(encoding="utf-8"), found), encoding="utf-8")
+    for page in documents():
+        before = page.read_text(encoding="utf-8")
+        after = render(page, before, found)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
     return 0
 
 

@@ -295,12 +295,15 @@ def test_bad_threshold(bad, capsys):
     assert bad in capsys.readouterr().err
 
 
-def test_readme_shows_the_committed_results():
-    text = readme.README.read_text(encoding="utf-8")
+def test_documents_show_the_committed_results():
     found = results.read(readme.FOLDER / "results.json")
     assert not found.incomplete
-    assert readme.render(text, found) == text, "run python -m bench.readme"
-    assert {name for _, name, _ in readme._BLOCK.findall(text)} == readme.BLOCKS.keys()
+    names = set()
+    for page in readme.documents():
+        text = page.read_text(encoding="utf-8")
+        names |= {name for _, name, _ in readme._BLOCK.findall(text)}
+        assert readme.render(page, text, found) == text, f"{page}: run python -m bench.readme"
+    assert names == readme.NAMES
     shown = (readme.FOLDER / "report.md").read_text(encoding="utf-8")
     drawn = re.findall(r"\((\w+)\.svg\)", shown)
     assert shown == report.markdown(found, [f"{name}.svg" for name in drawn])
@@ -308,11 +311,35 @@ def test_readme_shows_the_committed_results():
 
 def test_blocks_are_written_anew():
     text = "before\n<!-- figures: origin -->\nold\n<!-- end -->\nafter\n"
-    shown = readme.render(text, BASE)
+    shown = readme.render(readme.ROOT / "README.md", text, BASE)
     assert "old" not in shown
     assert readme.origin(BASE) in shown
     assert shown.startswith("before\n<!-- figures: origin -->\n")
     assert shown.endswith("\n<!-- end -->\nafter\n")
+
+
+def test_pictures_are_found_from_where_the_page_is():
+    page = readme.ROOT / "docs" / "guide" / "page.md"
+    shown = readme.render(page, "<!-- figures: picture speed -->\n<!-- end -->\n", BASE)
+    (path,) = re.findall(r"!\[.+\]\((.+)\)", shown)
+    assert (page.parent / path).resolve() == readme.FOLDER / "speed.svg"
+
+
+def test_summary_has_a_row_for_each_function_and_a_layer():
+    found = made(
+        row({OURS: 2.0, "torch": 1.0}),
+        row({OURS: 2.0, "torch": 1.0}, dtype="float64"),
+        row({OURS: 2.0, "torch": 1.0}, shape=(16,)),
+        row({OURS: 1000.0, OURS_UNPACKED: 1.0, "numpy": 3000.0}, shape=(256, 784, 128), dense=True),
+    )
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in readme.summary(found).splitlines()
+    ]
+    assert lines[0] == ["function", "shape", OURS, "numpy", "torch", "fastest other / ours"]
+    assert lines[2] == ["sigmoid", "65536", "131", "-", "65.5", "0.50"]
+    assert lines[3] == ["dense, sigmoid", "256 x 784 x 128", "1", "3", "-", "3.00"]
+    assert len(lines) == 4
 
 
 def test_pictures_show_the_committed_results(tmp_path, monkeypatch):

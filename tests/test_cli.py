@@ -800,19 +800,19 @@ def test_nothing_covers_anything(count):
             assert not one.overlaps(other)
 
 
-# What the README says.
+# What the documents say.
 
 
 def test_picture_in_the_readme(tmp_path, monkeypatch):
-    """Its command works; and it shows as many panels as are drawn now."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    command = re.search(r"python -m fastact (plot .*? -o (docs/\S+\.svg))", readme)
-    assert f"({command[2]})" in readme  # the picture itself
+    """The command that is said to draw it does; and it shows the functions that there are now."""
+    page = (ROOT / "docs/guide/command-line.md").read_text(encoding="utf-8")
+    command = re.search(r"`python -m fastact (plot -o (docs/\S+\.svg))`", page)
+    assert f"({command[2]})" in (ROOT / "README.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     Path("docs").mkdir()
     assert main(command[1].split()) == 0
     pictures = [xml.etree.ElementTree.parse(root / command[2]) for root in (ROOT, tmp_path)]
     ids = [{e.get("id") for e in picture.iter() if "id" in e.attrib} for picture in pictures]
     panels = [{name for name in found if re.fullmatch(r"axes_\d+", name)} for found in ids]
-    assert len(panels[0]) == len(command[1].split()) - 3
+    assert panels[0]
     assert panels[0] == panels[1]

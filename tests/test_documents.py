@@ -1,10 +1,24 @@
 """What is written from the declarations is what they say now."""
 
+import re
+
 from conftest import ROOT
 
-from tools import stub
+from tools import packages, stub
 
 
 def test_the_stub_is_up_to_date():
     """``python -m tools.documents`` writes it."""
     assert (ROOT / stub.STUB).read_text(encoding="utf-8") == stub.stub()
+
+
+def test_the_picture_of_the_packages_is_up_to_date():
+    """``python -m tools.documents`` draws it."""
+    assert (ROOT / packages.PICTURE).read_text(encoding="utf-8") == packages.picture()
+
+
+def test_every_package_is_in_the_picture():
+    shown = re.findall(r'<text class="name"[^>]*>(\w+)</text>', packages.picture())
+    there = {p.stem for p in (ROOT / "fastact").iterdir() if (p / "__init__.py").exists()}
+    there |= {p.stem for p in (ROOT / "fastact").glob("*.py")} - {"__init__"}
+    assert set(shown) == there

@@ -1,14 +1,14 @@
 """Writes what follows from declarations and committed results: ``python -m tools.documents``.
 
-That is the stub for type checkers, the picture of all curves, and the figures and lists in the
-documents.
+That is the stub for type checkers, the pictures of all curves and of the packages, and the figures
+and lists in the documents.
 """
 
 import sys
 from pathlib import Path
 
 from fastact import __main__ as command
-from tools import stub
+from tools import packages, stub
 
 ROOT = Path(__file__).parents[1]
 PICTURE = "docs/activations.svg"
@@ -17,6 +17,7 @@ PICTURE = "docs/activations.svg"
 def main() -> int:
     """Write all of them."""
     (ROOT / stub.STUB).write_text(stub.stub(), encoding="utf-8")
+    (ROOT / packages.PICTURE).write_text(packages.picture(), encoding="utf-8")
     status = command.main(["plot", "-o", str(ROOT / PICTURE)])
     from bench import readme  # needs more than the others
 

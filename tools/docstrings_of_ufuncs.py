@@ -1,0 +1,42 @@
+"""For the API reference: ufuncs as functions, and cross-references as mkdocstrings spells them.
+
+A ufunc and its docstring are made by a declaration, which who only reads the source cannot know. So
+they are taken from the package itself.
+"""
+
+import re
+from typing import Any
+
+import griffe
+import numpy as np
+
+import fastact
+
+_ROLE = re.compile(r":(?:func|class|data|meth|mod):`~?([\w.]+)`")
+
+
+class UfuncsAndRoles(griffe.Extension):
+    """Gives declared functions their docstrings, and turns roles into code."""
+
+    def on_function(self, *, func: griffe.Function, **kwargs: Any) -> None:
+        made = getattr(fastact, func.name, None)
+        if isinstance(made, np.ufunc) and func.path.startswith("fastact._functions."):
+            self._describe(func, made)
+
+    def on_attribute(self, *, attr: griffe.Attribute, **kwargs: Any) -> None:
+        made = getattr(fastact, attr.name, None)
+        if isinstance(made, np.ufunc) and attr.path.startswith("fastact._functions."):
+            self._describe(attr, made)
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = _ROLE.sub(r"`\1`", obj.docstring.value)
+
+    def _describe(self, thing: griffe.Function | griffe.Attribute, made: np.ufunc) -> None:
+        signature, _, text = made.__doc__.partition("\n\n")
+        thing.docstring = griffe.Docstring(
+            f"```python\n{signature}\n```\n\n{text}",
+            parent=thing,
+            parser=griffe.Parser.numpy,
+            parser_options={"warnings": False},  # a ufunc has more parameters than its kernel
+        )

@@ -6,7 +6,7 @@ peers               the libraries, a module each; bounds: what the machine allow
 timing, measure     samples of calls; one workload in all libraries, checked and timed
 threads             the same with several threads, each library in a process of its own
 results             what was measured, as it is kept; machine: where
-tables, pictures    what shows it; report: all of it in a folder; readme: part of it there
+tables, pictures    what shows it; report: all of it in a folder; readme: part of it in documents
 compare             two result files: what became slower
 __main__            the command; conftest, test_workloads: the same for pytest-benchmark
 asv_benchmarks      this package over its history

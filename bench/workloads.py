@@ -17,7 +17,7 @@ from .peers.ours import DENSE
 DTYPES = ("float32", "float64", "float16")
 SIZES = tuple(16**k for k in range(7))  # one element to 16,777,216, far beyond the caches
 MIDDLE = SIZES[3:6]  # where neither the call nor the memory is all
-TYPICAL = 65_536  # elements of the layouts, the bars and the table in the README
+TYPICAL = 65_536  # elements of the layouts, the bars and the table in docs/benchmarks.md
 SHAPES = (
     (1, 784, 128),
     (32, 784, 128),

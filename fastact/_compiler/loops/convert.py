@@ -13,6 +13,7 @@ from fastact._compiler import pipeline
 from fastact._compiler.builder import Function
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.gemm.interface import DONE, REFUSED
+from fastact._compiler.loops.loop_metadata import LoopMetadata, wide_vectors
 from fastact._compiler.ndarray_fields import NDArray
 from fastact._compiler.symbols import ENTRY, RUN
 from fastact._machine.formats import BOOL, Format
@@ -92,7 +93,7 @@ def _renamed(form: Format, prefix: str, target: Target) -> str:
     return text.replace("@decode", f"@{prefix}.decode").replace("@encode", f"@{prefix}.encode")
 
 
-def _run(source: Format, sink: Format, target: Target) -> str:
+def _run(source: Format, sink: Format, notes: LoopMetadata, target: Target) -> str:
     """@RUN, in a loop that is vectorised where neither has gaps."""
     kinds = _storage_type(source, target), _storage_type(sink, target)
 
@@ -112,32 +113,22 @@ def _run(source: Format, sink: Format, target: Target) -> str:
   store {kinds[1]} %t.{label}, ptr %to.{label}, align 1
   %next.{label} = add nuw nsw i64 %i.{label}, 1
   %more.{label} = icmp ult i64 %next.{label}, %n
-  br i1 %more.{label}, label %{label}, label %done, !llvm.loop {metadata}"""
+  br i1 %more.{label}, label %{label}, label %done, {metadata}"""
 
     return f"""{_element(source, sink, target)}
 define void @{RUN}(ptr noalias %source, i64 %stride, ptr noalias %sink, \
-i64 %sink.stride, i64 %n) #0 {{
+i64 %sink.stride, i64 %n) {wide_vectors(target)} {{
 entry:
   %from.apart = xor i64 %stride, {source.itemsize}
   %to.apart = xor i64 %sink.stride, {sink.itemsize}
   %apart = or i64 %from.apart, %to.apart
   %close = icmp eq i64 %apart, 0
   br i1 %close, label %unit.before, label %any.before
-{loop("unit", (str(source.itemsize), str(sink.itemsize)), "!0")}
-{loop("any", ("%stride", "%sink.stride"), "!1")}
+{loop("unit", (str(source.itemsize), str(sink.itemsize)), notes.vectorised())}
+{loop("any", ("%stride", "%sink.stride"), notes.scalar(unroll=4))}
 done:
   ret void
 }}"""
-
-
-_METADATA = """
-attributes #0 = {{ "prefer-vector-width"="{bits}" "no-builtins" }}
-!0 = distinct !{{!0, !2}}
-!1 = distinct !{{!1, !3, !4}}
-!2 = !{{!"llvm.loop.vectorize.enable", i1 true}}
-!3 = !{{!"llvm.loop.vectorize.enable", i1 false}}
-!4 = !{{!"llvm.loop.unroll.count", i32 4}}
-"""
 
 
 def object_code(source: Format, sink: Format, target: Target) -> bytes:
@@ -181,8 +172,9 @@ def _walk_ir() -> str:
 
 def _support_ir(source: Format, sink: Format, target: Target) -> str:
     """The entry, with the floating-point environment put aside, and a row of the arrays."""
+    notes = LoopMetadata()
     return f"""{environment_ir(target)}
-{_run(source, sink, target)}
+{_run(source, sink, notes, target)}
 define i64 @row(i64 %source, i64 %stride, i64 %sink, i64 %sink.stride, i64 %n) {{
   %from = inttoptr i64 %source to ptr
   %to = inttoptr i64 %sink to ptr
@@ -197,4 +189,4 @@ define i64 @{ENTRY}(i64 %source, i64 %sink) {{
   call void @leave(ptr %saved)
   ret i64 %status
 }}
-{_METADATA.format(bits=target.vector_bits)}"""
+{notes.ir()}"""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fastact._compiler import pipeline
 from fastact._compiler.environment import environment_ir
-from fastact._compiler.overlap import ANY, rows_relation_ir
+from fastact._compiler.loops.overlap import ANY, rows_relation_ir
 from fastact._compiler.symbols import ENTRY, TABLE
 from fastact._machine.targets import Target
 
@@ -49,6 +49,16 @@ declare i64 @llvm.umin.i64(i64, i64)
     pipeline.hide(module, {ENTRY, TABLE})
     pipeline.optimise(module, machine)
     return pipeline.emit(module, machine)
+
+
+def _leave(status: str) -> str:
+    """The end of @ENTRY: behind the environment's default, and label %end, where it was not set."""
+    return f"""
+  call void @leave(ptr %saved)
+  ret i32 {status}
+end:
+  ret i32 0
+}}"""
 
 
 def _word(name: str, index: int, kind: str = "ptr") -> str:
@@ -143,18 +153,12 @@ chunk:
   br label %done
 done:
   br i1 %more, label %chunk, label %finish
-finish:
-  call void @leave(ptr %saved)
-  br label %end
-end:
-  ret i32 0
-}}"""
+finish:{_leave("0")}"""
 
 
 # The rows are converted into the output, and computed there in place: one at a time where rows of
 # the output may share memory. Where elements of a row do, it is converted into memory of its own.
 _ROWS = f"""{rows_relation_ir()}
-attributes #1 = {{ "no-builtins" }}
 define i32 @{ENTRY}({_SIGNATURE}) {{
 entry:
   %saved = alloca [2 x i64]
@@ -250,9 +254,4 @@ give.back:
   call void %PyMem_RawFree(ptr %spare)
   br label %finish
 finish:
-  %status = phi i32 [ -1, %fail ], [ 0, %free ], [ 0, %give.back ]
-  call void @leave(ptr %saved)
-  ret i32 %status
-end:
-  ret i32 0
-}}"""
+  %status = phi i32 [ -1, %fail ], [ 0, %free ], [ 0, %give.back ]{_leave("%status")}"""

@@ -13,6 +13,8 @@ itself, and in reductions the output of an element is an input of the next.
 
 from collections.abc import Mapping, Sequence
 
+from fastact._compiler.loops.loop_metadata import NO_CALLS
+
 ANY, BLOCKS, SINGLY = range(3)
 """The orders of elements that give what their own order gives."""
 
@@ -94,18 +96,18 @@ ptr %{y}, i64 %{y}.stride, i64 {sizes[y]}, i64 %n, i1 {"true" if x in inputs els
             worst = f"%worst.{x}.{y}"
     operands = ", ".join(f"ptr %{p}, i64 %{p}.stride" for p in (*inputs, *outputs))
     return f"""{INTERLEAVED_IR}{_PAIR_IR}
-define internal i32 @relation({operands}, i64 %n) noinline #1 {{{text}
+define internal i32 @relation({operands}, i64 %n) noinline {NO_CALLS} {{{text}
   ret i32 {worst}
 }}"""
 
 
-INTERLEAVED_IR = """
+INTERLEAVED_IR = f"""
 declare i64 @llvm.abs.i64(i64, i1)
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
 declare i32 @llvm.umax.i32(i32, i32)
 
-define internal i64 @divisor(i64 %x, i64 %y) noinline #1 {
+define internal i64 @divisor(i64 %x, i64 %y) noinline {NO_CALLS} {{
 entry:
   %x.abs = call i64 @llvm.abs.i64(i64 %x, i1 false)
   %y.abs = call i64 @llvm.abs.i64(i64 %y, i1 false)
@@ -120,12 +122,12 @@ step:
   br label %try
 found:
   ret i64 %a
-}
+}}
 
 ; Whether pieces x and y, `distance` from y to x, are apart wherever both are moved by multiples of
 ; `divisor`.
 define internal i1 @interleaved(i64 %distance, i64 %divisor, i64 %x.size, i64 %y.size) \
-noinline #1 {
+noinline {NO_CALLS} {{
 entry:
   %none = icmp eq i64 %divisor, 0
   br i1 %none, label %no, label %place
@@ -140,14 +142,14 @@ place:
   ret i1 %apart
 no:
   ret i1 false
-}
+}}
 """
 
 _PAIR_IR = f"""
 ; The order for two operands, the second of which is an output. It is not to be blocks unless the
 ; first is an input.
 define internal i32 @pair(ptr %x, i64 %x.stride, i64 %x.size, ptr %y, i64 %y.stride, \
-i64 %y.size, i64 %n, i1 %is.input) noinline #1 {{
+i64 %y.size, i64 %n, i1 %is.input) noinline {NO_CALLS} {{
 entry:
   %last = sub i64 %n, 1
   %x.span = mul i64 %x.stride, %last
@@ -224,7 +226,7 @@ def rows_relation_ir() -> str:
 
     return f"""{INTERLEAVED_IR}
 define internal i32 @relation(ptr %from, i64 %from.row, i64 %from.step, ptr %to, i64 %to.row, \
-i64 %to.step, i64 %rows, i64 %n, i64 %size) noinline #1 {{
+i64 %to.step, i64 %rows, i64 %n, i64 %size) noinline {NO_CALLS} {{
 entry:
   %rows.1 = sub i64 %rows, 1
   %columns.1 = sub i64 %n, 1{text}

@@ -30,7 +30,7 @@ _MEMORY = 0.03  # nanoseconds
 _CACHED = 1 << 20
 
 
-class _Table(ctypes.Structure):
+class _Fields(ctypes.Structure):
     _fields_ = [(name, c_int64) for name in POOL_FIELDS]
 
 
@@ -41,7 +41,7 @@ class State(NamedTuple):
     reason: str = ""
 
 
-_table = _Table()
+_fields = _Fields()
 state = State("not started")
 
 
@@ -57,13 +57,13 @@ def attach(setting: int, cost: float, nbytes: int = 0) -> None:
     nbytes : int
         Bytes of all operands for a unit, where a call of many goes over them once.
     """
-    _table.count = counts.default()
-    _table.get_limit = _table.get_limit or _limit_of_numba()
+    _fields.count = counts.default()
+    _fields.get_limit = _fields.get_limit or _limit_of_numba()
     words = (c_int64 * 4).from_address(setting)
     words[1] = max(1, round(1000 * cost))
     words[2] = max(words[1], round(1000 * nbytes * _MEMORY))
     words[3] = _CACHED // max(nbytes, 1)
-    words[0] = ctypes.addressof(_table)
+    words[0] = ctypes.addressof(_fields)
 
 
 def foreseen() -> State:
@@ -96,7 +96,7 @@ def _start_once() -> None:
             try:
                 _start(counts.layer(os.environ))
             except Exception as trouble:  # whatever it is, one thread computes the same
-                _table.share = _NEVER
+                _fields.share = _NEVER
                 state = State("none", f"{type(trouble).__name__}: {trouble}")
 
 
@@ -113,10 +113,10 @@ def _start(layer: str) -> None:
 def _start_tbb() -> None:
     global state
     layer = _tbb_layer()
-    _table.get_mask, _table.set_mask = layer.get_num_threads, layer.set_num_threads
-    _table.get_limit = _table.get_limit or layer.get_num_threads
-    _table.share = _SHARES["tbb"]
-    _table.parallel_for = layer.parallel_for
+    _fields.get_mask, _fields.set_mask = layer.get_num_threads, layer.set_num_threads
+    _fields.get_limit = _fields.get_limit or layer.get_num_threads
+    _fields.share = _SHARES["tbb"]
+    _fields.parallel_for = layer.parallel_for
     state = State("tbb")
 
 
@@ -132,10 +132,10 @@ def _start_own(reason: str = "") -> None:
     global state
     from fastact._parallel import helpers
 
-    _table.get_mask = _table.set_mask = 0
-    _table.get_limit = _table.get_limit or _limit_of_tbb()
-    _table.share = _SHARES["fastact"]
-    _table.parallel_for = helpers.begin()
+    _fields.get_mask = _fields.set_mask = 0
+    _fields.get_limit = _fields.get_limit or _limit_of_tbb()
+    _fields.share = _SHARES["fastact"]
+    _fields.parallel_for = helpers.begin()
     state = State("fastact", reason)
 
 
@@ -166,12 +166,12 @@ def _count_anew(key: int) -> int:
     """
     global _interrupted
     try:
-        _table.count = counts.default()
-        _table.get_count = _OWN_COUNT
+        _fields.count = counts.default()
+        _fields.get_count = _OWN_COUNT
     except KeyboardInterrupt:  # which cannot leave this; the next call comes here again
         _interrupted = True
         return 2  # so that threads are to be started
-    return counts.get_own(key) or _table.count
+    return counts.get_own(key) or _fields.count
 
 
 def _limit_of_numba() -> int:
@@ -197,8 +197,8 @@ def _limit_of_tbb() -> int:
 
 def _reset() -> None:
     global state
-    _table.parallel_for = 0
-    _table.share = min(_SHARES.values())  # a call may have to find out which it is
+    _fields.parallel_for = 0
+    _fields.share = min(_SHARES.values())  # a call may have to find out which it is
     state = State("not started")
 
 
@@ -208,17 +208,17 @@ def _reset_in_child() -> None:
         own.forget_helpers()
     # A child of a process that never started TBB has nothing to lose.
     _forked = _forked or state.layer == "tbb"
-    _table.get_count = ctypes.cast(_count_anew, c_void_p).value
+    _fields.get_count = ctypes.cast(_count_anew, c_void_p).value
     _reset()
 
 
 _forked = False
 _interrupted = False  # where that cannot be told; `_start_first` can
 _OWN_COUNT = ctypes.cast(counts.get_own, c_void_p).value
-_table.get_count = _OWN_COUNT
-_table.key = counts.KEY
-_table.start = ctypes.cast(_start_first, c_void_p).value
-_table.interrupt = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, c_void_p).value
+_fields.get_count = _OWN_COUNT
+_fields.key = counts.KEY
+_fields.start = ctypes.cast(_start_first, c_void_p).value
+_fields.interrupt = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, c_void_p).value
 _reset()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_in_child)

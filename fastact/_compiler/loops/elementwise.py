@@ -34,10 +34,10 @@ from fastact._compiler.loops.overlap import ANY, BLOCKS, apart_ir, relation_ir
 from fastact._compiler.loops.past_the_caches import streamed_ir
 from fastact._compiler.loops.scalar_call import scalar_call_ir
 from fastact._compiler.loops.strided_copies import copies_ir
-from fastact._compiler.nontemporal import AHEAD as AHEAD_KERNEL
+from fastact._compiler.nontemporal import AHEAD as AHEAD_LOOP
 from fastact._compiler.pipeline import ScalarIR
 from fastact._compiler.symbols import ALONE, ENTRY
-from fastact._compiler.threads.fan_out import FAN_OUT_IR, body_ir, sharing_ir
+from fastact._compiler.threads.fan_out import FAN_OUT_IR, chunk_ir, sharing_ir
 from fastact._machine.formats import FORMATS, Format
 from fastact._machine.targets import Target
 
@@ -155,17 +155,17 @@ def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
     # LLVM has no such stores of vectors of elements below 32 bits (bench/NOTES.md).
     fence = target.instructions.fence if form.bits >= 32 else None
     declared, branch, streamed, handled = "", "br label %plain", "", "%handled.plain, %body.end"
-    kernel = f"call void @kernel({pointers(operands)}, i64 %blocks)"
+    hot_loop = f"call void @kernel({pointers(operands)}, i64 %blocks)"
     if fence is not None:
-        declared = f"\ndeclare void @{AHEAD_KERNEL}({pointers(operands)}, i64)"
-        kernel = f"""%bytes = mul i64 %whole, {size}
+        declared = f"\ndeclare void @{AHEAD_LOOP}({pointers(operands)}, i64)"
+        hot_loop = f"""%bytes = mul i64 %whole, {size}
   %far = icmp uge i64 %bytes, {AHEAD}
   br i1 %far, label %body.far, label %body.near
 body.far:
-  call void @{AHEAD_KERNEL}({pointers(operands)}, i64 %blocks)
+  call void @{AHEAD_LOOP}({pointers(operands)}, i64 %blocks)
   br label %body.end
 body.near:
-  {kernel}"""
+  {hot_loop}"""
     if fence is not None and len(inputs_and_outputs(operands)[1]) == 1:
         declared_too, streamed = streamed_ir(operands, size, block, target, fence)
         declared += declared_too
@@ -188,7 +188,7 @@ plain:
   %some = icmp ne i64 %blocks, 0
   br i1 %some, label %body, label %body.end
 body:
-  {kernel}
+  {hot_loop}
   br label %body.end
 body.end:
   br label %remainder
@@ -225,7 +225,7 @@ def _body(operands: list[str]) -> str:
     )
     arguments = ", ".join(f"ptr %{p}.start, i64 %{p}.stride" for p in operands)
     work = f"{there}\n  call void @run({arguments}, i64 %m, i64 %n)"
-    return body_ir(_words(operands), "n", work)
+    return chunk_ir(_words(operands), "n", work)
 
 
 def _entry(name: str, operands: list[str], sizes: dict[str, int]) -> str:
@@ -234,8 +234,8 @@ def _entry(name: str, operands: list[str], sizes: dict[str, int]) -> str:
         f"""
   %{p}.slot = getelementptr ptr, ptr %data, i64 {k}
   %{p} = load ptr, ptr %{p}.slot
-  %{p}.step = getelementptr i64, ptr %strides, i64 {k}
-  %{p}.stride = load i64, ptr %{p}.step"""
+  %{p}.stride.slot = getelementptr i64, ptr %strides, i64 {k}
+  %{p}.stride = load i64, ptr %{p}.stride.slot"""
         for k, p in enumerate(operands)
     )
     inputs, outputs = inputs_and_outputs(operands)

@@ -143,8 +143,8 @@ done:
 }}"""
 
 
-def _named(*kernels: LaneLoop) -> dict[str, LaneLoop]:
-    return {kernel.name: kernel for kernel in kernels}
+def _named(*loops: LaneLoop) -> dict[str, LaneLoop]:
+    return {loop.name: loop for loop in loops}
 
 
 _FIND = LaneLoop("find", [("larger", [*LARGEST, "x"], LARGEST)], [*LARGEST, "x"])
@@ -168,7 +168,7 @@ ALONG = _named(
     LaneLoop("divide_terms", [_RESULT], [*TERM, "y"], DIVISOR),
     LaneLoop("divide", [_TERM_OF_X, _RESULT], ["x", "y"], [*PARAMETERS, *DIVISOR]),
 )
-"""The kernels for one row in all lanes."""
+"""The loops for one row in all lanes."""
 
 ACROSS = _named(
     _FIND,
@@ -179,7 +179,7 @@ ACROSS = _named(
     LaneLoop("finish_all", [("finish", TOTAL, DIVISOR)], [*TOTAL, *DIVISOR]),
     LaneLoop("divide_terms", [_RESULT], [*TERM, *DIVISOR, "y"]),
 )
-"""The kernels for one row in each lane."""
+"""The loops for one row in each lane."""
 
 
 def allocate(shape: Shape, chunk: int, state: Sequence[str]) -> str:

@@ -172,12 +172,12 @@ entry:
   %y.at = getelementptr ptr, ptr %data, i64 1
   %y = load ptr, ptr %y.at
   %y.row.at = getelementptr i64, ptr %strides, i64 1
-  %x.step.at = getelementptr i64, ptr %strides, i64 2
-  %y.step.at = getelementptr i64, ptr %strides, i64 3
+  %x.stride.at = getelementptr i64, ptr %strides, i64 2
+  %y.stride.at = getelementptr i64, ptr %strides, i64 3
   %x.row = load i64, ptr %strides
   %y.row = load i64, ptr %y.row.at
-  %x.step = load i64, ptr %x.step.at
-  %y.step = load i64, ptr %y.step.at
+  %x.stride = load i64, ptr %x.stride.at
+  %y.stride = load i64, ptr %y.stride.at
   %some.rows = icmp sgt i64 %rows, 0
   %some.columns = icmp sgt i64 %columns, 0
   %some = and i1 %some.rows, %some.columns
@@ -185,12 +185,12 @@ entry:
 start:
   call void @enter(ptr %saved){_word("loop", 0)}{_word("size", 1, "i64")}{_word("convert", 2)}\
 {_words(ROWS_CALLS, 3)}
-  %relation = call i32 @relation(ptr %y, i64 %y.row, i64 %y.step, ptr %y, i64 %y.row, \
-i64 %y.step, i64 %rows, i64 %columns, i64 %size)
+  %relation = call i32 @relation(ptr %y, i64 %y.row, i64 %y.stride, ptr %y, i64 %y.row, \
+i64 %y.stride, i64 %rows, i64 %columns, i64 %size)
   %apart = icmp eq i32 %relation, {ANY}
   %several = icmp ne i64 %columns, 1
-  %step.abs = call i64 @llvm.abs.i64(i64 %y.step, i1 false)
-  %near = icmp ult i64 %step.abs, %size
+  %stride.abs = call i64 @llvm.abs.i64(i64 %y.stride, i1 false)
+  %near = icmp ult i64 %stride.abs, %size
   %tight = and i1 %several, %near
   %loose = xor i1 %tight, true
   %at.once.too = and i1 %apart, %loose
@@ -208,15 +208,15 @@ fail:
   br label %finish
 allocated:
   %spare = phi ptr [ null, %start ], [ %memory, %allocate ]
-  %between.step = select i1 %tight, i64 %size, i64 %y.step
+  %between.stride = select i1 %tight, i64 %size, i64 %y.stride
   %data.to.1 = getelementptr ptr, ptr %data.to, i64 1
   %strides.to.1 = getelementptr i64, ptr %strides.to, i64 1
   %strides.to.2 = getelementptr i64, ptr %strides.to, i64 2
   %strides.to.3 = getelementptr i64, ptr %strides.to, i64 3
   store i64 %y.row, ptr %strides.to
   store i64 %y.row, ptr %strides.to.1
-  store i64 %between.step, ptr %strides.to.2
-  store i64 %y.step, ptr %strides.to.3
+  store i64 %between.stride, ptr %strides.to.2
+  store i64 %y.stride, ptr %strides.to.3
   %counts.1 = getelementptr i64, ptr %counts, i64 1
   store i64 %at.once, ptr %counts
   store i64 %columns, ptr %counts.1
@@ -232,7 +232,7 @@ row:
   %from = getelementptr i8, ptr %x, i64 %x.offset
   %in.place = getelementptr i8, ptr %y, i64 %y.offset
   %to = select i1 %tight, ptr %spare, ptr %in.place
-  call void %convert(ptr %from, i64 %x.step, ptr %to, i64 %between.step, i64 %columns)
+  call void %convert(ptr %from, i64 %x.stride, ptr %to, i64 %between.stride, i64 %columns)
   %next = add i64 %i, 1
   %more = icmp slt i64 %next, %beyond
   br i1 %more, label %row, label %converted

@@ -95,18 +95,18 @@ def fetch_ir(form: Format, shape: Shape, chunk: int) -> str:
     infinity = {"half": "0xHFC00", "i16": -128 if form.kind == "bfloat" else -1024}
     padding = ", ".join([f"{storage} {infinity.get(storage, '0xFFF0000000000000')}"] * lanes)
     buffered = f"""
-  %unit = icmp eq i64 %step, {form.itemsize}
+  %unit = icmp eq i64 %stride, {form.itemsize}
   %whole = and i64 %m, {-lanes}
   %first = select i1 %unit, i64 %whole, i64 0
   %count = sub i64 %m, %first
   %cells = getelementptr {storage}, ptr %x, i64 %first
-  %skip = mul i64 %first, %step
+  %skip = mul i64 %first, %stride
   %there = getelementptr i8, ptr %at, i64 %skip
   %some = icmp ne i64 %count, 0
   br i1 %some, label %copy, label %done
 copy:"""
     place = """
-  %offset = mul i64 %i, %step
+  %offset = mul i64 %i, %stride
   %at = getelementptr i8, ptr %memory, i64 %offset"""
     return f"""
 define internal i64 @length(i64 %n, i64 %i) alwaysinline {{
@@ -115,25 +115,25 @@ define internal i64 @length(i64 %n, i64 %i) alwaysinline {{
   %m = select i1 %final, i64 %left, i64 {chunk}
   ret i64 %m
 }}
-define internal ptr @whole(ptr %memory, i64 %step, i64 %i, ptr %x) alwaysinline {{{place}
-  %unit = icmp eq i64 %step, {form.itemsize}
+define internal ptr @whole(ptr %memory, i64 %stride, i64 %i, ptr %x) alwaysinline {{{place}
+  %unit = icmp eq i64 %stride, {form.itemsize}
   %where = select i1 %unit, ptr %at, ptr %x
   ret ptr %where
 }}
-define internal void @fetch(ptr %memory, i64 %step, i64 %i, i64 %m, ptr %x) {NO_CALLS} {{{place}\
+define internal void @fetch(ptr %memory, i64 %stride, i64 %i, i64 %m, ptr %x) {NO_CALLS} {{{place}\
 {buffered}
   %last.up = sub i64 %m, 1
   %last = and i64 %last.up, {-lanes}
   %end = getelementptr {storage}, ptr %x, i64 %last
   store <{lanes} x {storage}> <{padding}>, ptr %end, align 1
-  call void @gather(ptr %there, ptr %cells, i64 %step, i64 %count)
+  call void @gather(ptr %there, ptr %cells, i64 %stride, i64 %count)
   br label %done
 done:
   ret void
 }}
-define internal void @put(ptr %memory, i64 %step, i64 %i, i64 %m, ptr %x) {NO_CALLS} {{{place}\
+define internal void @put(ptr %memory, i64 %stride, i64 %i, i64 %m, ptr %x) {NO_CALLS} {{{place}\
 {buffered}
-  call void @scatter(ptr %cells, ptr %there, i64 %step, i64 %count)
+  call void @scatter(ptr %cells, ptr %there, i64 %stride, i64 %count)
   br label %done
 done:
   ret void
@@ -152,24 +152,24 @@ def along_ir(shape: Shape, chunk: int) -> str:
         )
         return f"""
   %{c}.m = call i64 @length(i64 %n, i64 {i})
-  call void @fetch(ptr %from, i64 %from.step, i64 {i}, i64 %{c}.m, ptr %x)
-  %{c}.source = call ptr @whole(ptr %from, i64 %from.step, i64 {i}, ptr %x)
-  %{c}.sink = call ptr @whole(ptr %to, i64 %to.step, i64 {i}, ptr %x)
+  call void @fetch(ptr %from, i64 %from.stride, i64 {i}, i64 %{c}.m, ptr %x)
+  %{c}.source = call ptr @whole(ptr %from, i64 %from.stride, i64 {i}, ptr %x)
+  %{c}.sink = call ptr @whole(ptr %to, i64 %to.stride, i64 {i}, ptr %x)
   %{c}.rounds = udiv i64 %{c}.m, {shape.lanes}
   %{c}.begun = mul i64 %{c}.rounds, {shape.lanes}
   %{c}.left = icmp ne i64 %{c}.begun, %{c}.m
   %{c}.more = zext i1 %{c}.left to i64{rest}"""
 
-    def run(kernel: str, c: str) -> str:
-        """Run a kernel on chunk `c`: whole rounds, then what is left."""
+    def run(loop: str, c: str) -> str:
+        """Run a loop on chunk `c`: whole rounds, then what is left."""
         rest = {"x": f"{c}.x", "y": f"{c}.x", "t0": f"{c}.t0", "t1": f"{c}.t1"}
-        kernel = ALONG[kernel]
-        return kernel.call(shape, f"%{c}.rounds", x=f"{c}.source", y=f"{c}.sink") + kernel.call(
+        loop = ALONG[loop]
+        return loop.call(shape, f"%{c}.rounds", x=f"{c}.source", y=f"{c}.sink") + loop.call(
             shape, f"%{c}.more", **rest
         )
 
     def put(c: str, i: str) -> str:
-        return f"\n  call void @put(ptr %to, i64 %to.step, i64 {i}, i64 %{c}.m, ptr %x)"
+        return f"\n  call void @put(ptr %to, i64 %to.stride, i64 {i}, i64 %{c}.m, ptr %x)"
 
     def chunks(label: str, before: str, actions: str) -> str:
         """A pass over the row."""
@@ -209,7 +209,7 @@ def along_ir(shape: Shape, chunk: int) -> str:
         chunks("add", "find.done", start + run("add_terms", "add") + collect),
         chunks("put", "add.done", run("divide", "put") + put("put", "%put.i")),
     )
-    parameters = "ptr %from, i64 %from.step, ptr %to, i64 %to.step, i64 %n"
+    parameters = "ptr %from, i64 %from.stride, ptr %to, i64 %to.stride, i64 %n"
     return (
         "".join(
             f"""
@@ -224,10 +224,10 @@ define internal void @along({parameters}) alwaysinline {NO_CALLS} {{
   %once = icmp ule i64 %n, {chunk}
   br i1 %once, label %short, label %long
 short:
-  call void @along_once(ptr %from, i64 %from.step, ptr %to, i64 %to.step, i64 %n)
+  call void @along_once(ptr %from, i64 %from.stride, ptr %to, i64 %to.stride, i64 %n)
   ret void
 long:
-  call void @along_chunks(ptr %from, i64 %from.step, ptr %to, i64 %to.step, i64 %n)
+  call void @along_chunks(ptr %from, i64 %from.stride, ptr %to, i64 %to.stride, i64 %n)
   ret void
 }}"""
     )

@@ -30,7 +30,7 @@ from fastact._compiler.loops.scalar_call import scalar_call_ir
 from fastact._compiler.loops.strided_copies import copies_ir
 from fastact._compiler.pipeline import ScalarIR
 from fastact._compiler.symbols import ALONE, ENTRY
-from fastact._compiler.threads.fan_out import FAN_OUT_IR, body_ir, sharing_ir
+from fastact._compiler.threads.fan_out import FAN_OUT_IR, chunk_ir, sharing_ir
 from fastact._kernels.row_steps import STEPS
 from fastact._machine.formats import FORMATS, Format
 from fastact._machine.targets import Target
@@ -68,15 +68,15 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
             conversions_ir(form, target),
             environment_ir(target),
             copies_ir(types[0], form, notes, target),
-            *(kernel.define(wide) for kernel in ALONG.values()),
+            *(loop.define(wide) for loop in ALONG.values()),
             fold_ir("merge_largest", "larger", LARGEST, wide),
             fold_ir("merge_totals", "merge", TOTAL, wide),
             fetch_ir(form, wide, chunk),
             along_ir(wide, chunk),
             tiles_ir(form, vector, target),
-            *(kernel.define(double, ".wide") for kernel in ACROSS.values()),
+            *(loop.define(double, ".wide") for loop in ACROSS.values()),
             across_ir(double, chunk, ".wide"),
-            *(kernel.define(narrow, ".narrow") for kernel in ACROSS.values()),
+            *(loop.define(narrow, ".narrow") for loop in ACROSS.values()),
             across_ir(narrow, chunk, ".narrow"),
             _run(double, chunk),
             FAN_OUT_IR,
@@ -89,8 +89,8 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
 
 
 _ROW_WORDS = [
-    *(("ptr", "from"), ("i64", "from.row"), ("i64", "from.step")),
-    *(("ptr", "to"), ("i64", "to.row"), ("i64", "to.step")),
+    *(("ptr", "from"), ("i64", "from.row"), ("i64", "from.stride")),
+    *(("ptr", "to"), ("i64", "to.row"), ("i64", "to.stride")),
     *(("i64", "rows"), ("i64", "n")),
 ]
 
@@ -100,8 +100,8 @@ def _run(shape: Shape, chunk: int) -> str:
 
     def across(suffix: str, start: str, rows: str) -> str:
         return f"""
-  call void @across.{suffix}(ptr {start.format("from")}, i64 %from.row, i64 %from.step, \
-ptr {start.format("to")}, i64 %to.row, i64 %to.step, i64 {rows}, i64 %n)"""
+  call void @across.{suffix}(ptr {start.format("from")}, i64 %from.row, i64 %from.stride, \
+ptr {start.format("to")}, i64 %to.row, i64 %to.stride, i64 {rows}, i64 %n)"""
 
     parameters = ", ".join(f"{kind} %{name}" for kind, name in _ROW_WORDS)
     return f"""
@@ -136,7 +136,7 @@ along:
   %from.this = getelementptr i8, ptr %from, i64 %from.offset
   %to.offset = mul i64 %row, %to.row
   %to.this = getelementptr i8, ptr %to, i64 %to.offset
-  call void @along(ptr %from.this, i64 %from.step, ptr %to.this, i64 %to.step, i64 %n)
+  call void @along(ptr %from.this, i64 %from.stride, ptr %to.this, i64 %to.stride, i64 %n)
   %row.next = add i64 %row, 1
   %more = icmp ult i64 %row.next, %rows
   br i1 %more, label %along, label %finish
@@ -156,7 +156,7 @@ def _body() -> str:
   %to.offset = mul i64 %start, %to.row
   %to.start = getelementptr i8, ptr %to, i64 %to.offset
   call void @run({arguments})"""
-    return body_ir(_ROW_WORDS, "rows", work)
+    return chunk_ir(_ROW_WORDS, "rows", work)
 
 
 def _entry(name: str, size: int) -> str:
@@ -165,7 +165,7 @@ def _entry(name: str, size: int) -> str:
     The dimensions are the number of rows and their length; the strides those from row to row
     of input and output, then those from element to element.
     """
-    names = ["from.row", "to.row", "from.step", "to.step"]
+    names = ["from.row", "to.row", "from.stride", "to.stride"]
     strides = "".join(
         f"""
   %{name}.slot = getelementptr i64, ptr %strides, i64 {k}

@@ -79,7 +79,7 @@ def across_ir(shape: Shape, chunk: int, suffix: str) -> str:
     def elements(label: str, before: str, after: str, action: str, memory: str) -> str:
         """Loops that move elements: by tiles, or `action` for those in one place of all rows."""
         return f"""
-  %{label}.apart = icmp ne i64 %{memory}.step, {size}
+  %{label}.apart = icmp ne i64 %{memory}.stride, {size}
   %{label}.any = or i1 %{label}.apart, %final
   br i1 %{label}.any, label %{label}.before, label %{label}.tiles
 {label}.tiles:
@@ -105,20 +105,20 @@ i64 %n)
     # Lanes without a row compute as well, and must not be slow (subnormal) by chance.
     read = f"""
   store <{lanes} x {storage}> zeroinitializer, ptr %read.cells, align 1
-  %read.offset = mul i64 %read.i, %from.step
+  %read.offset = mul i64 %read.i, %from.stride
   %source = getelementptr i8, ptr %from.group, i64 %read.offset
   call void @gather(ptr %source, ptr %read.cells, i64 %from.row, i64 %m)"""
     write = """
-  %write.offset = mul i64 %write.i, %to.step
+  %write.offset = mul i64 %write.i, %to.stride
   %sink = getelementptr i8, ptr %to.group, i64 %write.offset
   call void @scatter(ptr %write.cells, ptr %sink, i64 %to.row, i64 %m)"""
     rounds = {"find": "%n", "add_and_keep_terms": "%n", "divide_terms": "%n"}
     compute = "".join(
-        kernel.call(shape, rounds.get(name, "1"), suffix, y="x") for name, kernel in ACROSS.items()
+        loop.call(shape, rounds.get(name, "1"), suffix, y="x") for name, loop in ACROSS.items()
     )
     return f"""
-define internal void @across{suffix}(ptr %from, i64 %from.row, i64 %from.step, \
-ptr %to, i64 %to.row, i64 %to.step, i64 %rows, i64 %n) \
+define internal void @across{suffix}(ptr %from, i64 %from.row, i64 %from.stride, \
+ptr %to, i64 %to.row, i64 %to.stride, i64 %rows, i64 %n) \
 noinline {NO_CALLS} {{
 entry:{allocate(shape, chunk, STATE)}
   br label %group

@@ -19,10 +19,10 @@ def copies_ir(storage: str, form: Format, notes: LoopMetadata, target: Target) -
         return f"""
 {label}:
   %i.{label} = phi i64 [ {start}, %{label}.before ], [ %next.{label}, %{label} ]
-  %from.step.{label} = mul i64 %i.{label}, {source}
-  %to.step.{label} = mul i64 %i.{label}, {sink}
-  %from.{label} = getelementptr i8, ptr %source, i64 %from.step.{label}
-  %to.{label} = getelementptr i8, ptr %sink, i64 %to.step.{label}
+  %from.offset.{label} = mul i64 %i.{label}, {source}
+  %to.offset.{label} = mul i64 %i.{label}, {sink}
+  %from.{label} = getelementptr i8, ptr %source, i64 %from.offset.{label}
+  %to.{label} = getelementptr i8, ptr %sink, i64 %to.offset.{label}
   %item.{label} = load {storage}, ptr %from.{label}, align 1
   store {storage} %item.{label}, ptr %to.{label}, align 1
   %next.{label} = add i64 %i.{label}, 1

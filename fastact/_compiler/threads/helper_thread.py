@@ -2,7 +2,7 @@
 
 HELPER_THREAD_IR = """
 ; What the function of others, if there is one, says without arguments; or -1.
-define internal i64 @said(i64 %which) {{
+define internal i64 @call_or_minus_one(i64 %which) {{
   %function.at = getelementptr ptr, ptr @calls, i64 %which
   %function = load ptr, ptr %function.at
   %unknown = icmp eq ptr %function, null
@@ -36,7 +36,7 @@ wait:
   br i1 %polite, label %others, label %patient
 others:
   %ignored = call i32 %yield()
-  %cpu = call i64 @said(i64 {calls_cpu})
+  %cpu = call i64 @call_or_minus_one(i64 {calls_cpu})
   store atomic i64 %cpu, ptr %cpu.at monotonic, align 8
   br label %patient
 patient:
@@ -55,7 +55,7 @@ entry:
   %turns.at = getelementptr i64, ptr @team, i64 {team_turns}
   %sleep.at = getelementptr ptr, ptr @calls, i64 {calls_take_lock}
   %sleep = load ptr, ptr %sleep.at
-  %number = call i64 @said(i64 {calls_thread})
+  %number = call i64 @call_or_minus_one(i64 {calls_thread})
   %known = icmp sgt i64 %number, 0
   %thread = select i1 %known, i64 %number, i64 0
   %thread.at = getelementptr i64, ptr %helper, i64 {helper_thread}

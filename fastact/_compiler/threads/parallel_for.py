@@ -27,7 +27,7 @@ entry:
   %worth.waking = icmp uge i64 %work, %worth
   %wake.at = getelementptr ptr, ptr @calls, i64 {calls_release_lock}
   %wake = load ptr, ptr %wake.at
-  %here = call i64 @said(i64 {calls_cpu})
+  %here = call i64 @call_or_minus_one(i64 {calls_cpu})
   br i1 %worth.waking, label %prepare, label %begin
 prepare:
   store atomic i64 0, ptr %work.at monotonic, align 8

@@ -10,7 +10,7 @@ import pytest
 
 from fastact._compiler import frontend, pipeline
 from fastact._compiler import host as _host
-from fastact._compiler.loops import elementwise
+from fastact._compiler.loops import elementwise, past_the_caches
 from fastact._declarations.records import element_wise
 from fastact._kernels import tables
 from fastact._machine import formats
@@ -142,7 +142,7 @@ def test_copies_of_the_loop_are_as_it_is_but_for_what_they_are_made_for(name, fo
     assert len(loop.splitlines()) == len(streamed.splitlines())
     run = text[text.index("\nrun:") :].partition("\n.Lfunc_end")[0]
     assert "sfence" in run
-    assert len(PREFETCH.findall(run)) == elementwise.PRIMED * declared.nin
+    assert len(PREFETCH.findall(run)) == past_the_caches.PRIMED * declared.nin
 
 
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])

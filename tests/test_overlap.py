@@ -28,7 +28,7 @@ def threads(request):
         patch.setenv("FASTACT_THREADING_LAYER", "fastact")
         assert pool.start().layer == "fastact", pool.state
         patch.setattr(helpers.team(), "worth_waking", 0)
-        pool._table.share = 1
+        pool._fields.share = 1
         with fa.num_threads(request.param):
             yield request.param
     pool._reset()

@@ -19,6 +19,7 @@ from test_environment import REGISTERS, STATES, needs_registers
 import fastact
 from bench.accuracy import PRECISION
 from fastact._compiler import host, pipeline
+from fastact._compiler.loops import lane_loops
 from fastact._compiler.loops import rows as _rows
 from fastact._declarations.records import ROW_ACTIVATIONS
 from fastact._machine import formats
@@ -446,7 +447,7 @@ def loops(code):
     return [b for b in blocks if (m := re.match(r"(\.LBB\w+):", b)) and b.count(m[1]) > 1]
 
 
-KERNELS = [*_rows.ALONG, *(f"{k}.{w}" for k in _rows.ACROSS for w in ("wide", "narrow"))]
+KERNELS = [*lane_loops.ALONG, *(f"{k}.{w}" for k in lane_loops.ACROSS for w in ("wide", "narrow"))]
 
 
 @pytest.mark.parametrize("form", SOFTMAX.ulp)

@@ -413,12 +413,12 @@ numba.set_num_threads(2)
 _pool.start()
 seen = []
 PARALLEL_FOR = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 7, ctypes.c_int)
-original = PARALLEL_FOR(_pool._table.parallel_for)
+original = PARALLEL_FOR(_pool._fields.parallel_for)
 @PARALLEL_FOR
 def record(*args):
     seen.append(args[-1])
     original(*args)
-_pool._table.parallel_for = ctypes.cast(record, ctypes.c_void_p).value
+_pool._fields.parallel_for = ctypes.cast(record, ctypes.c_void_p).value
 check_some()
 assert set(seen) == {2}, seen
 assert numba.get_num_threads() == 2

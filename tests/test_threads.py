@@ -38,7 +38,7 @@ def layer(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTACT_THREADING_LAYER", request.param)
         assert pool.start().layer == request.param, pool.state
-    pool._table.share = 1
+    pool._fields.share = 1
     with fa.num_threads(4), pytest.MonkeyPatch.context() as patch:
         if request.param == "fastact":
             patch.setattr(_own_threads.team(), "worth_waking", 0)
@@ -50,7 +50,7 @@ def layer(request):
 def shared(monkeypatch):
     """The numbers of threads of all calls that were shared."""
     pool.start()
-    original = PARALLEL_FOR(pool._table.parallel_for)
+    original = PARALLEL_FOR(pool._fields.parallel_for)
     seen = []
 
     @PARALLEL_FOR
@@ -58,8 +58,8 @@ def shared(monkeypatch):
         seen.append(np.ctypeslib.as_array(ctypes.cast(counts, INTEGERS), (1,))[0])
         original(task, args, counts, *rest)
 
-    monkeypatch.setattr(pool._table, "parallel_for", ctypes.cast(record, ctypes.c_void_p).value)
-    monkeypatch.setattr(pool._table, "share", 1)
+    monkeypatch.setattr(pool._fields, "parallel_for", ctypes.cast(record, ctypes.c_void_p).value)
+    monkeypatch.setattr(pool._fields, "share", 1)
     with fa.num_threads(4):
         yield seen
 
@@ -189,7 +189,7 @@ def test_work_is_shared(shared):
 
 
 def test_little_work_is_not_shared(shared, monkeypatch):
-    monkeypatch.setattr(pool._table, "share", 1 << 60)
+    monkeypatch.setattr(pool._fields, "share", 1 << 60)
     fa.relu(np.ones(1_000_000))
     fa.Dense(np.ones((100, 100)))(np.ones((1000, 100)))
     assert shared == []
@@ -207,14 +207,14 @@ def test_more_costly_work_is_shared_sooner(shared, monkeypatch):
                 return n
             n = math.ceil(1.1 * n)
 
-    monkeypatch.setattr(pool._table, "share", 2_000_000)
+    monkeypatch.setattr(pool._fields, "share", 2_000_000)
     assert 3 * least(fa.softplus) < least(fa.relu)
 
 
 @pytest.mark.skipif("EMULATED_PYTHON" in os.environ, reason="costs are those of an emulator")
 def test_work_beyond_the_caches_is_known_to_take_longer(shared, monkeypatch):
     # relu takes some 0.05 ns an element in cache, which 2 MB do not stay in.
-    monkeypatch.setattr(pool._table, "share", 25_000_000)
+    monkeypatch.setattr(pool._fields, "share", 25_000_000)
     fa.relu(np.ones(8_192, np.float32))
     assert not shared
     fa.relu(np.ones(262_144, np.float32))
@@ -444,7 +444,7 @@ if child == 0:
     os.sched_setaffinity(0, cores[: {after}])
     {ask}
     fa.relu(x)
-    assert pool._table.count == {after}, pool._table.count
+    assert pool._fields.count == {after}, pool._fields.count
     assert fa.get_num_threads() == {after}
     assert count_tasks() - others == {after}, count_tasks()
     grandchild = os.fork()  # whose cores are counted once more
@@ -507,7 +507,7 @@ except KeyboardInterrupt:
     print("interrupted")
 _threads.default = counted
 assert (fa.relu(x) == x).all()
-print(pool._table.count == counted(), pool._table.get_count == pool._OWN_COUNT)
+print(pool._fields.count == counted(), pool._fields.get_count == pool._OWN_COUNT)
 """
     assert run_python(code) == "interrupted\nTrue True\n"
 
@@ -602,7 +602,7 @@ print(*pool.state, "numba" in sys.modules)
 def test_without_tbb(monkeypatch):
     monkeypatch.setattr(_tbb, "_places", lambda name: iter(["/nowhere/" + name]))
     monkeypatch.setattr(_tbb, "_LIBRARIES", dict.fromkeys(["linux", "win32", "darwin"], "no-tbb"))
-    monkeypatch.setattr(pool, "_table", pool._Table())
+    monkeypatch.setattr(pool, "_fields", pool._Fields())
     monkeypatch.setattr(pool, "state", pool.State("not started"))
     monkeypatch.setenv("FASTACT_THREADING_LAYER", "tbb")
     state = pool.start()
@@ -625,13 +625,13 @@ def test_without_any_layer(monkeypatch):
 
     monkeypatch.setattr(_own_threads, "begin", fail)
     monkeypatch.setattr(pool, "state", pool.State("not started"))
-    monkeypatch.setattr(pool._table, "parallel_for", 0)
-    monkeypatch.setattr(pool._table, "share", 1)
+    monkeypatch.setattr(pool._fields, "parallel_for", 0)
+    monkeypatch.setattr(pool._fields, "share", 1)
     with fa.num_threads(2):
         y = fa.sigmoid(np.zeros(10_000))
     assert pool.state == ("none", "OSError: nothing works")
     assert (y == 0.5).all()
-    assert pool._table.share > 1 << 60  # the next call does not try again
+    assert pool._fields.share > 1 << 60  # the next call does not try again
 
 
 def test_helpers_that_cannot_be_started(monkeypatch):
@@ -642,7 +642,7 @@ def test_helpers_that_cannot_be_started(monkeypatch):
 
     tried = []
     monkeypatch.setattr(pool, "state", pool.State("not started"))
-    monkeypatch.setattr(pool._table, "parallel_for", 0)
+    monkeypatch.setattr(pool._fields, "parallel_for", 0)
     assert pool.start().layer == "fastact"
     _own_threads.after_fork()
     _own_threads.begin()
@@ -650,7 +650,7 @@ def test_helpers_that_cannot_be_started(monkeypatch):
     calls = (ctypes.c_void_p * len(names)).from_address(_own_threads._addresses["calls"])
     k = names.index("start")
     original, calls[k] = calls[k], ctypes.cast(fail, ctypes.c_void_p)
-    monkeypatch.setattr(pool._table, "share", 1)
+    monkeypatch.setattr(pool._fields, "share", 1)
     try:
         for _ in range(3):
             with fa.num_threads(4):
@@ -711,7 +711,7 @@ from fastact._compiler.threads.helpers import STRIDE, Helper
 TASK = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
 pool.start()
 parallel_for = ctypes.CFUNCTYPE(None, TASK, *[ctypes.c_void_p] * 6, ctypes.c_int)(
-    pool._table.parallel_for)
+    pool._fields.parallel_for)
 team = _own_threads.team()
 turns = team.turns
 

@@ -18,7 +18,6 @@ from llvmlite import ir
 from fastact._compiler import host as _host
 from fastact._compiler import pipeline
 from fastact._compiler.gemm import loops as _gemm
-from fastact._compiler.gemm import module as _gemm_code
 from fastact._compiler.gemm import tiles as _tiles
 from fastact._compiler.gemm.interface import lanes_for
 from fastact._loading import linker
@@ -57,7 +56,7 @@ def tiles(target, name, lanes):
         _tiles.tile_ir(form, *size, lanes, TARGETS[target]) for size in sizes
     )
     text = pipeline.for_target(text, TARGETS[target], str(machine.target_data))
-    code = machine.emit_object(llvm.parse_assembly(text + _gemm_code._attributes(TARGETS[target])))
+    code = machine.emit_object(llvm.parse_assembly(text))
     names = {size: _tiles.tile_name(*size) for size in sizes}
     addresses = linker.load_all(code, names.values())
     kind = CFUNCTYPE(None, *[c_int64] * len(_tiles.PARAMETERS.split(",")))

@@ -156,7 +156,7 @@ class Function:
         kind = ir.FunctionType(I64, [I64] * arity)
         return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
-    def give(self, value: Integer | int) -> None:
+    def return_(self, value: Integer | int) -> None:
         """Return `value`."""
         self.builder.ret(self.value(value))
 

@@ -46,15 +46,15 @@ define internal half @encode(float %v) alwaysinline {
 _SOFT_HALF = """
 define internal float @decode(i16 %s) alwaysinline {
   %w = zext i16 %s to i32
-  %body = and i32 %w, 32767
+  %unsigned = and i32 %w, 32767
   %sign = and i32 %w, 32768
   %sign32 = shl i32 %sign, 16
-  %shifted = shl i32 %body, 13
+  %shifted = shl i32 %unsigned, 13
   %small = bitcast i32 %shifted to float
   %scaled = fmul float %small, 0x46F0000000000000
   %finite = bitcast float %scaled to i32
   %special = or i32 %shifted, 2139095040
-  %isspecial = icmp uge i32 %body, 31744
+  %isspecial = icmp uge i32 %unsigned, 31744
   %bits = select i1 %isspecial, i32 %special, i32 %finite
   %signed = or i32 %bits, %sign32
   %v = bitcast i32 %signed to float
@@ -62,23 +62,23 @@ define internal float @decode(i16 %s) alwaysinline {
 }
 define internal i16 @encode(float %v) alwaysinline {
   %bits = bitcast float %v to i32
-  %body = and i32 %bits, 2147483647
-  %sign = xor i32 %bits, %body
+  %unsigned = and i32 %bits, 2147483647
+  %sign = xor i32 %bits, %unsigned
   %sign16 = lshr i32 %sign, 16
-  %abs = bitcast i32 %body to float
+  %abs = bitcast i32 %unsigned to float
   %sum = fadd float %abs, 5.0e-01
   %sumbits = bitcast float %sum to i32
   %subnormal = sub i32 %sumbits, 1056964608
-  %cut = lshr i32 %body, 13
+  %cut = lshr i32 %unsigned, 13
   %odd = and i32 %cut, 1
-  %rebased = sub i32 %body, 939520001
+  %rebased = sub i32 %unsigned, 939520001
   %rounded = add i32 %rebased, %odd
   %normal = lshr i32 %rounded, 13
-  %issmall = icmp ult i32 %body, 947912704
+  %issmall = icmp ult i32 %unsigned, 947912704
   %finite = select i1 %issmall, i32 %subnormal, i32 %normal
-  %isbig = icmp uge i32 %body, 1199566848
+  %isbig = icmp uge i32 %unsigned, 1199566848
   %bounded = select i1 %isbig, i32 31744, i32 %finite
-  %isnan = icmp ugt i32 %body, 2139095040
+  %isnan = icmp ugt i32 %unsigned, 2139095040
   %payload = and i32 %cut, 1023
   %quiet = or i32 %payload, 32256
   %magnitude = select i1 %isnan, i32 %quiet, i32 %bounded

@@ -53,7 +53,7 @@ def scalar_ir(
 
     Where it returns several `results`, the result is an array of them.
     """
-    teach()
+    register_vocabulary()
     if target.lookup is not None and form.compute == "float32":
         kernel = getattr(kernel, "by_tables", kernel)
     number = getattr(types, form.compute)
@@ -93,7 +93,7 @@ def _settings() -> Iterator[None]:
 
 
 @functools.cache
-def teach() -> None:
+def register_vocabulary() -> None:
     """Make the functions that kernels may call known to Numba."""
     for function in vocabulary.SCALAR_FUNCTIONS:
         register_jitable(**_OPTIONS)(function)

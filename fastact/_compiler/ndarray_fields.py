@@ -57,11 +57,11 @@ class NDArray:
         last = self.dimensions - 1
         with f.loop(last) as d:
             axis = last - 1 - d
-            n, step = self.length(axis), self.stride(axis)
+            n, stride = self.length(axis), self.stride(axis)
             with f.when(n.differs(1)):
                 alone = rows.get().equals(1)
-                follows = step.equals(row.get() * rows.get())
-                row.set(f.select(alone, step, row.get()))
+                follows = stride.equals(row.get() * rows.get())
+                row.set(f.select(alone, stride, row.get()))
                 regular.set(f.select(alone | follows, regular.get(), 0))
                 rows.set(rows.get() * n)
         empty = rows.get().equals(0)

@@ -1,4 +1,4 @@
-"""Copies of a vectorised kernel for operands beyond the caches.
+"""Copies of a vectorised loop for operands beyond the caches.
 
 `AHEAD` fetches into the cache what comes next. `STREAMED` has stores that go past the caches:
 results that none could keep would only be read into it first, line by line. LLVM does not vectorise
@@ -12,7 +12,7 @@ import re
 
 import llvmlite.binding as llvm
 
-KERNEL, AHEAD, STREAMED = "kernel", "kernel_ahead", "kernel_stream"
+HOT_LOOP, AHEAD, STREAMED = "kernel", "kernel_ahead", "kernel_stream"
 
 DISTANCE = 2048  # bytes from a vector to what is fetched meanwhile (bench/NOTES.md)
 
@@ -24,7 +24,7 @@ _BYTES = {"half": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4, "i64"
 
 
 def add_copies(module: llvm.ModuleRef) -> llvm.ModuleRef:
-    """Define those of `AHEAD` and `STREAMED` that `module` declares, as copies of `KERNEL`.
+    """Define those of `AHEAD` and `STREAMED` that `module` declares, as copies of `HOT_LOOP`.
 
     `STREAMED` is for outputs that are aligned as its vectors are.
     """
@@ -33,7 +33,7 @@ def add_copies(module: llvm.ModuleRef) -> llvm.ModuleRef:
     for name, edited in ((AHEAD, _with_prefetches), (STREAMED, _past_the_caches)):
         declared = re.search(rf"(?m)^declare .*@{name}\(.*\n", text)
         if declared:
-            start = re.search(rf"(?m)^define internal (?:fastcc )?void @{KERNEL}\(", text)
+            start = re.search(rf"(?m)^define internal (?:fastcc )?void @{HOT_LOOP}\(", text)
             body = text[start.end() : text.index("\n}\n", start.end()) + 3]
             body, more = edited(body, text)
             text = text.replace(declared[0], "") + f"\ndefine internal void @{name}({body}{more}"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import llvmlite.binding as llvm
 
 from fastact._compiler import frontend, pipeline
-from fastact._compiler.loops.elementwise import vector_loop_ir
+from fastact._compiler.loops.hot_loop import vector_loop_ir
 from fastact._compiler.symbols import ALONE, ENTRY
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target

@@ -52,7 +52,7 @@ def numba_type(ufunc: np.ufunc) -> types.Type | None:
 
 @functools.cache
 def _register_activations() -> None:
-    frontend.teach()
+    frontend.register_vocabulary()
     for name, declared in element_wise().items():
         register(UFUNCS[name], declared.kernel, declared.keeps_integers)
 

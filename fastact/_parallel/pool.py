@@ -27,7 +27,7 @@ _MEMORY = 0.03  # nanoseconds
 _CACHED = 1 << 20
 
 
-class _Table(ctypes.Structure):
+class _Fields(ctypes.Structure):
     _fields_ = [(name, c_int64) for name in POOL_FIELDS]
 
 
@@ -38,7 +38,7 @@ class State(NamedTuple):
     reason: str = ""
 
 
-_table = _Table()
+_fields = _Fields()
 state = State("not started")
 
 
@@ -54,13 +54,13 @@ def attach(setting: int, cost: float, nbytes: int = 0) -> None:
     nbytes : int
         Bytes of all operands for a unit, where a call of many goes over them once.
     """
-    _table.count = counts.default()
-    _table.get_limit = _table.get_limit or numba_limit.of_running()
+    _fields.count = counts.default()
+    _fields.get_limit = _fields.get_limit or numba_limit.of_running()
     words = (c_int64 * 4).from_address(setting)
     words[1] = max(1, round(1000 * cost))
     words[2] = max(words[1], round(1000 * nbytes * _MEMORY))
     words[3] = _CACHED // max(nbytes, 1)
-    words[0] = ctypes.addressof(_table)
+    words[0] = ctypes.addressof(_fields)
 
 
 def foreseen() -> State:
@@ -84,7 +84,7 @@ def _start_once() -> None:
         if state.layer == "not started":
             begun = _first_that_works(_begin)
             if begun.layer == "none":
-                _table.share = _NEVER
+                _fields.share = _NEVER
             state = begun
 
 
@@ -111,10 +111,10 @@ def _first_that_works(attempt: Callable[["Layer"], None]) -> State:
 def _begin(layer: "Layer") -> None:
     _begun.append(layer)  # first, as an interrupt may end this anywhere
     functions = layer.begin()
-    _table.get_mask, _table.set_mask = functions.get_mask, functions.set_mask
-    _table.get_limit = _table.get_limit or numba_limit.of_tbb()
-    _table.share = layer.SHARE
-    _table.parallel_for = functions.parallel_for
+    _fields.get_mask, _fields.set_mask = functions.get_mask, functions.set_mask
+    _fields.get_limit = _fields.get_limit or numba_limit.of_tbb()
+    _fields.share = layer.SHARE
+    _fields.parallel_for = functions.parallel_for
 
 
 @CFUNCTYPE(None, c_void_p)  # type: ignore[untyped-decorator] # of ctypes
@@ -144,35 +144,35 @@ def _count_anew(key: int) -> int:
     """
     global _interrupted
     try:
-        _table.count = counts.default()
-        _table.get_count = _OWN_COUNT
+        _fields.count = counts.default()
+        _fields.get_count = _OWN_COUNT
     except KeyboardInterrupt:  # which cannot leave this; the next call comes here again
         _interrupted = True
         return 2  # so that threads are to be started
-    return int(counts.get_own(key) or _table.count)
+    return int(counts.get_own(key) or _fields.count)
 
 
 def _reset() -> None:
     global state
-    _table.parallel_for = 0
-    _table.share = layers.LEAST_SHARE  # a call may have to find out which it is
+    _fields.parallel_for = 0
+    _fields.share = layers.LEAST_SHARE  # a call may have to find out which it is
     state = State("not started")
 
 
 def _reset_in_child() -> None:
     while _begun:
         _begun.pop().after_fork()
-    _table.get_count = ctypes.cast(_count_anew, c_void_p).value
+    _fields.get_count = ctypes.cast(_count_anew, c_void_p).value
     _reset()
 
 
 _begun: list["Layer"] = []
 _interrupted = False  # where that cannot be told; `_start_first` can
 _OWN_COUNT = ctypes.cast(counts.get_own, c_void_p).value
-_table.get_count = _OWN_COUNT
-_table.key = counts.KEY
-_table.start = ctypes.cast(_start_first, c_void_p).value
-_table.interrupt = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, c_void_p).value
+_fields.get_count = _OWN_COUNT
+_fields.key = counts.KEY
+_fields.start = ctypes.cast(_start_first, c_void_p).value
+_fields.interrupt = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, c_void_p).value
 _reset()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_in_child)

@@ -97,7 +97,7 @@ def _forward(module: ir.Module, form: Format, lanes: int, target: Target) -> Fun
                     r.set(row + h)
                 p.set(at + v)
         f.call(activate, plan, out_block, block_rows, columns, out_row)
-    f.give(DONE)
+    f.return_(DONE)
     return f
 
 
@@ -115,7 +115,7 @@ def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
     work = rows * columns * depth
     parts = f.call("parts", work)
     with f.when(parts < 2):
-        f.give(f.call(forward, *f.arguments))
+        f.return_(f.call(forward, *f.arguments))
     # All threads read all of x, or all of W: the smaller of the two.
     vectors = columns // lanes
     whole_rows = Plan(f, plan).get("row_wise").differs(0)
@@ -130,7 +130,7 @@ def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
     for k, word in enumerate((*f.arguments, f.select(by_columns, 1, 0), units, chunk)):
         f.store(job + 8 * (JOB + k), word)
     f.call("fan_out", job, (units + chunk - 1) // chunk, parts, work)
-    f.give(DONE)
+    f.return_(DONE)
     return f
 
 
@@ -151,7 +151,7 @@ def _body(module: ir.Module, forward: Function, form: Format, lanes: int) -> Non
         final = (start + count).equals(word["units"])
         skipped = start * lanes
         skipped_w = start * word["w_vector"]
-        f.give(
+        f.return_(
             part(
                 w=word["w"] + skipped_w,
                 w_final=f.select(
@@ -162,7 +162,7 @@ def _body(module: ir.Module, forward: Function, form: Format, lanes: int) -> Non
                 out=word["out"] + skipped * form.itemsize,
             )
         )
-    f.give(
+    f.return_(
         part(
             x=word["x"] + start * word["x_row"],
             rows=count,
@@ -191,7 +191,7 @@ def _breadth(module: ir.Module, target: Target) -> Function:
         )
         better = cost < least
         best, least = f.select(better, v, best), f.select(better, cost, least)
-    f.give(best)
+    f.return_(best)
     return f
 
 
@@ -202,7 +202,7 @@ def _height(module: ir.Module, target: Target) -> Function:
     height = f.constant(1)
     for v, tallest in target.tiles.items():
         height = f.select(vectors.equals(v), tallest, height)
-    f.give(height)
+    f.return_(height)
     return f
 
 
@@ -213,14 +213,14 @@ def _activate(module: ir.Module, form: Format) -> Function:
     plan = Plan(f, plan_address)
     loop = plan.get("loop")
     with f.when(loop.equals(0)):
-        f.give(DONE)
+        f.return_(DONE)
     with f.when(plan.get("row_wise").differs(0)):
-        f.give(f.call("apply", loop, at, rows, columns, row))
+        f.return_(f.call("apply", loop, at, rows, columns, row))
     with f.when(row.equals(columns * form.itemsize)):
-        f.give(f.call("apply", loop, at, rows * columns, 0, form.itemsize))
+        f.return_(f.call("apply", loop, at, rows * columns, 0, form.itemsize))
     with f.loop(rows) as i:
         f.call("apply", loop, at + i * row, columns, 0, form.itemsize)
-    f.give(DONE)
+    f.return_(DONE)
     return f
 
 
@@ -235,28 +235,28 @@ def _layer(module: ir.Module, shared: Function, form: Format) -> Function:
     plan, x, out = Plan(f, plan_address), NDArray(f, x_address), NDArray(f, out_address)
     dtype = plan.get("dtype")
     with f.when(x.unusable(dtype) | out.unusable(dtype, writeable=True)):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     last = x.dimensions - 1
     with f.when(out.dimensions.differs(last + 1)):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     with f.when(x.length(last).differs(depth) | out.length(last).differs(columns)):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     with f.loop(last) as axis, f.when(x.length(axis).differs(out.length(axis))):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     rows, x_row = x.rows()
     out_rows, out_row = out.rows()
     with f.when(rows.equals(0) | columns.equals(0)):
-        f.give(DONE)
+        f.return_(DONE)
     scattered = (columns > 1) & out.stride(last).differs(form.itemsize)
     # Rows one after the other, by a stride of either sign.
     width = columns * form.itemsize
     mingled = (rows > 1) & (out_row < width) & (f.constant(0) - out_row < width)
     with f.when((rows < 0) | (out_rows < 0) | scattered | mingled):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     with f.when(x.overlaps(out, form.itemsize)):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     place = (x.data, x_row, x.stride(last), rows)
-    f.give(f.call(shared, plan_address, *place, *weights, out.data, out_row))
+    f.return_(f.call(shared, plan_address, *place, *weights, out.data, out_row))
     return f
 
 
@@ -266,7 +266,7 @@ def _packed(module: ir.Module, layer: Function) -> None:
     address, x, out = f.arguments
     plan = Plan(f, address)
     names = ("w", "w_vector", "w_final", "w_k", "depth", "columns", "bias")
-    f.give(f.call(layer, address, x, out, *map(plan.get, names)))
+    f.return_(f.call(layer, address, x, out, *map(plan.get, names)))
 
 
 def _direct(module: ir.Module, layer: Function, form: Format, lanes: int) -> None:
@@ -276,21 +276,21 @@ def _direct(module: ir.Module, layer: Function, form: Format, lanes: int) -> Non
     w, b, out = NDArray(f, w_address), NDArray(f, b_address), NDArray(f, out_address)
     dtype = Plan(f, plan).get("dtype")
     with f.when(w.unusable(dtype) | b.unusable(dtype) | out.unusable(dtype)):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     with f.when(w.dimensions.differs(2) | b.dimensions.differs(1)):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     depth, columns = w.length(0), w.length(1)
     with f.when(b.length(0).differs(columns)):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     size = form.itemsize
     # NumPy gives empty arrays any strides.
     scattered = (depth > 0) & w.stride(1).differs(size) | b.stride(0).differs(size)
     with f.when((columns > 1) & scattered):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     with f.when(w.overlaps(out, size) | b.overlaps(out, size)):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     weights = (w.data, lanes * size, (columns - lanes) * size, w.stride(0), depth, columns, b.data)
-    f.give(f.call(layer, plan, x, out_address, *weights))
+    f.return_(f.call(layer, plan, x, out_address, *weights))
 
 
 def _pack(module: ir.Module, form: Format, lanes: int) -> None:
@@ -322,4 +322,4 @@ def _pack(module: ir.Module, form: Format, lanes: int) -> None:
                     item,
                     size,
                 )
-    f.give(DONE)
+    f.return_(DONE)

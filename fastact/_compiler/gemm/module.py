@@ -28,19 +28,11 @@ def compiled(form: Format, lanes: int, target: Target):
     pipeline.optimise(module, machine)
     # Tiles are written as they should be; passes would only take time, 10 ms for each.
     text = "".join(tile_ir(form, *size, lanes, target) for size in _sizes(target))
-    tiles_ir = fma_declaration(form, lanes) + text + _attributes(target)
+    tiles_ir = fma_declaration(form, lanes) + text
     module.link_in(pipeline.parse(tiles_ir, target, machine))
     pipeline.hide(module, visible)
     pipeline.seal(module)
     return module, machine
-
-
-def _attributes(target: Target) -> str:
-    """Of the tiles."""
-    bits = target.vector_bits
-    return f"""
-attributes #1 = {{ "no-builtins" "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}" }}
-"""
 
 
 def _sizes(target: Target) -> list[tuple[int, int]]:

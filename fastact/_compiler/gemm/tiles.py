@@ -5,6 +5,7 @@ of k, one fma each, so that no element's value depends on the tile it lies in. I
 neither packing nor activations: every operand comes with its strides, in bytes.
 """
 
+from fastact._compiler.loops.loop_metadata import wide_vectors
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
 
@@ -41,6 +42,7 @@ def tile_ir(form: Format, rows: int, vectors: int, lanes: int, target: Target) -
     scalar, suffix = _SCALARS[form.name]
     vector = f"<{lanes} x {scalar}>"
     size, width = form.itemsize, lanes * form.itemsize
+    attributes = f'{wide_vectors(target)} "min-legal-vector-width"="{target.vector_bits}"'
     heads, columns = range(rows), range(vectors)
     grid = [(i, j) for i in heads for j in columns]
 
@@ -87,7 +89,7 @@ def tile_ir(form: Format, rows: int, vectors: int, lanes: int, target: Target) -
         for j in columns
     )
     return f"""
-define void @{tile_name(rows, vectors)}({PARAMETERS}) #1 {{
+define void @{tile_name(rows, vectors)}({PARAMETERS}) {attributes} {{
 entry:{row_starts}{vector_starts}{places}
   %starts = icmp ne i64 %first, 0
   %adds = icmp ne i64 %final, 0

@@ -13,6 +13,7 @@ from fastact._compiler import pipeline
 from fastact._compiler.builder import Function
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.gemm.interface import DONE, REFUSED
+from fastact._compiler.loops.loop_metadata import LoopMetadata, wide_vectors
 from fastact._compiler.ndarray_fields import NDArray
 from fastact._compiler.symbols import ENTRY, RUN
 from fastact._machine.formats import BOOL, Format
@@ -50,35 +51,36 @@ def _storage_type(form: Format, target: Target) -> str:
 def _element(source: Format, sink: Format, target: Target) -> str:
     """@element: from `source` to `sink`, a pair of the `CONVERSIONS`."""
     kinds = _storage_type(source, target), _storage_type(sink, target)
-    helpers, steps = [], []
+    helpers, operations = [], []
     if source != sink:
         double = sink.bits == 64 or (sink.bits == 16 and source.bits > 16)
         wide = "double" if double else "float"
         if source == BOOL:
-            steps += ["icmp ne i8 {}, 0", f"uitofp i1 {{}} to {wide}"]
+            operations += ["icmp ne i8 {}, 0", f"uitofp i1 {{}} to {wide}"]
         elif source.is_integer:
-            operation = "uitofp" if source.kind == "unsigned" else "sitofp"
-            steps.append(f"{operation} {kinds[0]} {{}} to {wide}")
+            convert = "uitofp" if source.kind == "unsigned" else "sitofp"
+            operations.append(f"{convert} {kinds[0]} {{}} to {wide}")
         elif source.bits == 16:
             helpers.append(_renamed(source, "source", target))
-            steps.append(f"call float @source.decode({kinds[0]} {{}})")
+            operations.append(f"call float @source.decode({kinds[0]} {{}})")
             wide = "float"
         else:
             wide = kinds[0]
         if sink.bits < 64 and wide == "double":
             if sink.bits == 16:
                 helpers.append(_TO_ODD)
-                steps.append("call float @to_odd(double {})")
+                operations.append("call float @to_odd(double {})")
             else:
-                steps.append("fptrunc double {} to float")
+                operations.append("fptrunc double {} to float")
         if sink.bits == 64 and wide == "float":
-            steps.append("fpext float {} to double")
+            operations.append("fpext float {} to double")
         if sink.bits == 16:
             helpers.append(_renamed(sink, "sink", target))
-            steps.append(f"call {kinds[1]} @sink.encode(float {{}})")
-    values = ["%s", *(f"%v{k}" for k in range(len(steps)))]
+            operations.append(f"call {kinds[1]} @sink.encode(float {{}})")
+    values = ["%s", *(f"%v{k}" for k in range(len(operations)))]
     body = "".join(
-        f"\n  {values[k + 1]} = {step.format(values[k])}" for k, step in enumerate(steps)
+        f"\n  {values[k + 1]} = {operation.format(values[k])}"
+        for k, operation in enumerate(operations)
     )
     return f"""{"".join(helpers)}
 define internal {kinds[1]} @element({kinds[0]} %s) alwaysinline {{{body}
@@ -92,7 +94,7 @@ def _renamed(form: Format, prefix: str, target: Target) -> str:
     return text.replace("@decode", f"@{prefix}.decode").replace("@encode", f"@{prefix}.encode")
 
 
-def _run(source: Format, sink: Format, target: Target) -> str:
+def _run(source: Format, sink: Format, notes: LoopMetadata, target: Target) -> str:
     """@RUN, in a loop that is vectorised where neither has gaps."""
     kinds = _storage_type(source, target), _storage_type(sink, target)
 
@@ -103,41 +105,31 @@ def _run(source: Format, sink: Format, target: Target) -> str:
   br i1 %some.{label}, label %{label}, label %done
 {label}:
   %i.{label} = phi i64 [ 0, %{label}.before ], [ %next.{label}, %{label} ]
-  %from.step.{label} = mul i64 %i.{label}, {strides[0]}
-  %to.step.{label} = mul i64 %i.{label}, {strides[1]}
-  %from.{label} = getelementptr i8, ptr %source, i64 %from.step.{label}
-  %to.{label} = getelementptr i8, ptr %sink, i64 %to.step.{label}
+  %from.offset.{label} = mul i64 %i.{label}, {strides[0]}
+  %to.offset.{label} = mul i64 %i.{label}, {strides[1]}
+  %from.{label} = getelementptr i8, ptr %source, i64 %from.offset.{label}
+  %to.{label} = getelementptr i8, ptr %sink, i64 %to.offset.{label}
   %s.{label} = load {kinds[0]}, ptr %from.{label}, align 1
   %t.{label} = call {kinds[1]} @element({kinds[0]} %s.{label})
   store {kinds[1]} %t.{label}, ptr %to.{label}, align 1
   %next.{label} = add nuw nsw i64 %i.{label}, 1
   %more.{label} = icmp ult i64 %next.{label}, %n
-  br i1 %more.{label}, label %{label}, label %done, !llvm.loop {metadata}"""
+  br i1 %more.{label}, label %{label}, label %done, {metadata}"""
 
     return f"""{_element(source, sink, target)}
 define void @{RUN}(ptr noalias %source, i64 %stride, ptr noalias %sink, \
-i64 %sink.stride, i64 %n) #0 {{
+i64 %sink.stride, i64 %n) {wide_vectors(target)} {{
 entry:
   %from.apart = xor i64 %stride, {source.itemsize}
   %to.apart = xor i64 %sink.stride, {sink.itemsize}
   %apart = or i64 %from.apart, %to.apart
   %close = icmp eq i64 %apart, 0
   br i1 %close, label %unit.before, label %any.before
-{loop("unit", (str(source.itemsize), str(sink.itemsize)), "!0")}
-{loop("any", ("%stride", "%sink.stride"), "!1")}
+{loop("unit", (str(source.itemsize), str(sink.itemsize)), notes.vectorised())}
+{loop("any", ("%stride", "%sink.stride"), notes.scalar(unroll=4))}
 done:
   ret void
 }}"""
-
-
-_METADATA = """
-attributes #0 = {{ "prefer-vector-width"="{bits}" "no-builtins" }}
-!0 = distinct !{{!0, !2}}
-!1 = distinct !{{!1, !3, !4}}
-!2 = !{{!"llvm.loop.vectorize.enable", i1 true}}
-!3 = !{{!"llvm.loop.vectorize.enable", i1 false}}
-!4 = !{{!"llvm.loop.unroll.count", i32 4}}
-"""
 
 
 def object_code(source: Format, sink: Format, target: Target) -> bytes:
@@ -156,33 +148,33 @@ def _walk_ir() -> str:
     f = Function(module, f"inner.{ENTRY}", "source", "sink")
     source, sink = (NDArray(f, address) for address in f.arguments)
     with f.when((source.dimensions < 1) | source.dimensions.differs(sink.dimensions)):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     last = source.dimensions - 1
     rows, row = source.rows()
     sink_rows, sink_row = sink.rows()
-    columns, step, sink_step = source.length(last), source.stride(last), sink.stride(last)
+    columns, stride, sink_stride = source.length(last), source.stride(last), sink.stride(last)
     with f.when((rows < 0) | rows.differs(sink_rows) | columns.differs(sink.length(last))):
-        f.give(REFUSED)
+        f.return_(REFUSED)
     # What has no gaps is one row, and long and narrow arrays go by columns.
-    whole = row.equals(columns * step) & sink_row.equals(columns * sink_step)
+    whole = row.equals(columns * stride) & sink_row.equals(columns * sink_stride)
     narrow = (columns < _FEW) & (columns < rows)
     inner = f.select(whole, rows * columns, f.select(narrow, rows, columns))
     outer = f.select(whole, 1, f.select(narrow, columns, rows))
     by_columns = f.select(whole, 0, f.select(narrow, 1, 0)).differs(0)
-    steps = f.select(by_columns, row, step), f.select(by_columns, sink_row, sink_step)
-    skips = f.select(by_columns, step, row), f.select(by_columns, sink_step, sink_row)
+    strides = f.select(by_columns, row, stride), f.select(by_columns, sink_row, sink_stride)
+    skips = f.select(by_columns, stride, row), f.select(by_columns, sink_stride, sink_row)
     with f.loop(outer) as i:
-        f.call(
-            "row", source.data + i * skips[0], steps[0], sink.data + i * skips[1], steps[1], inner
-        )
-    f.give(DONE)
+        starts = source.data + i * skips[0], sink.data + i * skips[1]
+        f.call("row", starts[0], strides[0], starts[1], strides[1], inner)
+    f.return_(DONE)
     return str(module)
 
 
 def _support_ir(source: Format, sink: Format, target: Target) -> str:
     """The entry, with the floating-point environment put aside, and a row of the arrays."""
+    notes = LoopMetadata()
     return f"""{environment_ir(target)}
-{_run(source, sink, target)}
+{_run(source, sink, notes, target)}
 define i64 @row(i64 %source, i64 %stride, i64 %sink, i64 %sink.stride, i64 %n) {{
   %from = inttoptr i64 %source to ptr
   %to = inttoptr i64 %sink to ptr
@@ -197,4 +189,4 @@ define i64 @{ENTRY}(i64 %source, i64 %sink) {{
   call void @leave(ptr %saved)
   ret i64 %status
 }}
-{_METADATA.format(bits=target.vector_bits)}"""
+{notes.ir()}"""

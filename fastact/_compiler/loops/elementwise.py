@@ -27,22 +27,23 @@ holds
 
 from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
 from fastact._compiler.environment import environment_ir
-from fastact._compiler.nontemporal import AHEAD as AHEAD_KERNEL
-from fastact._compiler.nontemporal import PREFETCH_IR
-from fastact._compiler.nontemporal import STREAMED as STREAMED_KERNEL
-from fastact._compiler.overlap import ANY, BLOCKS, apart_ir, relation_ir
+from fastact._compiler.loops.hot_loop import ASSUME_IR, hot_loop_ir
+from fastact._compiler.loops.loop_metadata import NO_CALLS, LoopMetadata
+from fastact._compiler.loops.operands import inputs_and_outputs, pointers, strided
+from fastact._compiler.loops.overlap import ANY, BLOCKS, apart_ir, relation_ir
+from fastact._compiler.loops.past_the_caches import streamed_ir
+from fastact._compiler.loops.scalar_call import scalar_call_ir
+from fastact._compiler.loops.strided_copies import copies_ir
+from fastact._compiler.nontemporal import AHEAD as AHEAD_LOOP
 from fastact._compiler.pipeline import ScalarIR
 from fastact._compiler.symbols import ALONE, ENTRY
-from fastact._compiler.threads.fan_out import FAN_OUT_IR, body_ir, sharing_ir
+from fastact._compiler.threads.fan_out import FAN_OUT_IR, chunk_ir, sharing_ir
 from fastact._machine.formats import FORMATS, Format
-from fastact._machine.targets import Operation, Target
+from fastact._machine.targets import Target
 
 # Bytes of an output (bench/NOTES.md).
 AHEAD = 1 << 19  # from which on what comes next is fetched meanwhile
 STREAMED = 1 << 24  # from which on it goes past the caches
-PAGE = 4096  # of memory
-LINE = 64  # of a cache
-PRIMED = 8  # lines of each page that are fetched by hand where results go past the caches
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
 
 
@@ -55,187 +56,30 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
     storage = storage_type(form, target)
     sizes = dict.fromkeys(operands, form.itemsize)
     block = lanes * target.interleave
+    loop, notes = (operands, storage, compute), LoopMetadata()
     return "\n".join(
         [
-            _scalar(scalar, compute, arity, results),
+            ASSUME_IR,
+            scalar_call_ir("scalar", scalar, compute, arity, results),
             conversions_ir(form, target),
             environment_ir(target),
-            _kernel("kernel", operands, storage, compute, block, "!0"),
-            _kernel("kernel_short", operands, storage, compute, lanes, "!1"),
-            copies_ir(storage, form, target),
+            hot_loop_ir("kernel", *loop, block, notes, (lanes, target.interleave), target),
+            hot_loop_ir("kernel_short", *loop, lanes, notes, (lanes, 1), target),
+            copies_ir(storage, form, notes, target),
             _buffered(operands, storage, form, lanes, block),
             _run(operands, form, block, target),
             FAN_OUT_IR,
             _body(operands),
-            relation_ir(*_inputs_and_outputs(operands), sizes),
+            relation_ir(*inputs_and_outputs(operands), sizes),
             *(_entry(name, operands, sizes) for name in (ENTRY, ALONE)),
-            metadata_ir(target, lanes),
+            notes.ir(),
         ]
     )
-
-
-def vector_loop_ir(name: str, scalar: ScalarIR, form: Format, target: Target) -> str:
-    """LLVM IR of ``void NAME(x, y, count)``, of `count` vectors, to be linked with `scalar`."""
-    compute, storage = compute_type(form), storage_type(form, target)
-    lanes = target.vector_bits // FORMATS[form.compute].bits
-    return "\n".join(
-        [
-            _scalar(scalar, compute, 1, 1),
-            conversions_ir(form, target),
-            _kernel(name, ["x0", "y"], storage, compute, lanes, "!1"),
-            metadata_ir(target, lanes),
-        ]
-    )
-
-
-def _scalar(scalar: ScalarIR, compute: str, arity: int, results: int) -> str:
-    values = ", ".join(f"{compute} %v{i}" for i in range(arity))
-    kind = f"[{results} x {compute}]"
-    return f"""
-declare void @llvm.assume(i1)
-declare i32 @{scalar.symbol}(ptr, ptr, {", ".join([compute] * arity)})
-define internal {kind} @scalar({values}) alwaysinline {{
-  %r = alloca {kind}
-  %status = call i32 @{scalar.symbol}(ptr %r, ptr null, {values})
-  %v = load {kind}, ptr %r
-  ret {kind} %v
-}}"""
-
-
-def _kernel(
-    name: str, operands: list[str], storage: str, compute: str, block: int, metadata: str
-) -> str:
-    """A loop over `%blocks` > 0 times `block` contiguous elements."""
-    inputs, outputs = _inputs_and_outputs(operands)
-    kind = f"[{len(outputs)} x {compute}]"
-    loads = "".join(
-        f"""
-  %p.{x} = getelementptr inbounds {storage}, ptr %{x}, i64 %i
-  %s.{x} = load {storage}, ptr %p.{x}, align 1, !llvm.access.group !9
-  %v.{x} = call {compute} @decode({storage} %s.{x})"""
-        for x in inputs
-    )
-    values = ", ".join(f"{compute} %v.{x}" for x in inputs)
-    stores = "".join(
-        f"""
-  %v.{y} = extractvalue {kind} %v, {k}
-  %s.{y} = call {storage} @encode({compute} %v.{y})
-  %p.{y} = getelementptr inbounds {storage}, ptr %{y}, i64 %i
-  store {storage} %s.{y}, ptr %p.{y}, align 1, !llvm.access.group !9"""
-        for k, y in enumerate(outputs)
-    )
-    return f"""
-define void @{name}({_pointers(operands)}, i64 %blocks) noinline #0 {{
-entry:
-  %some = icmp ne i64 %blocks, 0
-  call void @llvm.assume(i1 %some)
-  %n = mul nuw nsw i64 %blocks, {block}
-  br label %body
-body:
-  %i = phi i64 [ 0, %entry ], [ %next, %body ]{loads}
-  %v = call {kind} @scalar({values}){stores}
-  %next = add nuw nsw i64 %i, 1
-  %more = icmp ult i64 %next, %n
-  br i1 %more, label %body, label %done, !llvm.loop {metadata}
-done:
-  ret void
-}}"""
-
-
-def _inputs_and_outputs(operands: list[str]) -> tuple[list[str], list[str]]:
-    inputs = [p for p in operands if p.startswith("x")]
-    return inputs, operands[len(inputs) :]
-
-
-def _pointers(operands: list[str], suffix: str = "") -> str:
-    return ", ".join(f"ptr %{p}{suffix}" for p in operands)
-
-
-def _strided(operands: list[str]) -> str:
-    return ", ".join(f"ptr %{p}, i64 %{p}.stride" for p in operands)
-
-
-def copies_ir(storage: str, form: Format, target: Target) -> str:
-    """@gather and @scatter: any stride to unit stride, and back.
-
-    A stride of two elements (x[::2], real parts) is gathered by whole vectors, keeping every
-    other lane; all others one element at a time, since gather instructions are no faster
-    (bench/NOTES.md).
-    """
-    size, lanes = form.itemsize, target.vector_bits // form.bits
-
-    def loop(label: str, start: str, source: str, sink: str) -> str:
-        return f"""
-{label}:
-  %i.{label} = phi i64 [ {start}, %{label}.before ], [ %next.{label}, %{label} ]
-  %from.step.{label} = mul i64 %i.{label}, {source}
-  %to.step.{label} = mul i64 %i.{label}, {sink}
-  %from.{label} = getelementptr i8, ptr %source, i64 %from.step.{label}
-  %to.{label} = getelementptr i8, ptr %sink, i64 %to.step.{label}
-  %item.{label} = load {storage}, ptr %from.{label}, align 1
-  store {storage} %item.{label}, ptr %to.{label}, align 1
-  %next.{label} = add i64 %i.{label}, 1
-  %more.{label} = icmp ult i64 %next.{label}, %n
-  br i1 %more.{label}, label %{label}, label %done, !llvm.loop !{10 if label == "any" else 11}"""
-
-    even = ", ".join(f"i32 {2 * lane}" for lane in range(lanes))
-    wide, narrow = f"<{2 * lanes} x {storage}>", f"<{lanes} x {storage}>"
-    parameters = "ptr noalias %source, ptr noalias %sink, i64 %stride, i64 %n"
-    return f"""
-define internal void @gather({parameters}) #0 {{
-entry:
-  ; A wide load at the last element would reach one element too far.
-  %vectors = udiv i64 %n, {lanes}
-  %spare = mul i64 %vectors, {lanes}
-  %full = icmp eq i64 %spare, %n
-  %less = sub i64 %spare, {lanes}
-  %safe = select i1 %full, i64 %less, i64 %spare
-  switch i64 %stride, label %any.before [ i64 {size}, label %unit.before
-                                          i64 {2 * size}, label %two.before ]
-unit.before:
-  br label %unit
-{loop("unit", "0", str(size), str(size))}
-two.before:
-  %long = icmp ugt i64 %n, {lanes}
-  br i1 %long, label %two, label %any.before
-two:
-  %j = phi i64 [ 0, %two.before ], [ %j.next, %two ]
-  %j.from = mul i64 %j, {2 * size}
-  %j.to = mul i64 %j, {size}
-  %wide.at = getelementptr i8, ptr %source, i64 %j.from
-  %wide = load {wide}, ptr %wide.at, align 1
-  %even = shufflevector {wide} %wide, {wide} poison, <{lanes} x i32> <{even}>
-  %even.at = getelementptr i8, ptr %sink, i64 %j.to
-  store {narrow} %even, ptr %even.at, align 1
-  %j.next = add i64 %j, {lanes}
-  %j.more = icmp ult i64 %j.next, %safe
-  br i1 %j.more, label %two, label %any.before
-any.before:
-  %start = phi i64 [ 0, %entry ], [ 0, %two.before ], [ %j.next, %two ]
-  br label %any
-{loop("any", "%start", "%stride", str(size))}
-done:
-  ret void
-}}
-
-define internal void @scatter({parameters}) #0 {{
-entry:
-  %dense = icmp eq i64 %stride, {size}
-  br i1 %dense, label %unit.before, label %any.before
-unit.before:
-  br label %unit
-{loop("unit", "0", str(size), str(size))}
-any.before:
-  br label %any
-{loop("any", "0", str(size), "%stride")}
-done:
-  ret void
-}}"""
 
 
 def _buffered(operands: list[str], storage: str, form: Format, lanes: int, block: int) -> str:
     """@buffered: operands of any strides, by way of buffers."""
-    inputs, outputs = _inputs_and_outputs(operands)
+    inputs, outputs = inputs_and_outputs(operands)
     allocate = "".join(
         f"\n  %{p}.buffer = alloca [{CHUNK} x {storage}], align 64" for p in operands
     )
@@ -261,7 +105,7 @@ def _buffered(operands: list[str], storage: str, form: Format, lanes: int, block
         f"\n  %{p}.rest = getelementptr {storage}, ptr %{p}.buffer, i64 %handled" for p in operands
     )
     return f"""
-define internal void @buffered({_strided(operands)}, i64 %n) noinline #1 {{
+define internal void @buffered({strided(operands)}, i64 %n) noinline {NO_CALLS} {{
 entry:{allocate}
   br label %chunk
 chunk:
@@ -278,7 +122,7 @@ chunk:
   %any = icmp ne i64 %blocks, 0
   br i1 %any, label %whole, label %between
 whole:
-  call void @kernel({_pointers(operands, ".buffer")}, i64 %blocks)
+  call void @kernel({pointers(operands, ".buffer")}, i64 %blocks)
   br label %between
 between:{rest}
   %open = sub i64 %padded, %handled
@@ -286,7 +130,7 @@ between:{rest}
   %some = icmp ne i64 %short, 0
   br i1 %some, label %tail, label %finish
 tail:
-  call void @kernel_short({_pointers(operands, ".rest")}, i64 %short)
+  call void @kernel_short({pointers(operands, ".rest")}, i64 %short)
   br label %finish
 finish:{scatter}
   %next = add i64 %i, {CHUNK}
@@ -311,26 +155,26 @@ def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
     # LLVM has no such stores of vectors of elements below 32 bits (bench/NOTES.md).
     fence = target.instructions.fence if form.bits >= 32 else None
     declared, branch, streamed, handled = "", "br label %plain", "", "%handled.plain, %body.end"
-    kernel = f"call void @kernel({_pointers(operands)}, i64 %blocks)"
+    hot_loop = f"call void @kernel({pointers(operands)}, i64 %blocks)"
     if fence is not None:
-        declared = f"\ndeclare void @{AHEAD_KERNEL}({_pointers(operands)}, i64)"
-        kernel = f"""%bytes = mul i64 %whole, {size}
+        declared = f"\ndeclare void @{AHEAD_LOOP}({pointers(operands)}, i64)"
+        hot_loop = f"""%bytes = mul i64 %whole, {size}
   %far = icmp uge i64 %bytes, {AHEAD}
   br i1 %far, label %body.far, label %body.near
 body.far:
-  call void @{AHEAD_KERNEL}({_pointers(operands)}, i64 %blocks)
+  call void @{AHEAD_LOOP}({pointers(operands)}, i64 %blocks)
   br label %body.end
 body.near:
-  {kernel}"""
-    if fence is not None and len(_inputs_and_outputs(operands)[1]) == 1:
-        declared_too, streamed = _streamed(operands, size, block, target, fence)
+  {hot_loop}"""
+    if fence is not None and len(inputs_and_outputs(operands)[1]) == 1:
+        declared_too, streamed = streamed_ir(operands, size, block, target, fence)
         declared += declared_too
         branch = f"""%output = mul i64 %whole, {size}
   %large = icmp uge i64 %output, {STREAMED}
   br i1 %large, label %stream, label %plain"""
         handled = "%handled.plain, %body.end ], [ %handled.stream, %streamed"
     return f"""{declared}
-define internal void @run({_strided(operands)}, i64 %n, i64 %whole) noinline #1 {{
+define internal void @run({strided(operands)}, i64 %n, i64 %whole) noinline {NO_CALLS} {{
 entry:
   %saved = alloca [2 x i64]
   call void @enter(ptr %saved){strides}
@@ -344,7 +188,7 @@ plain:
   %some = icmp ne i64 %blocks, 0
   br i1 %some, label %body, label %body.end
 body:
-  {kernel}
+  {hot_loop}
   br label %body.end
 body.end:
   br label %remainder
@@ -358,98 +202,12 @@ tail:
   call void @buffered({tail}, i64 %left)
   br label %finish
 strided:
-  call void @buffered({_strided(operands)}, i64 %n)
+  call void @buffered({strided(operands)}, i64 %n)
   br label %finish
 finish:
   call void @leave(ptr %saved)
   ret void
 }}"""
-
-
-def _streamed(
-    operands: list[str], size: int, block: int, target: Target, fence: Operation
-) -> tuple[str, str]:
-    """The part of @run for large outputs, from label %stream to the end of %streamed.
-
-    What comes before a multiple of the vectors' size goes through buffers. In place nothing is
-    gained, as the lines of the output are read anyway.
-    """
-    *inputs, y = operands
-    in_place, tests = "false", ""
-    for x in inputs:
-        tests += f"""
-  %{x}.same = icmp eq ptr %{x}, %{y}
-  %in.place.{x} = or i1 {in_place}, %{x}.same"""
-        in_place = f"%in.place.{x}"
-    vector = target.vector_bits // 8
-    head = ", ".join(f"ptr %{p}, i64 {size}" for p in operands)
-    begin = "".join(
-        f"\n  %{p}.begin = getelementptr i8, ptr %{p}, i64 %head.bytes" for p in operands
-    )
-    declared = f"""{PREFETCH_IR}
-{fence.declaration}
-declare ptr @llvm.ptrmask.p0.i64(ptr, i64)
-declare void @{STREAMED_KERNEL}({_pointers(operands)}, i64)"""
-    here = "".join(
-        f"\n  %{p}.here = getelementptr i8, ptr %{p}.begin, i64 %bytes.done" for p in operands
-    )
-    prime = "".join(_prime(x) for x in inputs)
-    return (
-        declared,
-        f"""
-stream:
-  %y.int = ptrtoint ptr %{y} to i64
-  %y.odd = and i64 %y.int, {size - 1}
-  %unaligned = icmp ne i64 %y.odd, 0{tests}
-  %unfit.1 = or i1 %unaligned, {in_place}
-  %y.less = sub i64 0, %y.int
-  %head.bytes = and i64 %y.less, {vector - 1}
-  %head = udiv i64 %head.bytes, {size}
-  %few = icmp ult i64 %n, {vector + block}
-  %unfit = or i1 %unfit.1, %few
-  br i1 %unfit, label %plain, label %fit
-fit:
-  %ahead = icmp ne i64 %head, 0
-  br i1 %ahead, label %align, label %aligned
-align:
-  call void @buffered({head}, i64 %head)
-  br label %aligned
-aligned:
-  %behind = sub i64 %n, %head
-  %blocks.stream = udiv i64 %behind, {block}{begin}
-  br label %page
-page:
-  %blocks.done = phi i64 [ 0, %aligned ], [ %blocks.next, %page ]
-  %bytes.done = mul i64 %blocks.done, {block * size}{here}{prime}
-  %blocks.open = sub i64 %blocks.stream, %blocks.done
-  %blocks.page = call i64 @llvm.umin.i64(i64 %blocks.open, i64 {PAGE // (block * size)})
-  call void @{STREAMED_KERNEL}({_pointers(operands, ".here")}, i64 %blocks.page)
-  %blocks.next = add i64 %blocks.done, %blocks.page
-  %unfinished = icmp ult i64 %blocks.next, %blocks.stream
-  br i1 %unfinished, label %page, label %ordered
-ordered:
-  {fence.call}
-  %done.stream = mul i64 %blocks.stream, {block}
-  %handled.stream = add i64 %head, %done.stream
-  br label %streamed
-streamed:
-  br label %remainder""",
-    )
-
-
-def _prime(x: str) -> str:
-    """Fetch the first lines of the page after next of `x`, where the processor begins anew.
-
-    It fetches ahead by itself within a page.
-    """
-    lines = "".join(
-        f"""
-  %{x}.line.{k} = getelementptr i8, ptr %{x}.page, i64 {2 * PAGE + LINE * k}
-  call void @llvm.prefetch.p0(ptr %{x}.line.{k}, i32 0, i32 2, i32 1)"""
-        for k in range(PRIMED)
-    )
-    return f"""
-  %{x}.page = call ptr @llvm.ptrmask.p0.i64(ptr %{x}.here, i64 {-PAGE}){lines}"""
 
 
 def _words(operands: list[str]) -> list[tuple[str, str]]:
@@ -467,7 +225,7 @@ def _body(operands: list[str]) -> str:
     )
     arguments = ", ".join(f"ptr %{p}.start, i64 %{p}.stride" for p in operands)
     work = f"{there}\n  call void @run({arguments}, i64 %m, i64 %n)"
-    return body_ir(_words(operands), "n", work)
+    return chunk_ir(_words(operands), "n", work)
 
 
 def _entry(name: str, operands: list[str], sizes: dict[str, int]) -> str:
@@ -476,15 +234,16 @@ def _entry(name: str, operands: list[str], sizes: dict[str, int]) -> str:
         f"""
   %{p}.slot = getelementptr ptr, ptr %data, i64 {k}
   %{p} = load ptr, ptr %{p}.slot
-  %{p}.step = getelementptr i64, ptr %strides, i64 {k}
-  %{p}.stride = load i64, ptr %{p}.step"""
+  %{p}.stride.slot = getelementptr i64, ptr %strides, i64 {k}
+  %{p}.stride = load i64, ptr %{p}.stride.slot"""
         for k, p in enumerate(operands)
     )
-    inputs, outputs = _inputs_and_outputs(operands)
+    inputs, outputs = inputs_and_outputs(operands)
     # Whole pages, so that no two threads write to one line of the cache.
     shared = sharing_ir(_words(operands), "n", "%n", "4096")
     return f"""
-define i32 @{name}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) #1 {{
+define i32 @{name}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) \
+{NO_CALLS} {{
 entry:
   %n = load i64, ptr %dimensions{unpack}
   %empty = icmp sle i64 %n, 0
@@ -492,12 +251,12 @@ entry:
 start:{apart_ir(inputs, outputs, sizes)}
   br i1 %apart, label %parallel, label %close
 close:
-  %relation = call i32 @relation({_strided(operands)}, i64 %n)
+  %relation = call i32 @relation({strided(operands)}, i64 %n)
   switch i32 %relation, label %serial [ i32 {ANY}, label %parallel
                                         i32 {BLOCKS}, label %single ]
 parallel:{shared if name == ENTRY else chr(10) + "  br label %single"}
 single:
-  call void @run({_strided(operands)}, i64 %n, i64 %n)
+  call void @run({strided(operands)}, i64 %n, i64 %n)
   br label %end{_serial(operands)}
 end:
   ret i32 0
@@ -519,26 +278,3 @@ serial:
   %k.next = add i64 %k, 1
   %k.more = icmp ult i64 %k.next, %n
   br i1 %k.more, label %serial, label %end"""
-
-
-def metadata_ir(target: Target, lanes: int) -> str:
-    """The attributes and loop metadata that the functions above refer to."""
-    # Every iteration touches its own element only, so the accesses are parallel whether or
-    # not the output is the input: no run-time overlap check, and no scalar code in place.
-    # "no-builtins" keeps LLVM from turning the copies into calls of memcpy.
-    return f"""
-attributes #0 = {{ "prefer-vector-width"="{target.vector_bits}" "no-builtins" }}
-attributes #1 = {{ "no-builtins" }}
-!0 = distinct !{{!0, !2, !3, !4, !5}}
-!1 = distinct !{{!1, !2, !3, !6, !5}}
-!2 = !{{!"llvm.loop.vectorize.enable", i1 true}}
-!3 = !{{!"llvm.loop.vectorize.width", i32 {lanes}}}
-!4 = !{{!"llvm.loop.interleave.count", i32 {target.interleave}}}
-!5 = !{{!"llvm.loop.parallel_accesses", !9}}
-!6 = !{{!"llvm.loop.interleave.count", i32 1}}
-!7 = !{{!"llvm.loop.vectorize.enable", i1 false}}
-!8 = !{{!"llvm.loop.unroll.count", i32 4}}
-!9 = distinct !{{}}
-!10 = distinct !{{!10, !7, !8}}
-!11 = distinct !{{!11, !2}}
-"""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fastact._compiler import pipeline
 from fastact._compiler.environment import environment_ir
-from fastact._compiler.overlap import ANY, rows_relation_ir
+from fastact._compiler.loops.overlap import ANY, rows_relation_ir
 from fastact._compiler.symbols import ENTRY, TABLE
 from fastact._machine.targets import Target
 
@@ -49,6 +49,16 @@ declare i64 @llvm.umin.i64(i64, i64)
     pipeline.hide(module, {ENTRY, TABLE})
     pipeline.optimise(module, machine)
     return pipeline.emit(module, machine)
+
+
+def _leave(status: str) -> str:
+    """The end of @ENTRY: behind the environment's default, and label %end, where it was not set."""
+    return f"""
+  call void @leave(ptr %saved)
+  ret i32 {status}
+end:
+  ret i32 0
+}}"""
 
 
 def _word(name: str, index: int, kind: str = "ptr") -> str:
@@ -143,18 +153,12 @@ chunk:
   br label %done
 done:
   br i1 %more, label %chunk, label %finish
-finish:
-  call void @leave(ptr %saved)
-  br label %end
-end:
-  ret i32 0
-}}"""
+finish:{_leave("0")}"""
 
 
 # The rows are converted into the output, and computed there in place: one at a time where rows of
 # the output may share memory. Where elements of a row do, it is converted into memory of its own.
 _ROWS = f"""{rows_relation_ir()}
-attributes #1 = {{ "no-builtins" }}
 define i32 @{ENTRY}({_SIGNATURE}) {{
 entry:
   %saved = alloca [2 x i64]
@@ -168,12 +172,12 @@ entry:
   %y.at = getelementptr ptr, ptr %data, i64 1
   %y = load ptr, ptr %y.at
   %y.row.at = getelementptr i64, ptr %strides, i64 1
-  %x.step.at = getelementptr i64, ptr %strides, i64 2
-  %y.step.at = getelementptr i64, ptr %strides, i64 3
+  %x.stride.at = getelementptr i64, ptr %strides, i64 2
+  %y.stride.at = getelementptr i64, ptr %strides, i64 3
   %x.row = load i64, ptr %strides
   %y.row = load i64, ptr %y.row.at
-  %x.step = load i64, ptr %x.step.at
-  %y.step = load i64, ptr %y.step.at
+  %x.stride = load i64, ptr %x.stride.at
+  %y.stride = load i64, ptr %y.stride.at
   %some.rows = icmp sgt i64 %rows, 0
   %some.columns = icmp sgt i64 %columns, 0
   %some = and i1 %some.rows, %some.columns
@@ -181,12 +185,12 @@ entry:
 start:
   call void @enter(ptr %saved){_word("loop", 0)}{_word("size", 1, "i64")}{_word("convert", 2)}\
 {_words(ROWS_CALLS, 3)}
-  %relation = call i32 @relation(ptr %y, i64 %y.row, i64 %y.step, ptr %y, i64 %y.row, \
-i64 %y.step, i64 %rows, i64 %columns, i64 %size)
+  %relation = call i32 @relation(ptr %y, i64 %y.row, i64 %y.stride, ptr %y, i64 %y.row, \
+i64 %y.stride, i64 %rows, i64 %columns, i64 %size)
   %apart = icmp eq i32 %relation, {ANY}
   %several = icmp ne i64 %columns, 1
-  %step.abs = call i64 @llvm.abs.i64(i64 %y.step, i1 false)
-  %near = icmp ult i64 %step.abs, %size
+  %stride.abs = call i64 @llvm.abs.i64(i64 %y.stride, i1 false)
+  %near = icmp ult i64 %stride.abs, %size
   %tight = and i1 %several, %near
   %loose = xor i1 %tight, true
   %at.once.too = and i1 %apart, %loose
@@ -204,15 +208,15 @@ fail:
   br label %finish
 allocated:
   %spare = phi ptr [ null, %start ], [ %memory, %allocate ]
-  %between.step = select i1 %tight, i64 %size, i64 %y.step
+  %between.stride = select i1 %tight, i64 %size, i64 %y.stride
   %data.to.1 = getelementptr ptr, ptr %data.to, i64 1
   %strides.to.1 = getelementptr i64, ptr %strides.to, i64 1
   %strides.to.2 = getelementptr i64, ptr %strides.to, i64 2
   %strides.to.3 = getelementptr i64, ptr %strides.to, i64 3
   store i64 %y.row, ptr %strides.to
   store i64 %y.row, ptr %strides.to.1
-  store i64 %between.step, ptr %strides.to.2
-  store i64 %y.step, ptr %strides.to.3
+  store i64 %between.stride, ptr %strides.to.2
+  store i64 %y.stride, ptr %strides.to.3
   %counts.1 = getelementptr i64, ptr %counts, i64 1
   store i64 %at.once, ptr %counts
   store i64 %columns, ptr %counts.1
@@ -228,7 +232,7 @@ row:
   %from = getelementptr i8, ptr %x, i64 %x.offset
   %in.place = getelementptr i8, ptr %y, i64 %y.offset
   %to = select i1 %tight, ptr %spare, ptr %in.place
-  call void %convert(ptr %from, i64 %x.step, ptr %to, i64 %between.step, i64 %columns)
+  call void %convert(ptr %from, i64 %x.stride, ptr %to, i64 %between.stride, i64 %columns)
   %next = add i64 %i, 1
   %more = icmp slt i64 %next, %beyond
   br i1 %more, label %row, label %converted
@@ -250,9 +254,4 @@ give.back:
   call void %PyMem_RawFree(ptr %spare)
   br label %finish
 finish:
-  %status = phi i32 [ -1, %fail ], [ 0, %free ], [ 0, %give.back ]
-  call void @leave(ptr %saved)
-  ret i32 %status
-end:
-  ret i32 0
-}}"""
+  %status = phi i32 [ -1, %fail ], [ 0, %free ], [ 0, %give.back ]{_leave("%status")}"""

@@ -6,7 +6,7 @@ chunks are done. Threads take them one by one, until none is left, and run ``bod
 job begins with words of the fan-out's own, `JOB`; what follows is between the loop and its body.
 
 Threads are started and stopped elsewhere (``_parallel``). Compiled code knows of them by the
-exported `SETTING`: the address of the process's table of `POOL_FIELDS`, and what a unit of
+exported `SETTING`: the address of the process's `POOL_FIELDS`, and what a unit of
 the object's work costs. All is zero until somebody writes it: then there is one thread.
 """
 
@@ -14,8 +14,8 @@ import struct
 from collections.abc import Sequence
 
 SETTING = "setting"
-"""The exported words: the address of the table, picoseconds for a unit of work, for a unit of so
-much work that caches do not hold the operands, and how many units that is."""
+"""The exported words: the address of the process's `POOL_FIELDS`, picoseconds for a unit of work,
+the same where caches do not hold the operands, and from how many units on that is so."""
 
 POOL_FIELDS = (
     "parallel_for",  # numba's, or a function of the same signature; null before `start`
@@ -29,7 +29,7 @@ POOL_FIELDS = (
     "share",  # picoseconds of work that are worth a thread
     "interrupt",  # PyErr_SetInterrupt
 )
-"""The words of the process's table, addresses and integers."""
+"""What a process tells its loops, a word each: addresses and integers."""
 
 JOB = 3
 """Words at the head of a job: how many chunks were taken from the front (in the lower half) and
@@ -109,10 +109,10 @@ entry:
   ; From the front in the thread that calls, from the back in those of our own that help it: in the
   ; next call for the same operands, each finds most of its chunks in its own cache.
   %helps = icmp eq ptr %args, null
-  %step = select i1 %helps, i64 4294967296, i64 1
+  %taking = select i1 %helps, i64 4294967296, i64 1
   br label %take
 take:
-  %taken = atomicrmw add ptr %job, i64 %step monotonic
+  %taken = atomicrmw add ptr %job, i64 %taking monotonic
   %front = and i64 %taken, 4294967295
   %back = lshr i64 %taken, 32
   %count = add i64 %front, %back
@@ -222,7 +222,7 @@ share:
   br label %end"""
 
 
-def body_ir(words: Sequence[tuple[str, str]], count: str, work: str) -> str:
+def chunk_ir(words: Sequence[tuple[str, str]], count: str, work: str) -> str:
     """@body, which does `work` on the units from %start on, %m of the %`count`.
 
     `work` is text that refers to the `words` by name.

@@ -13,6 +13,8 @@ itself, and in reductions the output of an element is an input of the next.
 
 from collections.abc import Mapping, Sequence
 
+from fastact._compiler.loops.loop_metadata import NO_CALLS
+
 ANY, BLOCKS, SINGLY = range(3)
 """The orders of elements that give what their own order gives."""
 
@@ -94,38 +96,38 @@ ptr %{y}, i64 %{y}.stride, i64 {sizes[y]}, i64 %n, i1 {"true" if x in inputs els
             worst = f"%worst.{x}.{y}"
     operands = ", ".join(f"ptr %{p}, i64 %{p}.stride" for p in (*inputs, *outputs))
     return f"""{INTERLEAVED_IR}{_PAIR_IR}
-define internal i32 @relation({operands}, i64 %n) noinline #1 {{{text}
+define internal i32 @relation({operands}, i64 %n) noinline {NO_CALLS} {{{text}
   ret i32 {worst}
 }}"""
 
 
-INTERLEAVED_IR = """
+INTERLEAVED_IR = f"""
 declare i64 @llvm.abs.i64(i64, i1)
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
 declare i32 @llvm.umax.i32(i32, i32)
 
-define internal i64 @divisor(i64 %x, i64 %y) noinline #1 {
+define internal i64 @divisor(i64 %x, i64 %y) noinline {NO_CALLS} {{
 entry:
   %x.abs = call i64 @llvm.abs.i64(i64 %x, i1 false)
   %y.abs = call i64 @llvm.abs.i64(i64 %y, i1 false)
   br label %try
 try:
-  %a = phi i64 [ %x.abs, %entry ], [ %b, %step ]
-  %b = phi i64 [ %y.abs, %entry ], [ %r, %step ]
+  %a = phi i64 [ %x.abs, %entry ], [ %b, %again ]
+  %b = phi i64 [ %y.abs, %entry ], [ %r, %again ]
   %divides = icmp eq i64 %b, 0
-  br i1 %divides, label %found, label %step
-step:
+  br i1 %divides, label %found, label %again
+again:
   %r = urem i64 %a, %b
   br label %try
 found:
   ret i64 %a
-}
+}}
 
 ; Whether pieces x and y, `distance` from y to x, are apart wherever both are moved by multiples of
 ; `divisor`.
 define internal i1 @interleaved(i64 %distance, i64 %divisor, i64 %x.size, i64 %y.size) \
-noinline #1 {
+noinline {NO_CALLS} {{
 entry:
   %none = icmp eq i64 %divisor, 0
   br i1 %none, label %no, label %place
@@ -140,14 +142,14 @@ place:
   ret i1 %apart
 no:
   ret i1 false
-}
+}}
 """
 
 _PAIR_IR = f"""
 ; The order for two operands, the second of which is an output. It is not to be blocks unless the
 ; first is an input.
 define internal i32 @pair(ptr %x, i64 %x.stride, i64 %x.size, ptr %y, i64 %y.stride, \
-i64 %y.size, i64 %n, i1 %is.input) noinline #1 {{
+i64 %y.size, i64 %n, i1 %is.input) noinline {NO_CALLS} {{
 entry:
   %last = sub i64 %n, 1
   %x.span = mul i64 %x.stride, %last
@@ -203,7 +205,7 @@ def rows_relation_ir() -> str:
     """@relation, of a function of rows: `ANY` or `SINGLY`, for `rows` > 0 rows of `n` > 0.
 
     Elements have `size` bytes. The strides of input and output are from.row and to.row from row to
-    row, and from.step and to.step from element to element. A row is in order by itself.
+    row, and from.stride and to.stride from element to element. A row is in order by itself.
     """
 
     def extent(name: str, count: str, stride: str) -> str:
@@ -217,23 +219,23 @@ def rows_relation_ir() -> str:
     for p in ("from", "to"):
         text += f"""
   %{p}.int = ptrtoint ptr %{p} to i64
-{extent(f"{p}.width", "columns.1", f"{p}.step")}{extent(f"{p}.height", "rows.1", f"{p}.row")}\
+{extent(f"{p}.width", "columns.1", f"{p}.stride")}{extent(f"{p}.height", "rows.1", f"{p}.row")}\
 {bounds_ir(f"{p}.line", f"%{p}.int", [f"%{p}.width.span"], "%size")}\
 {bounds_ir(f"{p}.column", f"%{p}.int", [f"%{p}.height.span"], "%size")}\
 {bounds_ir(p, f"%{p}.int", [f"%{p}.width.span", f"%{p}.height.span"], "%size")}"""
 
     return f"""{INTERLEAVED_IR}
-define internal i32 @relation(ptr %from, i64 %from.row, i64 %from.step, ptr %to, i64 %to.row, \
-i64 %to.step, i64 %rows, i64 %n, i64 %size) noinline #1 {{
+define internal i32 @relation(ptr %from, i64 %from.row, i64 %from.stride, ptr %to, i64 %to.row, \
+i64 %to.stride, i64 %rows, i64 %n, i64 %size) noinline {NO_CALLS} {{
 entry:
   %rows.1 = sub i64 %rows, 1
   %columns.1 = sub i64 %n, 1{text}
   ; Rows of the output are one after the other, or interleaved.
   %row.abs = call i64 @llvm.abs.i64(i64 %to.row, i1 false)
-  %step.abs = call i64 @llvm.abs.i64(i64 %to.step, i1 false)
+  %stride.abs = call i64 @llvm.abs.i64(i64 %to.stride, i1 false)
   %in.turn = icmp uge i64 %row.abs, %to.width
   %beside = icmp uge i64 %row.abs, %size
-  %across = icmp uge i64 %step.abs, %to.height
+  %across = icmp uge i64 %stride.abs, %to.height
   %woven = and i1 %beside, %across
   %only = icmp eq i64 %rows, 1
   %separate.1 = or i1 %in.turn, %woven
@@ -242,8 +244,8 @@ entry:
 inputs:{disjoint_ir("from", "to")}
   %here = icmp eq ptr %from, %to
   %alike.rows = icmp eq i64 %from.row, %to.row
-  %alike.steps = icmp eq i64 %from.step, %to.step
-  %alike = and i1 %alike.rows, %alike.steps
+  %alike.strides = icmp eq i64 %from.stride, %to.stride
+  %alike = and i1 %alike.rows, %alike.strides
   %same = and i1 %here, %alike
   %plain.1 = or i1 %from.to.disjoint, %same
   %plain = or i1 %plain.1, %only
@@ -253,10 +255,10 @@ close:
   %distance.lines = sub i64 %from.line.low, %to.line.low
   %distance.columns = sub i64 %from.column.low, %to.column.low
   %by.rows = call i64 @divisor(i64 %from.row, i64 %to.row)
-  %by.steps = call i64 @divisor(i64 %from.step, i64 %to.step)
-  %by.both = call i64 @divisor(i64 %by.rows, i64 %by.steps)
+  %by.strides = call i64 @divisor(i64 %from.stride, i64 %to.stride)
+  %by.both = call i64 @divisor(i64 %by.rows, i64 %by.strides)
   %lines = call i1 @interleaved(i64 %distance.lines, i64 %by.rows, i64 %from.width, i64 %to.width)
-  %columns = call i1 @interleaved(i64 %distance.columns, i64 %by.steps, i64 %from.height, \
+  %columns = call i1 @interleaved(i64 %distance.columns, i64 %by.strides, i64 %from.height, \
 i64 %to.height)
   %items = call i1 @interleaved(i64 %distance, i64 %by.both, i64 %size, i64 %size)
   %apart.1 = or i1 %lines, %columns

@@ -1,0 +1,17 @@
+"""LLVM IR that calls a scalar function as the front end leaves it."""
+
+from fastact._compiler.pipeline import ScalarIR
+
+
+def scalar_call_ir(name: str, scalar: ScalarIR, compute: str, arity: int, results: int) -> str:
+    """@NAME: the scalar function, returning an array of its results."""
+    kind = f"[{results} x {compute}]"
+    values = ", ".join(f"{compute} %v{i}" for i in range(arity))
+    return f"""
+declare i32 @{scalar.symbol}(ptr, ptr, {", ".join([compute] * arity)})
+define internal {kind} @{name}({values}) alwaysinline {{
+  %r = alloca {kind}
+  %status = call i32 @{scalar.symbol}(ptr %r, ptr null, {values})
+  %v = load {kind}, ptr %r
+  ret {kind} %v
+}}"""

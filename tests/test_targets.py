@@ -11,11 +11,11 @@ import pytest
 from conftest import assert_same, run_python, ufunc_for
 
 import fastact
-from fastact._cli import info
 from fastact._compiler import host as _host
 from fastact._compiler import pipeline
 from fastact._declarations.records import ACTIVATIONS
 from fastact._machine.targets import ARCHITECTURES, CERTAIN, KNOWN
+from fastact._runtime import configuration
 
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
 FEATURES = llvm.get_host_cpu_features()
@@ -142,7 +142,7 @@ except ValueError as error:
 
 def test_info_shows_what_is_asked_for(monkeypatch):
     monkeypatch.setenv("FASTACT_CPU", "")
-    assert info.collect()["code"]["FASTACT_CPU"] == "native"
+    assert configuration.collect()["code"]["FASTACT_CPU"] == "native"
     for level in ENDS:
         code = "from fastact.__main__ import main; main(['info', '--json'])"
         report = json.loads(run_python(code, FASTACT_CPU=level))

@@ -77,7 +77,7 @@ every_target = pytest.mark.parametrize(
 
 @every_kernel
 @every_target
-@pytest.mark.parametrize("function", ["kernel", "kernel_short"])
+@pytest.mark.parametrize("function", ["hot_loop", "hot_loop_short"])
 def test_hot_loop_is_packed(name, form, target, function):
     architecture = TARGETS[target].architecture
     loop = hot_loop(assembly(name, form, target), function)
@@ -104,7 +104,7 @@ def test_nothing_outside_is_called(name, form, target):
 )
 @every_target
 def test_tables_are_looked_up_in_registers(name, form, target):
-    loop = hot_loop(assembly(name, form, target), "kernel")
+    loop = hot_loop(assembly(name, form, target), "hot_loop")
     lookups = len(re.findall(r"\tvperm[it]2ps\t.*%zmm", loop))
     if TARGETS[target].lookup and form != "float64":
         pieces = getattr(tables, name.upper()).pieces
@@ -127,17 +127,17 @@ def test_copies_of_the_loop_are_as_it_is_but_for_what_they_are_made_for(name, fo
     declared = element_wise()[name]
     vectors = TARGETS[target].interleave
     if TARGETS[target].instructions.fence is None or formats.FORMATS[form].bits < 32:
-        assert "kernel_ahead" not in text and "kernel_stream" not in text
+        assert "hot_loop_ahead" not in text and "hot_loop_stream" not in text
         return
-    loop, ahead = hot_loop(text, "kernel"), hot_loop(text, "kernel_ahead")
+    loop, ahead = hot_loop(text, "hot_loop"), hot_loop(text, "hot_loop_ahead")
     assert not PREFETCH.search(loop) and not STREAMED_STORE.search(loop)
     operands = declared.nin + len(declared.results)
     assert len(PREFETCH.findall(ahead)) >= vectors * operands / 2
     assert len(ARITHMETIC.findall(loop)) == len(ARITHMETIC.findall(ahead))
     if len(declared.results) > 1:
-        assert "kernel_stream" not in text
+        assert "hot_loop_stream" not in text
         return
-    streamed = hot_loop(text, "kernel_stream")
+    streamed = hot_loop(text, "hot_loop_stream")
     assert len(STREAMED_STORE.findall(streamed)) >= vectors / 2
     assert len(loop.splitlines()) == len(streamed.splitlines())
     run = text[text.index("\nrun:") :].partition("\n.Lfunc_end")[0]

@@ -12,7 +12,7 @@ import re
 
 import llvmlite.binding as llvm
 
-HOT_LOOP, AHEAD, STREAMED = "kernel", "kernel_ahead", "kernel_stream"
+HOT_LOOP, AHEAD, STREAMED = "hot_loop", "hot_loop_ahead", "hot_loop_stream"
 
 DISTANCE = 2048  # bytes from a vector to what is fetched meanwhile (bench/NOTES.md)
 

@@ -4,4 +4,4 @@ ENTRY = "loop"  # the function that every object file of a ufunc's loop is made 
 ALONE = "loop_alone"  # the same without sharing its work among threads
 
 RUN = "run"  # what converts a run of elements
-TABLE = "table"  # the words of a loop that leaves the work to others
+WORDS = "words"  # the words of a loop that leaves the work to others

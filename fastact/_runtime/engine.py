@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastact._compiler.symbols import ALONE, ENTRY, RUN, TABLE
+from fastact._compiler.symbols import ALONE, ENTRY, RUN, WORDS
 from fastact._compiler.threads.fan_out import SETTING
 from fastact._loading.loader import apart, load
 from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
@@ -199,12 +199,12 @@ def _mixed(
     calls: Sequence[int | None] = (),
 ) -> int:
     form = format_of(dtype.type)
-    found = load(name, build, [ENTRY, TABLE])
+    found = load(name, build, [ENTRY, WORDS])
     sources = [conversion_format(given.type) for given in inputs]
     words = [loop, form.itemsize]
     words += [0 if s == form else convert_addresses(s, form)[RUN] for s in sources]
     words += calls
-    (ctypes.c_int64 * len(words)).from_address(found[TABLE])[:] = words
+    (ctypes.c_int64 * len(words)).from_address(found[WORDS])[:] = words
     return found[ENTRY]
 
 

@@ -32,7 +32,7 @@ def loops_ir(form: Format, lanes: int, target: Target) -> str:
     ``parts`` and ``fan_out``."""
     module = ir.Module()
     forward = _forward(module, form, lanes, target)
-    _body(module, forward, form, lanes)
+    _run_chunk(module, forward, form, lanes)
     layer = _layer(module, _shared(module, forward, lanes), form)
     _packed(module, layer)
     _direct(module, layer, form, lanes)
@@ -126,7 +126,7 @@ def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
     granule = f.select(by_columns, broad, ROWS_AT_ONCE)
     chunk = (units + parts * CHUNKS * granule - 1) // (parts * CHUNKS * granule) * granule
     job = f.array(JOB + len(_WORDS))
-    f.store(job + 16, f.address_of("body", 2))
+    f.store(job + 16, f.address_of("run_chunk", 2))
     for k, word in enumerate((*f.arguments, f.select(by_columns, 1, 0), units, chunk)):
         f.store(job + 8 * (JOB + k), word)
     f.call("fan_out", job, (units + chunk - 1) // chunk, parts, work)
@@ -134,9 +134,9 @@ def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
     return f
 
 
-def _body(module: ir.Module, forward: Function, form: Format, lanes: int) -> None:
-    """body(job, index): one of the chunks of rows, or of columns."""
-    f = Function(module, "inner.body", "job", "index")
+def _run_chunk(module: ir.Module, forward: Function, form: Format, lanes: int) -> None:
+    """run_chunk(job, index): one of the chunks of rows, or of columns."""
+    f = Function(module, "inner.run_chunk", "job", "index")
     job, index = f.arguments
     word = {name: f.load(job + 8 * (JOB + k)) for k, name in enumerate(_WORDS)}
     start = index * word["chunk"]

@@ -59,7 +59,7 @@ def _support_ir(form: Format, lanes: int, target: Target) -> str:
         [
             environment_ir(target),
             FAN_OUT_IR,
-            *(_entry_ir(name, arity) for name, arity in (*ENTRIES.items(), ("body", 2))),
+            *(_entry_ir(name, arity) for name, arity in (*ENTRIES.items(), ("run_chunk", 2))),
             _tile_switch(target),
             _apply(form),
             _transpose(form, lanes),

@@ -11,13 +11,13 @@ holds
 ``run``
     a part of the operands in one thread. It puts the floating-point environment aside, which
     every thread has one of, and puts it back.
-``kernel``
+``hot_loop``
     the hot loop over contiguous operands, vectorised and interleaved by LLVM.
-``kernel_short``
+``hot_loop_short``
     the same computation one vector at a time, for what is left over.
-``kernel_stream``
+``hot_loop_stream``
     the hot loop for an output that is too large for any cache (``_compiler/nontemporal.py``).
-``kernel_ahead``
+``hot_loop_ahead``
     the same for one that is too large for those next to the core.
 ``buffered``
     everything else (strides, the last elements) in chunks through contiguous buffers that
@@ -63,13 +63,13 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
             scalar_call_ir("scalar", scalar, compute, arity, results),
             conversions_ir(form, target),
             environment_ir(target),
-            hot_loop_ir("kernel", *loop, block, notes, (lanes, target.interleave), target),
-            hot_loop_ir("kernel_short", *loop, lanes, notes, (lanes, 1), target),
+            hot_loop_ir("hot_loop", *loop, block, notes, (lanes, target.interleave), target),
+            hot_loop_ir("hot_loop_short", *loop, lanes, notes, (lanes, 1), target),
             copies_ir(storage, form, notes, target),
             _buffered(operands, storage, form, lanes, block),
             _run(operands, form, block, target),
             FAN_OUT_IR,
-            _body(operands),
+            _run_chunk(operands),
             relation_ir(*inputs_and_outputs(operands), sizes),
             *(_entry(name, operands, sizes) for name in (ENTRY, ALONE)),
             notes.ir(),
@@ -122,7 +122,7 @@ chunk:
   %any = icmp ne i64 %blocks, 0
   br i1 %any, label %whole, label %between
 whole:
-  call void @kernel({pointers(operands, ".buffer")}, i64 %blocks)
+  call void @hot_loop({pointers(operands, ".buffer")}, i64 %blocks)
   br label %between
 between:{rest}
   %open = sub i64 %padded, %handled
@@ -130,7 +130,7 @@ between:{rest}
   %some = icmp ne i64 %short, 0
   br i1 %some, label %tail, label %finish
 tail:
-  call void @kernel_short({pointers(operands, ".rest")}, i64 %short)
+  call void @hot_loop_short({pointers(operands, ".rest")}, i64 %short)
   br label %finish
 finish:{scatter}
   %next = add i64 %i, {CHUNK}
@@ -155,7 +155,7 @@ def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
     # LLVM has no such stores of vectors of elements below 32 bits (bench/NOTES.md).
     fence = target.instructions.fence if form.bits >= 32 else None
     declared, branch, streamed, handled = "", "br label %plain", "", "%handled.plain, %body.end"
-    hot_loop = f"call void @kernel({pointers(operands)}, i64 %blocks)"
+    hot_loop = f"call void @hot_loop({pointers(operands)}, i64 %blocks)"
     if fence is not None:
         declared = f"\ndeclare void @{AHEAD_LOOP}({pointers(operands)}, i64)"
         hot_loop = f"""%bytes = mul i64 %whole, {size}
@@ -211,12 +211,12 @@ finish:
 
 
 def _words(operands: list[str]) -> list[tuple[str, str]]:
-    """What @body has to know, with types."""
+    """What @run_chunk has to know, with types."""
     kinds = [("ptr", p) for p in operands], [("i64", f"{p}.stride") for p in operands]
     return [*kinds[0], *kinds[1], ("i64", "n")]
 
 
-def _body(operands: list[str]) -> str:
+def _run_chunk(operands: list[str]) -> str:
     there = "".join(
         f"""
   %{p}.offset = mul i64 %start, %{p}.stride

@@ -1,7 +1,7 @@
 """Machine code of ufuncs' loops for inputs of other types than the one that is computed in.
 
 Such a loop converts inputs and leaves the rest to the loop for operands of one type. It knows
-neither the activation nor the types, but has its words in the exported `TABLE`: the address of
+neither the activation nor the types, but has its words in the exported `WORDS`: the address of
 that loop, the size of an element there, and for each input the address of what converts it
 (``convert.py``), or 0. It goes in one thread unless all that it converts are single numbers.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fastact._compiler import pipeline
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.loops.overlap import ANY, rows_relation_ir
-from fastact._compiler.symbols import ENTRY, TABLE
+from fastact._compiler.symbols import ENTRY, WORDS
 from fastact._machine.targets import Target
 
 ROWS_CALLS = (
@@ -21,7 +21,7 @@ ROWS_CALLS = (
     "PyErr_NoMemory",
     "PyGILState_Release",
 )
-"""Functions of Python whose addresses the loop for rows has at the end of its `TABLE`."""
+"""Functions of Python whose addresses the loop for rows has at the end of its `WORDS`."""
 
 CHUNK = 512  # elements converted at a time: two inputs of 8 bytes are 8 KB, within L1
 
@@ -41,12 +41,12 @@ def rows_object_code(target: Target) -> bytes:
 def _emit(loop: str, words: int, target: Target) -> bytes:
     machine = pipeline.machine_of(target)
     text = f"""
-@{TABLE} = global [{words} x i64] zeroinitializer
+@{WORDS} = global [{words} x i64] zeroinitializer
 {environment_ir(target)}
 declare i64 @llvm.umin.i64(i64, i64)
 {loop}"""
     module = pipeline.parse(text, target, machine)
-    pipeline.hide(module, {ENTRY, TABLE})
+    pipeline.hide(module, {ENTRY, WORDS})
     pipeline.optimise(module, machine)
     return pipeline.emit(module, machine)
 
@@ -63,7 +63,7 @@ end:
 
 def _word(name: str, index: int, kind: str = "ptr") -> str:
     return f"""
-  %{name}.at = getelementptr i64, ptr @{TABLE}, i64 {index}
+  %{name}.at = getelementptr i64, ptr @{WORDS}, i64 {index}
   %{name} = load {kind}, ptr %{name}.at"""
 
 

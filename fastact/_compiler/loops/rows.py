@@ -25,7 +25,7 @@ from fastact._compiler.loops.lane_loops import ACROSS, ALONG, LARGEST, TOTAL, Sh
 from fastact._compiler.loops.loop_metadata import NO_CALLS, LoopMetadata
 from fastact._compiler.loops.overlap import ANY, rows_relation_ir
 from fastact._compiler.loops.row_along_lanes import along_ir, fetch_ir, fold_ir
-from fastact._compiler.loops.rows_across_lanes import across_ir, tiles_ir
+from fastact._compiler.loops.rows_across_lanes import across_ir, transposes_ir
 from fastact._compiler.loops.scalar_call import scalar_call_ir
 from fastact._compiler.loops.strided_copies import copies_ir
 from fastact._compiler.pipeline import ScalarIR
@@ -73,14 +73,14 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
             fold_ir("merge_totals", "merge", TOTAL, wide),
             fetch_ir(form, wide, chunk),
             along_ir(wide, chunk),
-            tiles_ir(form, vector, target),
+            transposes_ir(form, vector, target),
             *(loop.define(double, ".wide") for loop in ACROSS.values()),
             across_ir(double, chunk, ".wide"),
             *(loop.define(narrow, ".narrow") for loop in ACROSS.values()),
             across_ir(narrow, chunk, ".narrow"),
             _run(double, chunk),
             FAN_OUT_IR,
-            _body(),
+            _run_chunk(),
             rows_relation_ir(),
             *(_entry(name, form.itemsize) for name in (ENTRY, ALONE)),
             notes.ir(),
@@ -146,8 +146,8 @@ finish:
 }}"""
 
 
-def _body() -> str:
-    """@body: some of a job's rows."""
+def _run_chunk() -> str:
+    """@run_chunk: some of a job's rows."""
     places = {"from": "%from.start", "to": "%to.start", "rows": "%m"}
     arguments = ", ".join(f"{kind} {places.get(name, '%' + name)}" for kind, name in _ROW_WORDS)
     work = f"""

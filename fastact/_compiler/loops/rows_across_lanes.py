@@ -7,18 +7,18 @@ from fastact._machine.formats import Format
 from fastact._machine.targets import Target
 
 
-def tiles_ir(form: Format, rows: int, target: Target) -> str:
-    """@read.tiles and @write.tiles: as many rows as a vector has lanes, to lanes and back.
+def transposes_ir(form: Format, rows: int, target: Target) -> str:
+    """@read.patches and @write.patches: as many rows as a vector has lanes, to lanes and back.
 
-    Tiles of `rows` rows and as many elements are transposed by vectors, then the elements left
-    by tiles half as wide, and so on. Rows are interleaved with those half of the rows ahead, the
+    Patches of `rows` rows and as many elements are transposed by vectors, then the elements left
+    by patches half as wide, and so on. Rows are interleaved with those half of the rows ahead, the
     results with those a quarter ahead, until the first element of all rows comes first.
     """
     kind = f"i{form.bits}"
     widths = [rows >> k for k in range(rows.bit_length())]
 
     def walk(name: str) -> str:
-        """All tiles of a group of rows."""
+        """All patches of a group of rows."""
         text, start, before = "", "0", "entry"
         for width in widths:
             after = f"try.{width // 2}" if width > 1 else "done"
@@ -33,11 +33,11 @@ do.{width}:
   %here.{width} = getelementptr i8, ptr %at, i64 %offset.{width}
   %above.{width} = mul i64 %i.{width}, %lanes
   %cells.{width} = getelementptr {kind}, ptr %x, i64 %above.{width}
-  call void @{name}.tile.{width}(ptr %here.{width}, i64 %stride, ptr %cells.{width}, i64 %lanes)
+  call void @{name}.patch.{width}(ptr %here.{width}, i64 %stride, ptr %cells.{width}, i64 %lanes)
   br label %try.{width}"""
             start, before = f"%i.{width}", f"try.{width}"
         return f"""
-define internal void @{name}.tiles(ptr %at, i64 %stride, ptr %x, i64 %lanes, i64 %n) \
+define internal void @{name}.patches(ptr %at, i64 %stride, ptr %x, i64 %lanes, i64 %n) \
 noinline {NO_CALLS} {{
 entry:
   br label %try.{rows}{text}
@@ -45,7 +45,7 @@ done:
   ret void
 }}"""
 
-    def tile(name: str, width: int) -> str:
+    def patch(name: str, width: int) -> str:
         at_rows = "".join(
             f"""
   %skip.{k} = mul i64 %stride, {k}
@@ -60,13 +60,13 @@ done:
         )
         move = rows_to_cells if name == "read" else cells_to_rows
         return f"""
-define internal void @{name}.tile.{width}(ptr noalias %here, i64 %stride, ptr noalias %cells, \
+define internal void @{name}.patch.{width}(ptr noalias %here, i64 %stride, ptr noalias %cells, \
 i64 %lanes) noinline {wide_vectors(target)} {{{at_rows}{at_cells}{move(kind, rows, width)}
   ret void
 }}"""
 
     return "".join(
-        walk(name) + "".join(tile(name, width) for width in widths) for name in ("read", "write")
+        walk(name) + "".join(patch(name, width) for width in widths) for name in ("read", "write")
     )
 
 
@@ -77,21 +77,21 @@ def across_ir(shape: Shape, chunk: int, suffix: str) -> str:
     vector = shape.vector
 
     def elements(label: str, before: str, after: str, action: str, memory: str) -> str:
-        """Loops that move elements: by tiles, or `action` for those in one place of all rows."""
+        """Loops that move elements: by patches, or `action` for those in one place of all rows."""
         return f"""
   %{label}.apart = icmp ne i64 %{memory}.stride, {size}
   %{label}.any = or i1 %{label}.apart, %final
-  br i1 %{label}.any, label %{label}.before, label %{label}.tiles
-{label}.tiles:
-  %{label}.lane = phi i64 [ 0, %{before} ], [ %{label}.lane.next, %{label}.tiles ]
+  br i1 %{label}.any, label %{label}.before, label %{label}.patches
+{label}.patches:
+  %{label}.lane = phi i64 [ 0, %{before} ], [ %{label}.lane.next, %{label}.patches ]
   %{label}.skip = mul i64 %{label}.lane, %{memory}.row
   %{label}.rows = getelementptr i8, ptr %{memory}.group, i64 %{label}.skip
   %{label}.x = getelementptr {storage}, ptr %x, i64 %{label}.lane
-  call void @{label}.tiles(ptr %{label}.rows, i64 %{memory}.row, ptr %{label}.x, i64 {lanes}, \
+  call void @{label}.patches(ptr %{label}.rows, i64 %{memory}.row, ptr %{label}.x, i64 {lanes}, \
 i64 %n)
   %{label}.lane.next = add i64 %{label}.lane, {vector}
   %{label}.lanes.more = icmp ult i64 %{label}.lane.next, {lanes}
-  br i1 %{label}.lanes.more, label %{label}.tiles, label %{after}
+  br i1 %{label}.lanes.more, label %{label}.patches, label %{after}
 {label}.before:
   br label %{label}
 {label}:

@@ -2,8 +2,9 @@
 
 A loop asks ``@parts(work)`` how many threads a call is worth. If more than one, it describes the
 call in a *job* and gives it to ``@fan_out(job, chunks, threads, work)``, which returns when all
-chunks are done. Threads take them one by one, until none is left, and run ``body(job, chunk)``. A
-job begins with words of the fan-out's own, `JOB`; what follows is between the loop and its body.
+chunks are done. Threads take them one by one, until none is left, and call
+``run_chunk(job, chunk)`` of the loop. A job begins with words of the fan-out's own, `JOB`; what
+follows is between the loop and its ``run_chunk``.
 
 Threads are started and stopped elsewhere (``_parallel``). Compiled code knows of them by the
 exported `SETTING`: the address of the process's `POOL_FIELDS`, and what a unit of
@@ -33,7 +34,7 @@ POOL_FIELDS = (
 
 JOB = 3
 """Words at the head of a job: how many chunks were taken from the front (in the lower half) and
-from the back; the number of all; and the body."""
+from the back; the number of all; and the address of ``run_chunk``."""
 
 CHUNKS = 8
 """Chunks for each thread, so that one that comes late or is interrupted leaves less behind."""
@@ -104,8 +105,8 @@ define void @run_chunks(ptr %args, ptr %counts, ptr %steps, ptr %job) {{
 entry:
   %total.at = getelementptr i64, ptr %job, i64 1
   %total = load i64, ptr %total.at
-  %body.at = getelementptr i64, ptr %job, i64 2
-  %body = load ptr, ptr %body.at
+  %run_chunk.at = getelementptr i64, ptr %job, i64 2
+  %run_chunk = load ptr, ptr %run_chunk.at
   ; From the front in the thread that calls, from the back in those of our own that help it: in the
   ; next call for the same operands, each finds most of its chunks in its own cache.
   %helps = icmp eq ptr %args, null
@@ -122,7 +123,7 @@ do:
   %last = sub i64 %total, 1
   %behind = sub i64 %last, %back
   %chunk = select i1 %helps, i64 %behind, i64 %front
-  call void %body(ptr %job, i64 %chunk)
+  call void %run_chunk(ptr %job, i64 %chunk)
   br label %take
 end:
   ret void
@@ -194,7 +195,7 @@ def sharing_ir(words: Sequence[tuple[str, str]], count: str, work: str, granule:
     """Share %`count` units, `work` in all, among threads if that is worth it.
 
     Goes to label %end when that is done, and to %single where one thread is to do it. `words`
-    are the types and names of the values that ``@body`` needs; chunks are multiples of
+    are the types and names of the values that ``@run_chunk`` needs; chunks are multiples of
     `granule`, a power of two, of the units.
     """
     stores = "".join(
@@ -215,15 +216,15 @@ share:
   %last.chunk = udiv i64 %last.unit, %chunk
   %chunks = add i64 %last.chunk, 1
   %job = alloca [{JOB + len(words) + 1} x i64]
-  %body.at = getelementptr i64, ptr %job, i64 2
-  store ptr @body, ptr %body.at{stores}
+  %run_chunk.at = getelementptr i64, ptr %job, i64 2
+  store ptr @run_chunk, ptr %run_chunk.at{stores}
   %job.address = ptrtoint ptr %job to i64
   %shared = call i64 @fan_out(i64 %job.address, i64 %chunks, i64 %parts, i64 {work})
   br label %end"""
 
 
 def chunk_ir(words: Sequence[tuple[str, str]], count: str, work: str) -> str:
-    """@body, which does `work` on the units from %start on, %m of the %`count`.
+    """@run_chunk, which does `work` on the units from %start on, %m of the %`count`.
 
     `work` is text that refers to the `words` by name.
     """
@@ -233,7 +234,7 @@ def chunk_ir(words: Sequence[tuple[str, str]], count: str, work: str) -> str:
     )
     return f"""
 declare i64 @llvm.umin.i64(i64, i64)
-define internal void @body(ptr %job, i64 %index) {{{loads}
+define internal void @run_chunk(ptr %job, i64 %index) {{{loads}
   %start = mul i64 %index, %chunk
   %left = sub i64 %{count}, %start
   %m = call i64 @llvm.umin.i64(i64 %left, i64 %chunk){work}

@@ -48,7 +48,7 @@ def activation(**fields: Any) -> "Declarator":
         ACTIVATIONS[declared.name] = declared
         return _ufunc_of(declared)
 
-    return declare  # type: ignore[return-value]
+    return declare  # type: ignore[return-value] # its ufunc, as typing.pyi has it
 
 
 def derivative(**fields: Any) -> "BinaryDeclarator":
@@ -74,7 +74,7 @@ def derivative(**fields: Any) -> "BinaryDeclarator":
         DERIVATIVES[name] = declared
         return _ufunc_of(declared)
 
-    return declare  # type: ignore[return-value]
+    return declare  # type: ignore[return-value] # its ufunc, as typing.pyi has it
 
 
 def objective(**fields: Any) -> "ObjectiveDeclarator":
@@ -91,7 +91,7 @@ def objective(**fields: Any) -> "ObjectiveDeclarator":
         OBJECTIVES[declared.name] = declared
         return _ufunc_of(declared)
 
-    return declare  # type: ignore[return-value]
+    return declare  # type: ignore[return-value] # its ufunc, as typing.pyi has it
 
 
 def row_activation(**fields: Any) -> "RowUfunc":
@@ -116,7 +116,7 @@ def row_activation(**fields: Any) -> "RowUfunc":
     )
     hidden.refuse(ufunc)
     UFUNCS[declared.name] = ufunc
-    return ufunc  # type: ignore[return-value]
+    return ufunc  # type: ignore[return-value] # as typing.pyi has it
 
 
 def _ufunc_of(declared: Activation) -> np.ufunc:

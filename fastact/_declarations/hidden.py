@@ -38,7 +38,7 @@ def refuse(ufunc: np.ufunc) -> None:
     def register(module: ModuleType) -> None:
         module.ufunc_domain[ufunc] = domain
 
-    module = sys.modules.get(_MODULE)
+    module: Any = sys.modules.get(_MODULE)
     if hasattr(module, "ufunc_domain"):
         register(module)
     else:
@@ -58,7 +58,7 @@ class _AfterImport:
         others = [finder for finder in others if hasattr(finder, "find_spec")]
         found = (finder.find_spec(name, path, target) for finder in others)
         spec = next((spec for spec in found if spec is not None), None)
-        loader = getattr(spec, "loader", None)
+        loader: Any = getattr(spec, "loader", None)
         execute = getattr(loader, "exec_module", None)
         # What is no object of its own is left as it is.
         if execute is not None and hasattr(loader, "__dict__") and not isinstance(loader, type):

@@ -22,7 +22,7 @@ class _Softmax:
         limits = pick(SHARES, largest)
         exp = pick(EXP, largest)
         base = like(largest, 0) if magnitude(largest) < limits.exact else largest
-        n = muladd(largest - base, exp.log2_e, exp.shift) - exp.shift
+        n = muladd(largest - base, exp.log2_e, exp.shift) - exp.shift  # type: ignore[operator] # a scalar
         return base, (n - limits.zero) * exp.ln2_high, exp.shift + (limits.zero - n)
 
     def term(x, base, lowest, shift):

@@ -30,22 +30,22 @@ class Exp(NamedTuple):
     biased: Any  # the same and the bias of exponents, for pow2_of_sum
     ln2_high: Any  # few enough bits that n * ln2_high is exact for every n that occurs
     ln2_low: Any
-    tail: tuple  # (e^r - 1 - r) / r^2, relative to e^r - 1
-    short_tail: tuple  # the same relative to e^r, where a degree less does
+    tail: tuple[Any, ...]  # (e^r - 1 - r) / r^2, relative to e^r - 1
+    short_tail: tuple[Any, ...]  # the same relative to e^r, where a degree less does
 
 
 class Log(NamedTuple):
     ln2_high: Any
     ln2_low: Any
-    tail: tuple  # (f - log(1+f)) / f^2
+    tail: tuple[Any, ...]  # (f - log(1+f)) / f^2
 
 
-def _single(*values: float) -> tuple:
+def _single(*values: float) -> tuple[Any, ...]:
     return tuple(np.float32(value) for value in values)
 
 
 EXP = PerFormat(
-    single=Exp(
+    single=Exp(  # type: ignore[misc] # mypy takes each of `_single` for any number of values
         *_single(1.4426950216293335, 12582912.0, 12583039.0),
         *_single(0.693145751953125, 1.428606765330187e-06),
         tail=_single(
@@ -96,7 +96,7 @@ EXP = PerFormat(
 )
 
 LOG = PerFormat(
-    single=Log(
+    single=Log(  # type: ignore[misc] # as above
         *_single(0.6931471824645996, -1.9046542121259336e-09),
         tail=_single(
             0.4999999701976776,
@@ -204,9 +204,9 @@ class Fit(NamedTuple):
     """How a polynomial was derived, for ``tools/minimax.py`` to do it again."""
 
     coefficients: PerFormat
-    function: Callable  # of a module m like mpmath.mp, and the argument
+    function: Callable[..., Any]  # of a module m like mpmath.mp, and the argument
     interval: tuple[float, float]
-    weight: Callable
+    weight: Callable[..., Any]
     error: PerFormat  # the largest weight * |polynomial - function|
 
 

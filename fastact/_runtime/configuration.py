@@ -90,7 +90,7 @@ def collect() -> dict[str, dict[str, Any]]:
     }
 
 
-def as_text(report: dict[str, dict[str, Any]]) -> str:
+def as_text(report: dict[str, Any]) -> str:
     """The report in lines, a column of names and one of values."""
     lines = []
     for section, content in report.items():

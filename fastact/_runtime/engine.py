@@ -3,7 +3,7 @@
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format
 if TYPE_CHECKING:
     from fastact._machine.targets import Target
 
-DType = type[np.dtype]
+DType: TypeAlias = Any  # type[np.dtype], whose `type` NumPy's stubs know of objects only
 
 _LOOP = (ENTRY, ALONE, SETTING)
 
@@ -37,7 +37,7 @@ def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType |
 
 @apart
 def loop_address(
-    kernel: Callable,
+    kernel: Callable[..., Any],
     nin: int,
     dtype: DType,
     target: "Target | None" = None,
@@ -74,7 +74,7 @@ def loop_address(
 
 
 @apart
-def scalar_address(kernel: Callable, nin: int, dtype: DType) -> int:
+def scalar_address(kernel: Callable[..., Any], nin: int, dtype: DType) -> int:
     """As :func:`loop_address`: that of ``double function(double, ...)``, or of float alike."""
     form = format_of(dtype.type)
     if form not in (FLOAT32, FLOAT64):
@@ -201,7 +201,7 @@ def _mixed(
     form = format_of(dtype.type)
     found = load(name, build, [ENTRY, WORDS])
     sources = [conversion_format(given.type) for given in inputs]
-    words = [loop, form.itemsize]
+    words = [loop, form.itemsize]  # type: ignore[union-attr] # there is a `loop` for it
     words += [0 if s == form else convert_addresses(s, form)[RUN] for s in sources]
     words += calls
     (ctypes.c_int64 * len(words)).from_address(found[WORDS])[:] = words

@@ -33,7 +33,7 @@ def check_unmasked(caller: str, name: str, value: Any, remedy: str = "filled(...
                 check_unmasked(caller, name, item)
     elif isinstance(value, masked) and np.ma.is_masked(value):
         raise ValueError(
-            f"{caller}: {name} must have no masked elements, got {np.ma.count_masked(value)} of "
+            f"{caller}: {name} must have no masked elements, got {np.ma.count_masked(value)} of "  # type: ignore[no-untyped-call] # of NumPy
             f"{value.size}; {name}.{remedy} has none"
         )
 
@@ -51,8 +51,8 @@ def check_present(caller: str, name: str, value: Any) -> None:
 
 def _numbers(value: Any, array: np.ndarray) -> np.ndarray:
     """A Series or a DataFrame in one type of numbers; `array`, of objects, where there is none."""
-    dtypes = getattr(value, "dtypes", None)
-    if not isinstance(dtypes, Iterable) or isinstance(dtypes, np.dtype):
+    dtypes: Any = getattr(value, "dtypes", None)
+    if isinstance(dtypes, np.dtype) or not isinstance(dtypes, Iterable):
         dtypes = [getattr(value, "dtype", None)]
     kinds = [_of_numbers(dtype) for dtype in dtypes]
     if any(kind is None for kind in kinds):
@@ -60,11 +60,11 @@ def _numbers(value: Any, array: np.ndarray) -> np.ndarray:
     common = np.result_type(*kinds)
     if common.kind != "f":
         try:
-            return value.to_numpy(dtype=common)
+            return value.to_numpy(dtype=common)  # type: ignore[no-any-return] # of pandas
         except (TypeError, ValueError):  # some are missing, and it has no NaN
             common = np.dtype(np.float64)
     try:
-        return value.to_numpy(dtype=common, na_value=np.nan)
+        return value.to_numpy(dtype=common, na_value=np.nan)  # type: ignore[no-any-return] # as above
     except (TypeError, ValueError):
         return array
 

@@ -11,10 +11,10 @@ import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, byref, c_char, c_char_p, c_int, c_ssize_t, c_void_p, py_object
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-from numpy._core import _multiarray_umath
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined] # not in its stubs
 
 from fastact._loading import jobs
 from fastact._loading.lock import MAKING
@@ -26,15 +26,16 @@ from fastact._machine.formats import (
     first_safe,
     format_of,
 )
+from fastact._runtime.engine import DType
 
 
-def _table(name: str) -> "ctypes.Array[c_void_p]":
+def _table(name: str) -> "ctypes._Pointer[c_void_p]":
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = c_void_p, (py_object, c_char_p)
     return ctypes.cast(pointer(getattr(_multiarray_umath, name), None), POINTER(c_void_p))
 
 
-def _function(table: str, slot: int, result, *arguments):
+def _function(table: str, slot: int, result: Any, *arguments: Any) -> Callable[..., Any]:
     # PYFUNCTYPE keeps the GIL and raises the exception that the function sets.
     return ctypes.PYFUNCTYPE(result, *arguments)(_table(table)[slot])
 
@@ -102,7 +103,6 @@ class _UFuncStruct(ctypes.Structure):
     )
 
 
-DType = type[np.dtype]
 DTypes = tuple[DType, ...]
 MakeLoop = Callable[[DType], int]
 ChooseDType = Callable[[DType, bool], DType | None]
@@ -165,7 +165,7 @@ def create(
     # of their own, whose outputs must not be named on the way: these are, for which there is none.
     detour = [np.dtypes.VoidDType] * nout
 
-    def promote(ufunc, operands, signature, result) -> int:
+    def promote(ufunc: Any, operands: Any, signature: Any, result: Any) -> int:
         # NumPy looks at `result` even where an exception is lost on the way back.
         for i in range(nargs):
             result[i] = _new_reference(operands[i])
@@ -193,7 +193,8 @@ def create(
         if plain not in made:
             register(plain, make_loop(dtype))
         if dtypes not in made:
-            address = make_mixed(tuple(inputs), dtype, made[plain])
+            # Without it, `wanted` gives no others than plain ones.
+            address = make_mixed(tuple(inputs), dtype, made[plain])  # type: ignore[misc]
             # What it is to find with outputs, as long as there is no loop of just these DTypes.
             given = [np.dtype(one.type) for one in dtypes]
             ufunc.resolve_dtypes(tuple(given), signature=(*[None] * nin, *given[nin:]))
@@ -205,7 +206,7 @@ def create(
                 _add_loop(ufunc, name, dtypes, address)
                 made[dtypes] = address
 
-    def wanted(operands: list[int], signature) -> DTypes | None:
+    def wanted(operands: list[int], signature: Any) -> DTypes | None:
         fixed = {signature[i] for i in range(nargs) if signature[i]}
         if len(fixed) > 1:
             return None
@@ -234,7 +235,7 @@ def create(
     if (nin, nout) == (2, 1):  # for reductions, where the first is not known
         _add_promoter(ufunc, (None, np.dtype, np.dtype), wrapped)
     _immortal.append((ufunc, names, listed, callback, capsule_name))
-    return ufunc
+    return ufunc  # type: ignore[no-any-return] # of ctypes
 
 
 def _converts(given: DType, dtype: DType) -> bool:
@@ -260,7 +261,7 @@ class _Raiser:
         self.error = error
 
     @property
-    def __bases__(self):
+    def __bases__(self) -> NoReturn:
         raise self.error
 
 
@@ -325,6 +326,6 @@ def _add_loop(ufunc: np.ufunc, name: str, dtypes: DTypes, address: int) -> None:
 
 def _casting(given: DType, dtype: DType) -> int:
     """NumPy's number of the strictest rule by which `given` may be cast to `dtype`."""
-    rules = ("no", "equiv", "safe", "same_kind", "unsafe")
+    rules: tuple[Any, ...] = ("no", "equiv", "safe", "same_kind", "unsafe")
     arguments = np.dtype(given.type), np.dtype(dtype.type)
     return next(k for k, rule in enumerate(rules) if np.can_cast(*arguments, rule))

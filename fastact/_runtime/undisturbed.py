@@ -9,7 +9,7 @@ import ctypes
 import functools
 from collections.abc import Callable
 from ctypes import PYFUNCTYPE, c_void_p, py_object
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,12 +21,13 @@ T = TypeVar("T")
 def undisturbed(function: Callable[[], T]) -> T:
     """What `function` returns, in the default environment and without warnings of NumPy's."""
     with np.errstate(all="ignore"):
-        return _run()(_CALL, function)
+        result: T = _run()(_CALL, function)
+        return result
 
 
 _CALL = ctypes.cast(ctypes.pythonapi.PyObject_CallNoArgs, c_void_p).value
 
 
 @functools.cache
-def _run():
+def _run() -> Callable[..., Any]:
     return PYFUNCTYPE(py_object, c_void_p, py_object)(engine.undisturbed_address())

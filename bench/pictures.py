@@ -95,7 +95,7 @@ def speed(results: Results, dtype: str = "float32") -> Figure | None:
 
 
 def accuracy(results: Results) -> Figure | None:
-    """Largest error against time: in the lower left corner is who is accurate and fast."""
+    """Largest error against time: accurate and fast libraries are in the lower left."""
     rows = [
         r
         for r in results.select(layout="contiguous", dense=False)

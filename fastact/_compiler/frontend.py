@@ -36,7 +36,7 @@ from fastact._machine.formats import Format
 from fastact._machine.targets import Target
 
 # The default's zero-division test is a branch. What is not said here, a function would take over
-# from the one that Numba is compiling meanwhile.
+# from the one that Numba compiles at the same time.
 _OPTIONS = {"error_model": "numpy", "fastmath": False}
 
 _SETTINGS = {"DISABLE_JIT": 0, "DEBUGINFO_DEFAULT": 0, "BOUNDSCHECK": None, "ENABLE_PROFILING": 0}

@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 
 HOT_LOOP, AHEAD, STREAMED = "hot_loop", "hot_loop_ahead", "hot_loop_stream"
 
-DISTANCE = 2048  # bytes from a vector to what is fetched meanwhile (bench/NOTES.md)
+DISTANCE = 2048  # bytes from a vector to what is prefetched (bench/NOTES.md)
 
 PREFETCH_IR = "\ndeclare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
 

@@ -62,7 +62,7 @@ def derivative(**fields: Any) -> "BinaryDeclarator":
 
     def declare(kernel: Callable[..., Any]) -> np.ufunc:
         name = kernel.__name__.removesuffix(SUFFIX)
-        summary = f"Gradient with regard to the input of {name}, element-wise."
+        summary = f"Gradient with respect to the input of {name}, element-wise."
         declared = Derivative(kernel, summary, **fields)
         if declared.saved not in ("input", "output") or (
             declared.saved == "output" and declared.of_output is not None

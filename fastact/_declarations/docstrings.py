@@ -33,7 +33,7 @@ that millions of samples stay below"""
         measured = "as a bound that samples stay below"
     if isinstance(declared, Derivative):
         operands = f"""
-    `grad_output` is the gradient with regard to the output of {declared.activation}, and
+    `grad_output` is the gradient with respect to the output of {declared.activation}, and
     `{declared.saved}` the {declared.saved} of {declared.activation}."""
     return f"""{declared.summary}
 

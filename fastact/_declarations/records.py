@@ -110,8 +110,8 @@ SUFFIX = "_backward"
 class Derivative(Activation):
     """What is known of the function that takes a gradient back through an activation.
 
-    Its kernel ``NAME_backward(grad_output, saved)`` gives the gradient with regard to the input
-    of the activation ``NAME`` from that with regard to its output. The name of the second
+    Its kernel ``NAME_backward(grad_output, saved)`` gives the gradient with respect to the input
+    of the activation ``NAME`` from that with respect to its output. The name of the second
     parameter, "output" or "input", tells what of the activation is to be saved for it.
 
     Attributes
@@ -119,7 +119,7 @@ class Derivative(Activation):
     interval : tuple of float
         As of :class:`Activation`, of `saved`.
     ulp : dict
-        A bound in ulp that samples stay below, by format name, with regard to the exact result
+        A bound in ulp that samples stay below, by format name, with respect to the exact result
         for operands as they are, rounded before or not.
     slope : callable
         ``slope(m, saved)``: by how much the derivative of the activation changes with `saved`.

@@ -28,14 +28,14 @@ __all__ = ["dense_backward", "softmax_backward"]
 
 
 def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) -> NDArray[Any]:
-    """Gradient with regard to the input of softmax.
+    """Gradient with respect to the input of softmax.
 
     ``softmax_backward(g, y) = y * (g - sum(g * y))``
 
     Parameters
     ----------
     grad_output : array_like
-        The gradient with regard to the output of softmax.
+        The gradient with respect to the output of softmax.
     output : array_like
         The output of softmax; of the shape of `grad_output`.
     axis : int, optional
@@ -96,12 +96,12 @@ def dense_backward(
     output: ArrayLike,
     activation: str | np.ufunc | None = "identity",
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Gradients with regard to the operands of a dense layer.
+    """Gradients with respect to the operands of a dense layer.
 
     Parameters
     ----------
     grad_output : array_like, shape (..., N)
-        The gradient with regard to the output of the layer.
+        The gradient with respect to the output of the layer.
     x : array_like, shape (..., K)
         The input of the layer.
     W : array_like, shape (K, N)

@@ -31,7 +31,7 @@ class Kernels:
     def __init__(self, dtype: np.dtype, lanes: int):
         self.dtype, self.lanes = dtype, lanes
         addresses = engine.gemm_addresses(FORMATS[dtype.name], lanes)
-        # ctypes lets other threads run meanwhile.
+        # ctypes lets other threads run during the call.
         self.packed = CFUNCTYPE(c_int64, c_int64, py_object, py_object)(addresses["packed"])
         self.direct = CFUNCTYPE(c_int64, c_int64, *[py_object] * 4)(addresses["direct"])
         self.pack = CFUNCTYPE(c_int64, *[c_int64] * 7)(addresses["pack"])

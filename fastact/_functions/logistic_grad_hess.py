@@ -28,7 +28,7 @@ from fastact._kernels.vocabulary import (
     summary="Gradient and Hessian of the logistic loss by the score, element-wise.",
     formula="logistic_grad_hess(score, label) = (p - label, p * (1 - p)) with p = sigmoid(score)",
     notes="""The loss is -label log(p) - (1 - label) log(1 - p). With t = e^-|score|, the smaller of
-p and 1 - p is t / (1 + t), and their product t / (1 + t)^2; neither is got by a difference. A
+p and 1 - p is t / (1 + t), and their product t / (1 + t)^2; neither is computed as a difference. A
 label above 1/2 is taken from 1 first, which is exact up to 2, so that nothing cancels for labels
 0 and 1. For others, `grad` is within an ulp of the smaller of p and 1 - p, besides rounding, as are
 all such differences. `hess` depends on the score alone, also where the label is NaN. `grad` of

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fastact._machine.targets import Target
 
 LIMIT = 64 << 20
-"""Bytes kept; the entries that were not used for longest go. All there is for one machine
+"""Bytes kept; the least recently used entries are removed. All there is for one machine
 and version takes 1 megabyte."""
 
 _HEADER = b"fastact machine code 1\n\0"
@@ -377,7 +377,7 @@ def _read(path: str, key: bytes) -> bytes | None:
 
 
 def _write(path: str, key: bytes, code: bytes) -> None:
-    """Put the entry in place at once, whole: who is killed meanwhile leaves a temporary file."""
+    """Put the whole entry in place at once; a process killed here leaves a temporary file."""
     temporary = f"{path}.{os.urandom(8).hex()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o644)
     try:

@@ -1,6 +1,6 @@
 """Threads of their own in which loops are made at their first use, one for each.
 
-The thread that asks for a loop only waits. So nothing that strikes it meanwhile strikes what is
+The thread that asks for a loop only waits. So nothing that strikes it then strikes what is
 being made: not a signal or what its handler raises, not its depth of recursion, not a tracer. The
 caller gets the exception at once, the job goes on, and the next call finds what it made. An
 import broken off instead would leave Numba unusable for the rest of the process.
@@ -28,7 +28,7 @@ _GLANCE = 0.01  # seconds between looks at whether a job pauses
 
 
 def _raw(name: str, result: Any, *arguments: Any) -> Any:
-    # Not PYFUNCTYPE: other threads run meanwhile.
+    # Not PYFUNCTYPE: other threads run during the call.
     return ctypes.CFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
 
 

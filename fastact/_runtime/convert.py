@@ -46,5 +46,5 @@ def _compiled(source: np.dtype, sink: np.dtype) -> Callable[[np.ndarray, np.ndar
         return None
     from fastact._compiler.symbols import ENTRY
 
-    # ctypes lets other threads run meanwhile.
+    # ctypes lets other threads run during the call.
     return CFUNCTYPE(c_int64, py_object, py_object)(engine.convert_addresses(*pair)[ENTRY])

@@ -31,7 +31,9 @@ def _of(
     address: int, operands: int, itemsize: int, lengths: list[int], strides: list[int]
 ) -> float:
     size = _ELEMENTS * itemsize
-    buffer = ctypes.create_string_buffer(operands * size)  # zeros, which no kernel is slower for
+    buffer = ctypes.create_string_buffer(
+        operands * size
+    )  # zeros, for which every kernel is at its fastest
     start = ctypes.addressof(buffer)
     data = (c_void_p * operands)(*(start + k * size for k in range(operands)))
     steps = (c_int64 * len(strides))(*strides)

@@ -42,8 +42,8 @@ from fastact._machine.formats import FORMATS, Format
 from fastact._machine.targets import Target
 
 # Bytes of an output (bench/NOTES.md).
-AHEAD = 1 << 19  # from which on what comes next is fetched meanwhile
-STREAMED = 1 << 24  # from which on it goes past the caches
+AHEAD = 1 << 19  # from here on, what comes next is prefetched
+STREAMED = 1 << 24  # from here on, stores go past the caches
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
 
 

@@ -20,7 +20,7 @@ the same where caches do not hold the operands, and from how many units on that 
 
 POOL_FIELDS = (
     "parallel_for",  # numba's, or a function of the same signature; null before `start`
-    "start",  # starts threads, and says by a word where no interrupt came meanwhile
+    "start",  # starts threads, and sets a word where no interrupt came
     "get_mask",  # numba's number of threads in its TBB layer, which parallel_for overwrites;
     "set_mask",  # both may be null
     "get_limit",  # the number of threads that numba would use here; may be null

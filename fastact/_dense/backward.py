@@ -84,7 +84,7 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
 
     def gradient() -> np.ndarray:
         total = (g * y).sum(axis, keepdims=True)
-        return (g - total) * y
+        return (g - total) * y  # type: ignore[no-any-return] # NumPy's stubs: Any
 
     return convert.converted(undisturbed(gradient), result)
 
@@ -171,7 +171,7 @@ def dense_backward(
         return before @ W.T, inputs.T @ rows, rows.sum(0)
 
     found = undisturbed(gradients)
-    return tuple(convert.converted(gradient, result) for gradient in found)
+    return tuple(convert.converted(gradient, result) for gradient in found)  # type: ignore[return-value] # three
 
 
 _OF_ROWS = {"softmax": softmax_backward}

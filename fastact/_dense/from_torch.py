@@ -93,4 +93,5 @@ def _array(tensor: Any, name: str) -> np.ndarray:
         raise ValueError(f"from_torch: {name} must be dense, got a tensor of layout {layout}")
     if tensor.device.type == "meta":
         raise ValueError(f"from_torch: {name} must have values, got a tensor on the meta device")
-    return tensor.numpy(force=True)  # from any device, and with its sign where that is a flag
+    # From any device, and with its sign where that is a flag.
+    return tensor.numpy(force=True)  # type: ignore[no-any-return] # of torch

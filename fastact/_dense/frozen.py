@@ -34,7 +34,7 @@ class Frozen:
 
     def __getstate__(self) -> Any:
         """All but what is fixed: the names and values, or such a pair with those of slots."""
-        state = super().__getstate__()
+        state: Any = super().__getstate__()
         slots = None
         if isinstance(state, tuple):
             state, slots = state
@@ -49,6 +49,6 @@ class Frozen:
 
 def again(kind: type, base: type, *arguments: Any) -> Any:
     """An object of `kind`, initialised as its `base` is: its own ``__init__`` may ask for more."""
-    made = kind.__new__(kind)
-    base.__init__(made, *arguments)  # type: ignore[misc]
+    made = kind.__new__(kind)  # type: ignore[call-overload] # not that of `type`
+    base.__init__(made, *arguments)  # type: ignore[misc] # `made` is of `base`
     return made

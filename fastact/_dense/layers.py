@@ -106,7 +106,7 @@ def dense(
         except (TypeError, ValueError):
             pass  # explained below
         else:
-            bias = _zeros(W.dtype.char, W.shape[1]) if b is None else b
+            bias: Any = _zeros(W.dtype.char, W.shape[1]) if b is None else b
             enough = next(rows for size, rows in _ROWS_WORTH_PACKING if W.nbytes < size)
             if x.size < enough * W.shape[0] and type(bias) is np.ndarray:
                 y = np.empty(x.shape[:-1] + W.shape[1:], W.dtype) if out is None else out
@@ -117,7 +117,7 @@ def dense(
 
 
 @functools.lru_cache(256)
-def _direct(char: str, columns: int, activation: Any):
+def _direct(char: str, columns: int, activation: Any) -> tuple[int, Callable[..., int]]:
     """Plan and function for weights used as they are; TypeError or ValueError if there is none."""
     if char not in "fd":
         raise TypeError(char)
@@ -264,7 +264,9 @@ class Dense(Frozen):
         return again, (type(self), Dense, *arguments), self.__getstate__()
 
 
-def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
+def _forward(
+    caller: str, x: Any, W: np.ndarray, b: np.ndarray | None, activation: Any, out: Any
+) -> np.ndarray:
     """The result for operands of any type and layout, or an error that says what is wrong."""
     x = as_array(caller, "x", x)
     name = activation_name(caller, activation)
@@ -280,7 +282,9 @@ def _forward(caller: str, x, W, b, activation, out) -> np.ndarray:
     return y
 
 
-def _pack(W, b, name: str | None, dtype: np.dtype, temporary: bool = False) -> _weights.Weights:
+def _pack(
+    W: np.ndarray, b: np.ndarray | None, name: str | None, dtype: np.dtype, temporary: bool = False
+) -> _weights.Weights:
     bias = None if b is None else convert.converted(b, dtype)
     W = np.require(convert.converted(W, dtype), dtype, "A")  # of this very object, too
     return _weights.Weights(W, bias, name, temporary)
@@ -371,17 +375,17 @@ def common_type(caller: str, **operands: Any) -> np.dtype:
     try:
         common = np.result_type(*types)
     except TypeError:
-        return first_safe(*types)
+        return first_safe(*types)  # type: ignore[return-value] # float64, if no other
     form = format_of(common.type)
     if form is not None and not form.is_integer:
         return common
     if form is None and common.type is not np.bool_:
-        return first_safe(*types)
+        return first_safe(*types)  # type: ignore[return-value] # float64, if no other
     return np.dtype(np.float64)
 
 
 def compute_dtype(dtype: np.dtype) -> np.dtype:
-    return np.dtype(FORMATS[format_of(dtype.type).compute].name)
+    return np.dtype(FORMATS[format_of(dtype.type).compute].name)  # type: ignore[union-attr] # has one
 
 
 def output(caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype) -> np.ndarray:
@@ -409,7 +413,7 @@ def check_overlap(caller: str, out: np.ndarray, **inputs: np.ndarray | None) -> 
         if operand is None:
             continue
         try:
-            shared = np.shares_memory(out, operand, max_work=10_000)
+            shared = np.shares_memory(out, operand, max_work=10_000)  # type: ignore[arg-type] # any int
         except np.exceptions.TooHardError:
             shared = True
         if shared:

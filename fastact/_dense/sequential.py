@@ -277,7 +277,7 @@ class Sequential(Frozen):
         for layer in self.layers:
             found = layer(found)
         if out is None:
-            return found
+            return found  # type: ignore[no-any-return] # whatever its own call gives
         found = np.asarray(found)
         y = layers.output("Sequential", out, x, self.out_features, found.dtype)
         layers.check_overlap("Sequential", y, x=x)
@@ -472,7 +472,7 @@ def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
             fusible = weights if layer._name is None else None
             steps.append((weights.call, width, dtype))
         elif fusible is not None:
-            steps[-1] = (fusible.bound(layer.__name__), width, dtype)
+            steps[-1] = (fusible.bound(layer.__name__), width, dtype)  # type: ignore[union-attr] # ufunc
             fusible = None
         else:
             steps.append((_call(layer), width, dtype))

@@ -81,7 +81,7 @@ def trace(function: Function, low: float, high: float, derivative: Function | No
     """
     near = (high - low) / (_CELLS << _HALVINGS)
 
-    def slope(x):
+    def slope(x: np.ndarray) -> np.ndarray:
         return (function(x + near) - function(x)) / near
 
     jumps = _jumps(function, low, high)

@@ -6,6 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,25 +21,27 @@ _PANEL = (3.6, 2.6)  # inches, of the axes of one function
 _RATIO = _PANEL[1] / _PANEL[0]
 _MARGIN = 0.14  # above and below the curves, of their height
 _DPI = 200
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Serif",  # comes with matplotlib
     "font.size": 8,
     "axes.titlesize": 9.5,
     "svg.hashsalt": "fastact",  # names within the file are random without it
 }
 _INK = "#333333"
-_FUNCTION = {"color": "#0b4f9e", "linewidth": 2.4, "zorder": 4}
-_DERIVATIVE = {"color": "#d9730d", "linewidth": 1.3, "zorder": 5}
-_ASYMPTOTE = {"color": "#2c8a57", "linewidth": 1.2, "dashes": (5, 3), "zorder": 3}
-_LEFT_OR_RIGHT = (
+_FUNCTION: dict[str, Any] = {"color": "#0b4f9e", "linewidth": 2.4, "zorder": 4}
+_DERIVATIVE: dict[str, Any] = {"color": "#d9730d", "linewidth": 1.3, "zorder": 5}
+_ASYMPTOTE: dict[str, Any] = {"color": "#2c8a57", "linewidth": 1.2, "dashes": (5, 3), "zorder": 3}
+_Sides = tuple[dict[str, Any], dict[str, Any]]  # arguments of annotate, for either side
+_LEFT_OR_RIGHT: _Sides = (
     {"xytext": (-5, 0), "ha": "right", "va": "center_baseline"},
     {"xytext": (5, 0), "ha": "left", "va": "center_baseline"},
 )
-_BELOW_OR_ABOVE = (
+_BELOW_OR_ABOVE: _Sides = (
     {"xytext": (0, -5), "ha": "center", "va": "top"},
     {"xytext": (0, 5), "ha": "center", "va": "bottom"},
 )
-_GAP = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # for a number, in a line
+# For a number, in a line.
+_GAP: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 
 
 def rendered(panels: Mapping[str, Curve], form: str) -> bytes:
@@ -79,7 +82,8 @@ def figure(panels: Mapping[str, Curve]) -> Figure:
     rows = math.ceil(len(panels) / columns)
     size = columns * (_PANEL[0] + 0.4), rows * (_PANEL[1] + 0.6) + 0.3
     page = Figure(size, layout="constrained")
-    page.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    layout: Any = page.get_layout_engine()
+    layout.set(w_pad=0.12, h_pad=0.12)
     grid = page.add_gridspec(rows, 2 * columns)
     # Bounded functions share their range of y, so that heights can be compared.
     bounded = [curve for curve in panels.values() if np.isfinite(curve.limits).all()]
@@ -138,10 +142,10 @@ def _draw_axes(axes: Axes, curve: Curve) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines["bottom"].set(position=("data", across), color=_INK, linewidth=0.8)
     axes.spines["left"].set(position=("data", up), color=_INK, linewidth=0.8)
-    arrow = {"color": _INK, "markersize": 4, "clip_on": False}
+    arrow: dict[str, Any] = {"color": _INK, "markersize": 4, "clip_on": False}
     axes.plot(right, across, ">", **arrow)
     axes.plot(up, high, "^", **arrow)
-    near = {"textcoords": "offset points", "color": _INK, "annotation_clip": False}
+    near: dict[str, Any] = {"textcoords": "offset points", "color": _INK, "annotation_clip": False}
     axes.annotate("x", (right, across), (6, 0), va="center", style="italic", **near)
     axes.annotate("y", (up, high), (6, 0), va="center", style="italic", **near)
     axes.tick_params(color=_INK, length=3, width=0.8)
@@ -155,14 +159,15 @@ def _draw_axes(axes: Axes, curve: Curve) -> None:
 
 def _ticks(start: float, stop: float, crossing: float) -> list[float]:
     """Round numbers, but neither at the arrow nor where the axes cross."""
-    ticks = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(start, stop)
+    ticks: Any = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(start, stop)
     arrow = (stop - start) * 0.02
     inside = (ticks >= start) & (ticks < stop - arrow)
-    return ticks[inside & ~np.isclose(ticks, crossing)].tolist()
+    found: list[float] = ticks[inside & ~np.isclose(ticks, crossing)].tolist()
+    return found
 
 
 def _draw_number(
-    axes: Axes, curve: Curve, value: float, at: tuple[float, float], sides: tuple[dict, dict]
+    axes: Axes, curve: Curve, value: float, at: tuple[float, float], sides: _Sides
 ) -> None:
     """Write `value` beside a tick, on the first side unless curves come too near."""
     extent = np.ptp([axes.get_xlim(), axes.get_ylim()], axis=1)
@@ -170,7 +175,7 @@ def _draw_number(
     lines = [np.array([p.x, y]) for p in curve.pieces for y in (p.y, p.slope)]
     apart = (np.concatenate(lines, axis=1) - np.array(at)[:, None]) * points
 
-    def room(side):  # from what is about the middle of the number
+    def room(side: dict[str, Any]) -> Any:  # from what is about the middle of the number
         return np.hypot(*(apart - 2 * np.array(side["xytext"])[:, None])).min()
 
     side = sides[0] if room(sides[0]) > 8 else max(sides, key=room)
@@ -188,7 +193,7 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
         left, right = curve.pieces[i], curve.pieces[i + 1]
         # Rings for limits that are no values; those of the derivative are wider, since both
         # may have the same limit, and the dot shows that the function has a value.
-        ring = {"marker": "o", "linestyle": "none", "markerfacecolor": "white"}
+        ring: dict[str, Any] = {"marker": "o", "linestyle": "none", "markerfacecolor": "white"}
         x = [found.x] * 2
         slopes = [left.slope[-1], right.slope[0]]
         axes.plot(x, slopes, **_DERIVATIVE | ring | {"markersize": 7, "zorder": 6})
@@ -201,9 +206,9 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
 def _draw_asymptote(axes: Axes, curve: Curve, line: Asymptote) -> None:
     """The line, and its equation where the curve is not."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    x = np.array([left, right])
+    x: Any = np.array([left, right])
     axes.plot(x, line.slope * x + line.intercept, scalex=False, scaley=False, **_ASYMPTOTE)
-    label = {
+    label: dict[str, Any] = {
         "text": _equation(line),
         "textcoords": "offset points",
         "color": _ASYMPTOTE["color"],
@@ -229,7 +234,8 @@ def _draw_asymptote(axes: Axes, curve: Curve, line: Asymptote) -> None:
 def _equation(line: Asymptote) -> str:
     if line.slope == 0:
         return f"y = {_number(line.intercept)}"
-    factor = {1: "", -1: "\N{MINUS SIGN}"}.get(line.slope, _number(line.slope))
+    units: dict[float, str] = {1: "", -1: "\N{MINUS SIGN}"}
+    factor = units.get(line.slope, _number(line.slope))
     sign = "+" if line.intercept > 0 else "\N{MINUS SIGN}"
     rest = f" {sign} {_number(abs(line.intercept))}" if line.intercept else ""
     return f"y = {factor}x{rest}"

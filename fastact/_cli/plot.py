@@ -8,6 +8,7 @@ draws it with matplotlib, which is imported there alone.
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from fastact._cli import Refused
 from fastact._cli._curve import Curve, trace
@@ -76,7 +77,7 @@ def curve(name: str) -> Curve:
     """What there is to draw of an activation."""
     function = UFUNCS[name]
 
-    def derivative(x):
+    def derivative(x: Any) -> Any:
         declared = DERIVATIVES[name]
         saved = x if declared.saved == "input" else function(x)
         return UFUNCS[declared.name](1.0, saved)

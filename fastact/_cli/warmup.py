@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ SUMMARY = "Compile functions ahead, into the cache of machine code."
 
 DENSE = "dense"
 NAMES = [*UFUNCS, DENSE]
+
+Job = Callable[[], object]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         raise Refused(str(reason)) from reason
     names = _known("FUNCTION", options.functions, dict.fromkeys(NAMES))
     dtypes = _known("DTYPE", options.dtypes, _dtypes())
-    jobs: list[Callable] = [
+    jobs: list[Job] = [
         partial(function, *[np.ones(1, dtype)] * function.nin)
         for name, function in UFUNCS.items()
         for dtype in dtypes.values()
@@ -82,15 +85,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
+def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Job]:
     """Calls that make the loops of dense layers, for each number of lanes."""
     from fastact._compiler.gemm.interface import lanes_for
     from fastact._dense import weights
     from fastact._loading import loader
     from fastact._runtime import engine
 
-    jobs: list[Callable] = []
-    for name in dict.fromkeys(FORMATS[format_of(dtype.type).compute].name for dtype in dtypes):
+    jobs: list[Job] = []
+    for name in dict.fromkeys(FORMATS[format_of(dtype.type).compute].name for dtype in dtypes):  # type: ignore[union-attr] # all have one
         form = FORMATS[name]
         if not form.is_integer:
             columns = range(1, loader.host().vector_bits // form.bits + 1)
@@ -100,20 +103,20 @@ def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Callable]:
     return [*jobs, engine.undisturbed_address]
 
 
-def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> list[Callable]:
+def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> list[Job]:
     """Calls that make what `functions` and layers take operands of several types by."""
     from fastact._runtime import engine
 
     forms = dict.fromkeys(conversion_format(dtype.type) for dtype in dtypes)
     floats = [form for form in FLOATS.values() if form in forms or form.compute == form.name]
-    jobs: list[Callable] = [
+    jobs: list[Job] = [
         partial(engine.convert_addresses, source, sink)
         for source, sink in itertools.product(forms, floats)
         if source != sink and (source, sink) in CONVERSIONS
     ]
     given = np.dtypes.Float64DType
     for nin, nout, signature in dict.fromkeys((f.nin, f.nout, f.signature) for f in functions):
-        make = partial(engine.mixed_address, nout=nout)
+        make: Callable[..., int] = partial(engine.mixed_address, nout=nout)
         if signature:
             make = engine.mixed_rows_address
         jobs.append(partial(make, (given,) * nin, given, 0))
@@ -140,7 +143,7 @@ def _has(function: np.ufunc, dtype: np.dtype) -> bool:
     return types in function.types
 
 
-def _known(argument: str, wanted: Iterable[str] | None, known: dict) -> dict:
+def _known(argument: str, wanted: Iterable[str] | None, known: dict[str, Any]) -> dict[str, Any]:
     unknown = [name for name in wanted or () if name not in known]
     if unknown:
         names = ", ".join(map(repr, unknown))
@@ -148,10 +151,11 @@ def _known(argument: str, wanted: Iterable[str] | None, known: dict) -> dict:
     return {name: known[name] for name in wanted or known}
 
 
-def _progress(jobs: list) -> Iterable:
+def _progress(jobs: list[Job]) -> Iterable[Job]:
     try:
         from tqdm import tqdm
     except ImportError:  # a bar is all that is missing then
         return jobs
     shown = sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
-    return tqdm(jobs, "compiling", unit=" loops", disable=not shown)
+    bar: Iterable[Job] = tqdm(jobs, "compiling", unit=" loops", disable=not shown)
+    return bar

@@ -164,6 +164,12 @@ def test_a_subclass_may_have_its_own_state(copied):
     assert copied(layer).restored == {"name": "it"}
 
 
+@pytest.mark.parametrize("kind", [fa.Dense, fa.Sequential])
+def test_pickles_name_the_public_class(kind):
+    assert (kind.__module__, kind.__qualname__) == ("fastact", kind.__name__)
+    assert b"_dense" not in pickle.dumps(kind)
+
+
 def test_slices_are_of_the_class():
     model = Centred([Named(W), "tanh", Named(SQUARE), "relu"], scale=7)
     part = model[:2]

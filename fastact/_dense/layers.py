@@ -176,6 +176,8 @@ class Dense(Frozen):
     array([0.5, 0.5], dtype=float32)
     """
 
+    __module__ = "fastact"  # where pickles find it, whatever moves inside the package
+
     activation: str
     dtype: np.dtype[Any]
     in_features: int

@@ -98,6 +98,8 @@ class Sequential(Frozen):
     array([0., 1., 1., 0.])
     """
 
+    __module__ = "fastact"  # where pickles find it, whatever moves inside the package
+
     layers: tuple[Layer, ...]
     in_features: int
     out_features: int

@@ -4,6 +4,7 @@ import atexit
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,10 @@ from fastact._runtime import ufunc as _ufunc
 FLOATS = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 PEERS = {1: np.tanh, 2: np.heaviside}  # NumPy's own, to compare conduct with, not values
 ROOT = Path(fastact.__file__).parents[1]
+
+# A shell starts jobs in the background with SIGINT ignored, and so would processes of tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A cache of the test run's own, empty at its start, for its processes too.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # or that of the process which started this one

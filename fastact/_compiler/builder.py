@@ -25,27 +25,27 @@ class Integer:
             self.function, getattr(builder, operation)(self.value, self.function.value(other))
         )
 
-    def __add__(self, other):
+    def __add__(self, other: "Integer | int") -> "Integer":
         return self._operate("add", other)
 
-    def __sub__(self, other):
+    def __sub__(self, other: "Integer | int") -> "Integer":
         return self._operate("sub", other)
 
-    def __mul__(self, other):
+    def __mul__(self, other: "Integer | int") -> "Integer":
         return self._operate("mul", other)
 
-    def __floordiv__(self, other):
+    def __floordiv__(self, other: "Integer | int") -> "Integer":
         """For operands that are not negative."""
         return self._operate("udiv", other)
 
-    def __mod__(self, other):
+    def __mod__(self, other: "Integer | int") -> "Integer":
         """For operands that are not negative."""
         return self._operate("urem", other)
 
-    def __and__(self, other):
+    def __and__(self, other: "Integer | int") -> "Integer":
         return self._operate("and_", other)
 
-    def __or__(self, other):
+    def __or__(self, other: "Integer | int") -> "Integer":
         return self._operate("or_", other)
 
     __radd__, __rmul__ = __add__, __mul__
@@ -54,13 +54,13 @@ class Integer:
         value = self.function.builder.icmp_signed(operator, self.value, self.function.value(other))
         return Integer(self.function, value)
 
-    def __lt__(self, other):
+    def __lt__(self, other: "Integer | int") -> "Integer":
         return self._compare("<", other)
 
-    def __gt__(self, other):
+    def __gt__(self, other: "Integer | int") -> "Integer":
         return self._compare(">", other)
 
-    def __ge__(self, other):
+    def __ge__(self, other: "Integer | int") -> "Integer":
         return self._compare(">=", other)
 
     def equals(self, other: "Integer | int") -> "Integer":
@@ -167,7 +167,11 @@ class Function:
 
     @contextmanager
     def loop(
-        self, stop: Integer, step: Integer | int = 1, start: Integer | int = 0, at_least_once=False
+        self,
+        stop: Integer,
+        step: Integer | int = 1,
+        start: Integer | int = 0,
+        at_least_once: bool = False,
     ) -> Iterator[Integer]:
         """For `start`, `start + step`, ... below `stop`."""
         counter = self.variable(start)

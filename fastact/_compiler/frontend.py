@@ -12,6 +12,7 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numba
 from llvmlite import ir
@@ -43,11 +44,14 @@ _SETTINGS = {"DISABLE_JIT": 0, "DEBUGINFO_DEFAULT": 0, "BOUNDSCHECK": None, "ENA
 """What kernels need of Numba's settings, which may serve to debug or profile the code of others."""
 
 
+_Emit = Callable[[Any, ir.IRBuilder, Any, Any], ir.Value]
+"""The code of an operation, from Numba's context, a builder, and its operands' types and values."""
+
 _rounds_to_odd = contextvars.ContextVar("rounds_to_odd", default=False)
 
 
 def scalar_ir(
-    kernel: Callable, form: Format, arity: int, target: Target, results: int = 1
+    kernel: Callable[..., Any], form: Format, arity: int, target: Target, results: int = 1
 ) -> ScalarIR:
     """The IR of `kernel`, with arguments and result in the format that `form` computes in.
 
@@ -79,9 +83,9 @@ def _settings() -> Iterator[None]:
 
         def path_from_anywhere(location: Loc) -> str:
             try:
-                return path_of(location)
+                return path_of(location)  # type: ignore[no-any-return] # of Numba
             except OSError:  # relative to the current folder, which is gone
-                return location.filename
+                return location.filename  # type: ignore[no-any-return] # as above
 
         vars(config).update(_SETTINGS)
         Loc._get_path = path_from_anywhere
@@ -99,23 +103,23 @@ def register_vocabulary() -> None:
         register_jitable(**_OPTIONS)(function)
 
 
-def _operation(declared: Callable, result: int = 0) -> Callable:
+def _operation(declared: Callable[..., Any], result: int = 0) -> Callable[[_Emit], _Emit]:
     """Decorate the code of a `declared` operation: `emit(context, builder, kinds, values)`.
 
     It returns the type of operand number `result`.
     """
 
-    def attach(emit):
+    def attach(emit: _Emit) -> _Emit:
         @type_callable(declared)
-        def typing(context):
-            def kind(*operands):
+        def typing(context: Any) -> Callable[..., Any]:
+            def kind(*operands: Any) -> Any:
                 return operands[result]
 
-            kind.__signature__ = inspect.signature(declared)
+            kind.__signature__ = inspect.signature(declared)  # type: ignore[attr-defined] # Numba's
             return kind
 
         @lower_builtin(declared, types.VarArg(types.Any))
-        def lowering(context, builder, signature, values):
+        def lowering(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
             return emit(context, builder, signature.args, values)
 
         return emit
@@ -132,39 +136,39 @@ def _intrinsic(builder: ir.IRBuilder, name: str, values: list[ir.Value]) -> ir.V
 
 
 @_operation(vocabulary.like)
-def _like(context, builder, kinds, values):
+def _like(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     return context.cast(builder, values[1], kinds[1], kinds[0])
 
 
 @_operation(vocabulary.fma)
-def _fma(context, builder, kinds, values):
+def _fma(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     return _intrinsic(builder, "llvm.fma", values)
 
 
 @_operation(vocabulary.muladd)
-def _muladd(context, builder, kinds, values):
+def _muladd(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     return _intrinsic(builder, "llvm.fmuladd", values)
 
 
 @_operation(vocabulary.magnitude)
-def _magnitude(context, builder, kinds, values):
+def _magnitude(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     return _intrinsic(builder, "llvm.fabs", values)
 
 
 @_operation(vocabulary.copysign)
-def _copysign(context, builder, kinds, values):
+def _copysign(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     return _intrinsic(builder, "llvm.copysign", values)
 
 
 @_operation(vocabulary.quiet)
-def _quiet(context, builder, kinds, values):
+def _quiet(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     if isinstance(kinds[0], types.Integer):
         return values[0]
     return _intrinsic(builder, "llvm.canonicalize", values)
 
 
 @_operation(vocabulary.last_muladd)
-def _last_muladd(context, builder, kinds, values):
+def _last_muladd(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     if not _rounds_to_odd.get():
         return _intrinsic(builder, "llvm.fmuladd", values)
     low, high = builder.fmul(values[0], values[1]), values[2]
@@ -180,7 +184,7 @@ def _last_muladd(context, builder, kinds, values):
 
 
 @_operation(vocabulary.horner)
-def _horner(context, builder, kinds, values):
+def _horner(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     x, table = values
     *lower, result = (builder.extract_value(table, i) for i in range(kinds[1].count))
     for coefficient in reversed(lower):
@@ -189,7 +193,7 @@ def _horner(context, builder, kinds, values):
 
 
 @_operation(vocabulary.pow2)
-def _pow2(context, builder, kinds, values):
+def _pow2(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     # Adding 1.5 * 2**p + bias leaves n + bias in the low bits of the sum; shifted to the
     # exponent field they are 2**n. (In integers here, as 2.0**52 depends on the rounding mode
     # that the caller has set.) One add and one shift; converting to an integer and
@@ -201,7 +205,7 @@ def _pow2(context, builder, kinds, values):
 
 
 @_operation(vocabulary.pow2_of_sum)
-def _pow2_of_sum(context, builder, kinds, values):
+def _pow2_of_sum(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     return _exponent(builder, values[0], 52 if kinds[0] is types.float64 else 23)
 
 
@@ -221,7 +225,7 @@ class _TableType(types.Opaque):
 
 
 @typeof_impl.register(vocabulary.Table)
-def _typeof_table(table, context):
+def _typeof_table(table: vocabulary.Table, context: Any) -> _TableType:
     return _TableType(table)
 
 
@@ -229,17 +233,19 @@ register_model(_TableType)(models.OpaqueModel)
 
 
 @lower_constant(_TableType)
-def _constant_table(context, builder, kind, table):
+def _constant_table(
+    context: Any, builder: ir.IRBuilder, kind: _TableType, table: vocabulary.Table
+) -> ir.Value:
     return context.get_dummy_value()
 
 
 @_operation(vocabulary.lookup, result=1)
-def _lookup(context, builder, kinds, values):
+def _lookup(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     return _entry(builder, kinds[0], values[1])
 
 
 @_operation(vocabulary.polynomial)
-def _polynomial(context, builder, kinds, values):
+def _polynomial(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     x, _, total = values
     *lower, result = (_entry(builder, kind, total) for kind in kinds[1])
     for coefficient in reversed(lower):
@@ -278,14 +284,14 @@ def _lookup_function(module: ir.Module) -> ir.Function:
 
 
 @type_callable(vocabulary.pick)
-def _type_pick(context):
+def _type_pick(context: Any) -> Callable[..., Any]:
     return lambda table, x: table.types[_field(x)]
 
 
-def _field(x) -> int:
+def _field(x: Any) -> int:
     return 1 if x is types.float64 else 0
 
 
 @lower_builtin(vocabulary.pick, types.NamedTuple, types.Float)
-def _pick(context, builder, signature, values):
+def _pick(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
     return builder.extract_value(values[0], _field(signature.args[1]))

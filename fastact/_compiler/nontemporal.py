@@ -34,7 +34,8 @@ def add_copies(module: llvm.ModuleRef) -> llvm.ModuleRef:
         declared = re.search(rf"(?m)^declare .*@{name}\(.*\n", text)
         if declared:
             start = re.search(rf"(?m)^define internal (?:fastcc )?void @{HOT_LOOP}\(", text)
-            body = text[start.end() : text.index("\n}\n", start.end()) + 3]
+            begin = start.end()  # type: ignore[union-attr] # defined where a copy is declared
+            body = text[begin : text.index("\n}\n", begin) + 3]
             body, more = edited(body, text)
             text = text.replace(declared[0], "") + f"\ndefine internal void @{name}({body}{more}"
             found = True
@@ -44,7 +45,7 @@ def add_copies(module: llvm.ModuleRef) -> llvm.ModuleRef:
 def _past_the_caches(body: str, text: str) -> tuple[str, str]:
     node = 1 + max(map(int, re.findall(r"(?m)^!(\d+) =", text)))
 
-    def edit(store: re.Match) -> str:
+    def edit(store: re.Match[str]) -> str:
         lanes, kind, operands, _ = store.groups()
         size = int(lanes) * _BYTES[kind]
         return f"store <{lanes} x {kind}> {operands}, align {size}, !nontemporal !{node}"

@@ -123,13 +123,15 @@ def seal(module: llvm.ModuleRef) -> None:
 def emit(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> bytes:
     """The object file of `module`; an error where it would refer to symbols of others."""
     seal(module)
-    code = machine.emit_object(module)
+    code: bytes = machine.emit_object(module)
     if missing := object_file.undefined(code):
         raise RuntimeError(f"compiled code may call no functions of others, got {missing}")
     return code
 
 
-def optimised(loop: str, scalars: Iterable[ScalarIR], target: Target):
+def optimised(
+    loop: str, scalars: Iterable[ScalarIR], target: Target
+) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
     """The LLVM module of `loop` with `scalars` inlined, and the machine to emit it with."""
     machine = machine_of(target)
     module = parse(loop, target, machine)
@@ -153,4 +155,5 @@ def assembly(loop: str, scalars: Iterable[ScalarIR], target: Target) -> str:
     """The same as text, for people and tests."""
     module, machine = optimised(loop, scalars, target)
     seal(module)
-    return machine.emit_assembly(module)
+    text: str = machine.emit_assembly(module)
+    return text

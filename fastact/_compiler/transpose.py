@@ -27,7 +27,7 @@ def rows_to_cells(kind: str, rows: int, width: int) -> str:
         half = len(groups) // 2
         zipped = [k for i in range(size) for k in (i, size + i)]
         orders = [zipped] if size < rows else [zipped[:size], zipped[size:]]
-        merged = []
+        merged: list[list[str]] = []
         for g in range(half):
             merged.append([])
             for v, (a, b) in enumerate(zip(groups[g], groups[g + half], strict=True)):

@@ -7,6 +7,7 @@ a part of the loop instead: LLVM inlines before it vectorises, and sees a load f
 import hashlib
 import re
 from collections.abc import Callable
+from typing import Any
 
 import llvmlite.binding as llvm
 
@@ -24,7 +25,7 @@ define float @{ENTRY}(float %x) {{
 }}"""
 
 
-def function(kernel: Callable, form: Format, target: Target) -> tuple[str, str]:
+def function(kernel: Callable[..., Any], form: Format, target: Target) -> tuple[str, str]:
     """The name of ``float function(float)`` and the IR of its module.
 
     The name is new wherever the code is, since code of other versions of this package may be in

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from fastact._machine.formats import Format
 
 if TYPE_CHECKING:
+    from fastact._compiler.builder import Function, Integer
     from fastact._machine.targets import Target
 
 FIELDS = (
@@ -31,10 +32,10 @@ DONE, REFUSED = 0, 1
 class Plan:
     """A plan read by compiled code."""
 
-    def __init__(self, function, address):
+    def __init__(self, function: "Function", address: "Integer"):
         self.function, self.address = function, address
 
-    def get(self, name: str):
+    def get(self, name: str) -> "Integer":
         return self.function.load(self.address + 8 * FIELDS.index(name))
 
 

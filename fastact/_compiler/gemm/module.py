@@ -1,5 +1,7 @@
 """Machine code of the dense loops and their register tiles."""
 
+import llvmlite.binding as llvm
+
 from fastact._compiler import pipeline
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.gemm.interface import ENTRIES
@@ -17,7 +19,7 @@ def object_code(form: Format, lanes: int, target: Target) -> bytes:
     return pipeline.emit(module, machine)
 
 
-def compiled(form: Format, lanes: int, target: Target):
+def compiled(form: Format, lanes: int, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
     """The LLVM module, and the machine to emit it with."""
     machine = pipeline.machine_of(target)
     module = pipeline.parse(loops_ir(form, lanes, target), target, machine)

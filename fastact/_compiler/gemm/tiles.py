@@ -5,6 +5,8 @@ of k, one fma each, so that no element's value depends on the tile it lies in. I
 neither packing nor activations: every operand comes with its strides, in bytes.
 """
 
+from collections.abc import Iterable
+
 from fastact._compiler.loops.loop_metadata import wide_vectors
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
@@ -46,7 +48,7 @@ def tile_ir(form: Format, rows: int, vectors: int, lanes: int, target: Target) -
     heads, columns = range(rows), range(vectors)
     grid = [(i, j) for i in heads for j in columns]
 
-    def each(text: str, over) -> str:
+    def each(text: str, over: Iterable[tuple[int, int]]) -> str:
         return "".join(text.format(i=i, j=j, vector=vector, size=size) for i, j in over)
 
     def load(value: str, kind: str, base: str, offset: str) -> str:

@@ -160,10 +160,10 @@ def along_ir(shape: Shape, chunk: int) -> str:
   %{c}.left = icmp ne i64 %{c}.begun, %{c}.m
   %{c}.more = zext i1 %{c}.left to i64{rest}"""
 
-    def run(loop: str, c: str) -> str:
+    def run(name: str, c: str) -> str:
         """Run a loop on chunk `c`: whole rounds, then what is left."""
         rest = {"x": f"{c}.x", "y": f"{c}.x", "t0": f"{c}.t0", "t1": f"{c}.t1"}
-        loop = ALONG[loop]
+        loop = ALONG[name]
         return loop.call(shape, f"%{c}.rounds", x=f"{c}.source", y=f"{c}.sink") + loop.call(
             shape, f"%{c}.more", **rest
         )

@@ -93,8 +93,8 @@ def object_code(target: "Target") -> bytes:
         len_calls=len(CALLS),
         len_team=len(Team._fields_),
         **{f"calls_{name}": k for k, name in enumerate(CALLS)},
-        **{f"team_{name}": k for k, (name, _) in enumerate(Team._fields_)},
-        **{f"helper_{name}": k for k, (name, _) in enumerate(Helper._fields_)},
+        **{f"team_{field[0]}": k for k, field in enumerate(Team._fields_)},
+        **{f"helper_{field[0]}": k for k, field in enumerate(Helper._fields_)},
     )
     module = pipeline.parse(text, target, machine)
     pipeline.optimise(module, machine)

@@ -17,7 +17,7 @@ def init() -> None:
         return
 
     @typeof_impl.register(np.ufunc)
-    def typeof_ufunc(ufunc, context):
+    def typeof_ufunc(ufunc: np.ufunc, context: object) -> object:
         if "fastact" in sys.modules:  # else it is none of ours
             from fastact._interop import njit
 

@@ -54,9 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return options.run(options)
+        status: int = options.run(options)
     except Refused as reason:
-        options.parser.exit(2, f"{options.parser.prog}: error: {reason}\n")
+        verb: argparse.ArgumentParser = options.parser
+        verb.exit(2, f"{verb.prog}: error: {reason}\n")
+    return status
 
 
 class _Unwritten(Exception):
@@ -106,7 +108,7 @@ def _process() -> int:
         reason = failure.__cause__
         if not isinstance(reason, BrokenPipeError):  # who reads has enough, as `head` does
             with contextlib.suppress(Exception):
-                message = f"cannot write the output: {reason.strerror}"
+                message = f"cannot write the output: {reason.strerror}"  # type: ignore[union-attr] # an OSError
                 sys.stderr.write(f"python -m fastact: error: {message}\n")
         return 1
     finally:
@@ -119,7 +121,7 @@ def _process() -> int:
 def _abandon(stream: TextIO | None) -> None:
     """Let what `stream` could not write go nowhere, so that Python does not try again."""
     with contextlib.suppress(Exception):
-        place = stream.fileno()
+        place = stream.fileno()  # type: ignore[union-attr] # suppressed, of None
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, place)
         os.close(nowhere)

@@ -31,10 +31,10 @@ __all__ = ["softmax", *DERIVATIVES]
 
 
 def _element_wise(declared: Derivative) -> Callable[..., Any]:
-    function = _extend.primitive(UFUNCS[declared.activation])
-    through = _extend.primitive(UFUNCS[declared.name])
+    function: Callable[..., Any] = _extend.primitive(UFUNCS[declared.activation])
+    through: Callable[..., Any] = _extend.primitive(UFUNCS[declared.name])
 
-    def saved(y, x):
+    def saved(y: Any, x: Any) -> Any:
         return x if declared.saved == "input" else y
 
     _extend.defvjp(function, lambda y, x: lambda g: through(g, saved(y, x)))
@@ -42,7 +42,7 @@ def _element_wise(declared: Derivative) -> Callable[..., Any]:
 
     # The gradient is linear in the one that comes in; further derivatives are by declared
     # expressions in autograd's own functions.
-    def by_saved(g, gradient, kept):
+    def by_saved(g: Any, gradient: Any, kept: Any) -> Any:
         return g * gradient * declared.slope(_np, kept)
 
     _extend.defvjp(
@@ -59,10 +59,10 @@ def _element_wise(declared: Derivative) -> Callable[..., Any]:
 
 
 def _softmax() -> Callable[..., Any]:
-    function = _extend.primitive(UFUNCS["softmax"])
+    function: Callable[..., Any] = _extend.primitive(UFUNCS["softmax"])
 
     # In autograd's functions, which it can differentiate again.
-    def through(g, y, axis=-1):
+    def through(g: Any, y: Any, axis: int = -1) -> Any:
         return y * (g - _np.sum(g * y, axis=axis, keepdims=True))
 
     _extend.defvjp(function, lambda y, x, **kwargs: lambda g: through(g, y, **kwargs))

@@ -5,6 +5,8 @@ Numba finds them by the entry point of the installed package; in a tree that is 
 ``import fastact.numba`` does the same.
 """
 
+from typing import Any
+
 import numpy as np
 
 import _fastact_numba
@@ -45,7 +47,7 @@ def overload_scipy() -> None:
     0.5
     """
     special = require("scipy.special", "scipy")
-    stand_ins = {special.expit: sigmoid}
+    stand_ins: dict[np.ufunc, np.ufunc] = {special.expit: sigmoid}
     for theirs, kernel in ((special.log_expit, _log_expit), (np.logaddexp, _logaddexp)):
         if theirs not in njit.STAND_INS:
             stand_ins[theirs] = np.frompyfunc(kernel, theirs.nin, 1)
@@ -53,11 +55,11 @@ def overload_scipy() -> None:
     njit.STAND_INS.update(stand_ins)
 
 
-def _log_expit(x):
+def _log_expit(x: Any) -> Any:
     return -softplus(-x)
 
 
-def _logaddexp(x1, x2):
+def _logaddexp(x1: Any, x2: Any) -> Any:
     distance = abs(x1 - x2)
     larger = x1 if x1 > x2 else x2
     # Of two equal infinities the distance is NaN.

@@ -2,8 +2,11 @@
 
 import functools
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -77,14 +80,18 @@ def _register() -> None:
     basic.register_funcify_and_cache_key(Composite)(fused)
 
 
-def _funcify(ufunc, before, op, node, **arguments):
+def _funcify(
+    ufunc: np.ufunc, before: Callable[..., Any], op: Any, node: Any, **arguments: Any
+) -> Any:
     """The function of one number that PyTensor asks for, and its key on disk."""
     if node.inputs[0].type.dtype not in _DTYPES:
         return before(op, node=node, **arguments)
     return _inlined(ufunc), f"{ufunc.__name__}-{_sources()}"
 
 
-def _funcify_fused(ours, before, op, node, **arguments):
+def _funcify_fused(
+    ours: tuple[type, ...], before: Callable[..., Any], op: Any, node: Any, **arguments: Any
+) -> Any:
     """The same for operations that PyTensor has fused, inlined if one of `ours` is among them."""
     function, key = before(op, node=node, **arguments)
     if any(isinstance(inner.op, ours) for inner in op.fgraph.apply_nodes):
@@ -93,7 +100,7 @@ def _funcify_fused(ours, before, op, node, **arguments):
     return function, key
 
 
-def _inlined(function):
+def _inlined(function: Any) -> Any:
     """`function`, such that what calls it is inlined itself, whatever its size.
 
     PyTensor wraps functions in others before it calls them in a loop, which LLVM vectorises only if
@@ -101,11 +108,11 @@ def _inlined(function):
     """
 
     @intrinsic
-    def inlined(typing, *operands):
+    def inlined(typing: Any, *operands: Any) -> Any:
         kind = typing.resolve_value_type(function)
         inner = kind.get_call_type(typing, operands, {})
 
-        def code(context, builder, signature, values):
+        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             builder.function.attributes.add("alwaysinline")
             call = context.get_function(kind, inner)
             context.add_linking_libs(getattr(call, "libs", ()))

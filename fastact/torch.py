@@ -35,7 +35,9 @@ class _Unary(torch.autograd.Function):
     """An activation: `function(array, out)`, whose gradient is ``derivative(gradient, saved)``."""
 
     @staticmethod
-    def forward(ctx, function, saves, derivative, x):
+    def forward(
+        ctx: Any, function: Callable[..., Any], saves: str, derivative: Callable[..., Any], x: Any
+    ) -> Any:
         y = torch.empty_like(x)
         function(_array(x), out=_array(y))
         ctx.derivative = derivative
@@ -43,13 +45,13 @@ class _Unary(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad_output):
+    def backward(ctx: Any, grad_output: Any) -> Any:
         return None, None, None, ctx.derivative(grad_output, *ctx.saved_tensors)
 
 
 class _Dense(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, activation, x, W, b):
+    def forward(ctx: Any, activation: str | None, x: Any, W: Any, b: Any) -> Any:
         y = _tensor(
             layers.dense(_array(x), _array(W), None if b is None else _array(b), activation)
         )
@@ -59,7 +61,7 @@ class _Dense(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad_output):
+    def backward(ctx: Any, grad_output: Any) -> Any:
         grad_x, grad_W, grad_b = torch_ops.dense_backward(
             grad_output, *ctx.saved_tensors, ctx.activation
         )
@@ -167,13 +169,13 @@ dim : int, optional
 def _element_wise(name: str) -> Callable[..., Any]:
     function, saved = UFUNCS[name], DERIVATIVES[name].saved
 
-    def differentiable(x):
+    def differentiable(x: Any) -> Any:
         _check(name, "x", x)
         if torch_ops.are_needed(x):
             return torch_ops.element_wise(x, name)
         return _Unary.apply(function, saved, back, x)
 
-    def back(g, saved):
+    def back(g: Any, saved: Any) -> Any:
         return torch_ops.element_wise_backward(g, saved, name)
 
     return _named(differentiable, name, "Element-wise, as the ufunc of this name.", "")
@@ -182,15 +184,15 @@ def _element_wise(name: str) -> Callable[..., Any]:
 def _row_wise(name: str) -> Callable[..., Any]:
     function = UFUNCS[name]
 
-    def differentiable(x, dim=-1):
+    def differentiable(x: Any, dim: int = -1) -> Any:
         _check(name, "x", x)
         if torch_ops.are_needed(x):
             return torch_ops.row_wise(x, name, dim)
 
-        def along(x, out):
+        def along(x: Any, out: Any) -> Any:
             return function(x, out=out, axis=dim)
 
-        def back(g, y):
+        def back(g: Any, y: Any) -> Any:
             return torch_ops.row_wise_backward(g, y, name, dim)
 
         return _Unary.apply(along, "output", back, x)
@@ -198,7 +200,7 @@ def _row_wise(name: str) -> Callable[..., Any]:
     return _named(differentiable, name, "Along an axis, as the ufunc of this name.", _DIM)
 
 
-def _named(function: Callable, name: str, summary: str, more: str) -> Callable[..., Any]:
+def _named(function: Callable[..., Any], name: str, summary: str, more: str) -> Callable[..., Any]:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = _DOCSTRING.format(name=name, summary=summary, more=more)
     return function

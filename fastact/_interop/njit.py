@@ -11,6 +11,7 @@ are what makes it accurate. Kernels by tables are called (see ``_compiler/vector
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import llvmlite.binding as llvm
 import numba
@@ -21,7 +22,7 @@ from numba.core import cgutils
 from numba.core.codegen import CodeLibrary, CPUCodegen
 from numba.core.errors import NumbaError
 from numba.core.registry import cpu_target
-from numba.core.typing import signature
+from numba.core.typing import Signature, signature
 from numba.core.typing.npydecl import Numpy_rules_ufunc
 from numba.extending import lower_builtin, type_callable
 from numba.np import npyimpl, numpy_support
@@ -33,7 +34,7 @@ from fastact._loading import loader
 from fastact._machine.formats import FLOAT32
 from fastact._runtime import engine
 
-_OPTIONS = {"error_model": "numpy", "fastmath": False, "forceinline": True}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "forceinline": True}
 
 STAND_INS: dict[np.ufunc, np.ufunc] = {}
 """Ufuncs of others, and those that stand for them in compiled functions."""
@@ -58,7 +59,10 @@ def _register_activations() -> None:
 
 
 def register(
-    ufunc: np.ufunc, kernel: Callable, keeps_integers: bool = False, weak_integers: bool = False
+    ufunc: np.ufunc,
+    kernel: Callable[..., Any],
+    keeps_integers: bool = False,
+    weak_integers: bool = False,
 ) -> None:
     """Make `ufunc` known to Numba as `kernel` for each element.
 
@@ -78,8 +82,9 @@ def register(
     number_of = functools.partial(_number, kernel.__name__, keeps_integers, weak_integers)
 
     @type_callable(ufunc)
-    def typing(context):
-        def result(*operands, **named):  # `out` is the only one that may be missing
+    def typing(context: Any) -> Callable[..., Signature]:
+        # `out` is the only one that may be missing.
+        def result(*operands: Any, **named: Any) -> Signature:
             given = [*operands, *named.values()]
             # Numba converts what it has to these types: None, where there may be one, to a
             # TypeError.
@@ -88,14 +93,14 @@ def register(
             found = _result(context, ufunc, number_of, [*kinds[: ufunc.nin], *out])
             return signature(found, *kinds)
 
-        result.__signature__ = inspect.Signature(parameters)
+        result.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # Numba reads it
         return result
 
     class Kernel(npyimpl._Kernel):
-        def generate(self, *values):
+        def generate(self, *values: Any) -> Any:
             kinds, result = self.outer_sig.args, self.outer_sig.return_type
             number = number_of(kinds)
-            values = [self.cast(v, kind, number) for v, kind in zip(values, kinds, strict=True)]
+            numbers = [self.cast(v, kind, number) for v, kind in zip(values, kinds, strict=True)]
             context = self.context
             if number == types.float32 and _looks_up(kernel, context.codegen()):
                 name, library = _linked(kernel, context.codegen())
@@ -108,17 +113,17 @@ def register(
                 # attributes that have values.
                 width = f'"prefer-vector-width"="{loader.host().vector_bits}"'
                 set.add(self.builder.function.attributes, width)
-                return self.cast(self.builder.call(function, values), number, result)
+                return self.cast(self.builder.call(function, numbers), number, result)
             function = numba.typeof(compiled)
             signature = context.typing_context.resolve_function_type(
-                function, (number,) * len(values), {}
+                function, (number,) * len(numbers), {}
             )
             code = context.get_function(function, signature)
             context.add_linking_libs(getattr(code, "libs", ()))
-            return self.cast(code(self.builder, values), number, result)
+            return self.cast(code(self.builder, numbers), number, result)
 
     @lower_builtin(ufunc, types.VarArg(types.Any))
-    def lowering(context, builder, signature, values):
+    def lowering(context: Any, builder: Any, signature: Signature, values: Any) -> Any:
         kinds = signature.args
         if len(kinds) > ufunc.nin and kinds[-1] == types.none:
             kinds, values = kinds[:-1], values[:-1]
@@ -134,7 +139,7 @@ def register(
     cpu_target.target_context.refresh()
 
 
-def _looks_up(kernel: Callable, codegen: CPUCodegen) -> bool:
+def _looks_up(kernel: Callable[..., Any], codegen: CPUCodegen) -> bool:
     """Whether `kernel` is by tables on this machine, and Numba makes code for it, too."""
     _, _, features = codegen.magic_tuple()
     lookup = loader.host().lookup
@@ -142,7 +147,7 @@ def _looks_up(kernel: Callable, codegen: CPUCodegen) -> bool:
 
 
 @functools.cache
-def _linked(kernel: Callable, codegen: CPUCodegen) -> tuple[str, CodeLibrary]:
+def _linked(kernel: Callable[..., Any], codegen: CPUCodegen) -> tuple[str, CodeLibrary]:
     name, text = vector_function.function(kernel, FLOAT32, loader.host())
     library = codegen.create_library(name)
     library.add_llvm_module(llvm.parse_assembly(text))
@@ -150,7 +155,7 @@ def _linked(kernel: Callable, codegen: CPUCodegen) -> tuple[str, CodeLibrary]:
     return name, library
 
 
-def _check_shape(x, out):
+def _check_shape(x: Any, out: Any) -> None:
     for i in range(1, x.ndim + 1):
         length = x.shape[x.ndim - i]
         if length != 1 and length != out.shape[out.ndim - i]:
@@ -158,7 +163,7 @@ def _check_shape(x, out):
 
 
 def _result(
-    context,
+    context: Any,
     ufunc: np.ufunc,
     number_of: Callable[[Sequence[types.Type]], types.Type],
     operands: Sequence[types.Type],

@@ -6,7 +6,7 @@ gradients, and how many are done at once. A call by way of the dispatcher takes 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -15,10 +15,13 @@ from fastact._dense import backward, layers
 from fastact._functions import UFUNCS
 from fastact._interop.extras import require
 
-torch = require("torch", "torch")
+torch: Any = require("torch", "torch")
 
 from torch._functorch.utils import enable_single_level_autograd_function  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
+
+_Dims = tuple[int | None, ...]
+"""Along which dimension vmap goes, for each argument; None for those that are not batched."""
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _LIBRARY = torch.library.Library("fastact", "DEF")
@@ -35,15 +38,17 @@ def are_needed(*tensors: Any) -> bool:
 
 def _are_transformed() -> bool:
     """Whether torch.func or forward mode are at work."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    active: bool = torch._C._are_functorch_transforms_active()
+    return active or forward_ad._current_level >= 0
 
 
 def array(x: Any) -> np.ndarray:
     """An array over the memory of the tensor `x`."""
     x = x.detach().resolve_neg()
     if x.dtype == torch.bfloat16:
-        return x.view(torch.int16).numpy(force=True).view(_bfloat16())
-    return x.numpy(force=True)  # also what torch knows to be zero and has no memory for
+        return x.view(torch.int16).numpy(force=True).view(_bfloat16())  # type: ignore[no-any-return] # of torch
+    # Also of what torch knows to be zero and has no memory for.
+    return x.numpy(force=True)  # type: ignore[no-any-return] # of torch
 
 
 def tensor(x: Any) -> Any:
@@ -55,10 +60,10 @@ def tensor(x: Any) -> Any:
 
 
 def _bfloat16() -> np.dtype:
-    return np.dtype(require("ml_dtypes", "torch").bfloat16)
+    return np.dtype(require("ml_dtypes", "torch").bfloat16)  # type: ignore[no-any-return] # of ml_dtypes
 
 
-def _operator(schema: str, like: Callable, compute: Callable) -> Any:
+def _operator(schema: str, like: Callable[..., Any], compute: Callable[..., Any]) -> Any:
     """The operator of `schema` that does `compute` and gives tensors such as `like` does."""
     _LIBRARY.define(schema)
     name = schema.partition("(")[0]
@@ -75,7 +80,7 @@ def _differentiable(operator: Any, function: type) -> None:
     """
     apply = super(torch.autograd.Function, function).apply  # torch.func has done its part already
 
-    def differentiable(*arguments):
+    def differentiable(*arguments: Any) -> Any:
         if not (torch.is_grad_enabled() or _are_transformed()):  # most backward passes
             with torch._C._AutoDispatchBelowAutograd():
                 return operator(*arguments)
@@ -104,12 +109,12 @@ def _once(operator: Any, name_of: Callable[[Sequence[Any]], str]) -> None:
 
     class Once(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, operator, *arguments):
+        def forward(ctx: Any, operator: Callable[..., Any], *arguments: Any) -> Any:
             ctx.name = name_of(arguments)
             return _below(operator, *arguments)
 
         @staticmethod
-        def backward(ctx, *_):
+        def backward(ctx: Any, *_: Any) -> NoReturn:
             raise NotImplementedError(
                 f"fastact.torch.{ctx.name} can be differentiated once, not twice: the gradient of "
                 "its gradient was asked for"
@@ -120,7 +125,7 @@ def _once(operator: Any, name_of: Callable[[Sequence[Any]], str]) -> None:
     _differentiable(operator, Once)
 
 
-def _batched(operator: Any, rule: Callable) -> None:
+def _batched(operator: Any, rule: Callable[..., Any]) -> None:
     torch.library.register_vmap(operator, rule, lib=_LIBRARY)
 
 
@@ -129,8 +134,8 @@ def _in_front(info: Any, x: Any, dim: int | None) -> Any:
     return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
-def _one_by_one(operator: Any) -> Callable:
-    def rule(info, in_dims, *arguments):
+def _one_by_one(operator: Any) -> Callable[..., Any]:
+    def rule(info: Any, in_dims: _Dims, *arguments: Any) -> Any:
         found = [
             operator(
                 *(
@@ -150,13 +155,13 @@ def _one_by_one(operator: Any) -> Callable:
 # Element-wise.
 
 
-def _compute(x, name):
+def _compute(x: Any, name: str) -> Any:
     y = torch.empty_like(x)
     UFUNCS[name](array(x), out=array(y))
     return y
 
 
-def _compute_backward(grad_output, saved, name):
+def _compute_backward(grad_output: Any, saved: Any, name: str) -> Any:
     gradient = torch.empty_like(saved)
     UFUNCS[DERIVATIVES[name].name](array(grad_output), array(saved), out=array(gradient))
     return gradient
@@ -174,7 +179,7 @@ element_wise_backward = _operator(
 
 class _ElementWise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, operator, x, name):
+    def forward(ctx: Any, operator: Callable[..., Any], x: Any, name: str) -> Any:
         y = _below(operator, x, name)
         ctx.name = name
         saved = x if DERIVATIVES[name].saved == "input" else y
@@ -183,11 +188,11 @@ class _ElementWise(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad_output):
+    def backward(ctx: Any, grad_output: Any) -> Any:
         return None, element_wise_backward(grad_output, *ctx.saved_tensors, ctx.name), None
 
     @staticmethod
-    def jvp(ctx, _, tangent, *__):  # the Jacobian is diagonal
+    def jvp(ctx: Any, _: Any, tangent: Any, *__: Any) -> Any:  # the Jacobian is diagonal
         return element_wise_backward(tangent, *ctx.saved_tensors, ctx.name)
 
 
@@ -196,7 +201,7 @@ _once(element_wise_backward, lambda inputs: inputs[-1])
 _batched(element_wise, lambda info, in_dims, x, name: (element_wise(x, name), in_dims[0]))
 
 
-def _batched_backward(info, in_dims, grad_output, saved, name):
+def _batched_backward(info: Any, in_dims: _Dims, grad_output: Any, saved: Any, name: str) -> Any:
     grad_output, saved = (
         _in_front(info, grad_output, in_dims[0]),
         _in_front(info, saved, in_dims[1]),
@@ -209,13 +214,13 @@ _batched(element_wise_backward, _batched_backward)
 # Of rows.
 
 
-def _compute_rows(x, name, dim):
+def _compute_rows(x: Any, name: str, dim: int) -> Any:
     y = torch.empty_like(x)
     UFUNCS[name](array(x), out=array(y), axis=dim)
     return y
 
 
-def _compute_rows_backward(grad_output, output, name, dim):
+def _compute_rows_backward(grad_output: Any, output: Any, name: str, dim: int) -> Any:
     derivative = getattr(backward, f"{name}_backward")
     return tensor(derivative(array(grad_output), array(output), axis=dim)).contiguous()
 
@@ -234,7 +239,7 @@ row_wise_backward = _operator(
 
 class _RowWise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, operator, x, name, dim):
+    def forward(ctx: Any, operator: Callable[..., Any], x: Any, name: str, dim: int) -> Any:
         y = _below(operator, x, name, dim)
         ctx.options = name, dim
         ctx.save_for_backward(y)
@@ -242,12 +247,12 @@ class _RowWise(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad_output):
+    def backward(ctx: Any, grad_output: Any) -> Any:
         gradient = row_wise_backward(grad_output, *ctx.saved_tensors, *ctx.options)
         return None, gradient, None, None
 
     @staticmethod
-    def jvp(ctx, _, tangent, *__):  # the Jacobian is symmetric
+    def jvp(ctx: Any, _: Any, tangent: Any, *__: Any) -> Any:  # the Jacobian is symmetric
         return row_wise_backward(tangent, *ctx.saved_tensors, *ctx.options)
 
 
@@ -258,11 +263,13 @@ def _inner(name: str, dim: int, ndim: int) -> int:
     return dim % ndim + 1
 
 
-def _batched_rows(info, in_dims, x, name, dim):
+def _batched_rows(info: Any, in_dims: _Dims, x: Any, name: str, dim: int) -> Any:
     return row_wise(x.movedim(in_dims[0], 0), name, _inner(name, dim, x.ndim - 1)), 0
 
 
-def _batched_rows_backward(info, in_dims, grad_output, output, name, dim):
+def _batched_rows_backward(
+    info: Any, in_dims: _Dims, grad_output: Any, output: Any, name: str, dim: int
+) -> Any:
     grad_output = _in_front(info, grad_output, in_dims[0])
     output = _in_front(info, output, in_dims[1])
     return row_wise_backward(grad_output, output, name, _inner(name, dim, output.ndim - 1)), 0
@@ -276,18 +283,19 @@ _batched(row_wise_backward, _batched_rows_backward)
 # Layers.
 
 
-def _compute_dense(x, W, b, activation):
+def _compute_dense(x: Any, W: Any, b: Any, activation: str | None) -> Any:
     bias = None if b is None else array(b)
     return tensor(layers.dense(array(x), array(W), bias, activation))
 
 
-def _compute_dense_backward(grad_output, x, W, y, activation):
-    operands = map(array, (grad_output, x, W, y))
-    found = backward.dense_backward(*operands, activation)
+def _compute_dense_backward(
+    grad_output: Any, x: Any, W: Any, y: Any, activation: str | None
+) -> Any:
+    found = backward.dense_backward(array(grad_output), array(x), array(W), array(y), activation)
     return tuple(tensor(gradient).contiguous() for gradient in found)
 
 
-def _like_dense_backward(grad_output, x, W, y, activation):
+def _like_dense_backward(grad_output: Any, x: Any, W: Any, y: Any, activation: str | None) -> Any:
     return x.new_empty(x.shape), W.new_empty(W.shape), W.new_empty(W.shape[1:])
 
 
@@ -306,26 +314,30 @@ dense_backward = _operator(
 
 class _Dense(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, operator, x, W, b, activation):
+    def forward(
+        ctx: Any, operator: Callable[..., Any], x: Any, W: Any, b: Any, activation: str | None
+    ) -> Any:
         y = _below(operator, x, W, b, activation)
         ctx.activation, ctx.has_bias = activation, b is not None
         ctx.save_for_backward(x, W, y)
         return y
 
     @staticmethod
-    def backward(ctx, grad_output):
+    def backward(ctx: Any, grad_output: Any) -> Any:
         grad_x, grad_W, grad_b = dense_backward(grad_output, *ctx.saved_tensors, ctx.activation)
         return None, grad_x, grad_W, grad_b if ctx.has_bias else None, None
 
     @staticmethod
-    def jvp(ctx, *_):
+    def jvp(ctx: Any, *_: Any) -> NoReturn:
         raise NotImplementedError(
             "fastact.torch.dense has no forward-mode derivative; use reverse mode, as "
             "torch.func.vjp and jacrev do"
         )
 
 
-def _batched_dense(info, in_dims, x, W, b, activation):
+def _batched_dense(
+    info: Any, in_dims: _Dims, x: Any, W: Any, b: Any, activation: str | None
+) -> Any:
     if in_dims[1:] == (None,) * 3:  # more rows for the same weights
         return dense(x.movedim(in_dims[0], 0), W, b, activation), 0
     return _one_by_one(dense)(info, in_dims, x, W, b, activation)

@@ -21,3 +21,15 @@ def test_what_is_listed_passes():
         [sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_the_stub_hides_passes():
+    """``fastact/__init__.py``: checked with all others, it would hide ``__init__.pyi`` instead."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "fastact/__init__.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,15 +1,13 @@
 """Our threads and PyTorch's at the same time."""
 
 import pytest
-from conftest import run_python
+from conftest import LAYERS, run_python
 from test_thread_promises import PREPARED
-
-from fastact._parallel import counts
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("layer", counts.LAYERS)
+@pytest.mark.parametrize("layer", LAYERS)
 def test_calls_beside_torch(layer):
     code = f"""
 import torch

@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 globals().update(_UFUNCS)
 
-# Imported when they are asked for: 2 ms that many programs do without.
+# Imported when they are asked for: many programs do without.
 _LATER = {
     "Dense": "_dense.layers",
     "dense": "_dense.layers",

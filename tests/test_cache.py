@@ -196,7 +196,7 @@ print(json.dumps(sorted(set(sys.modules) - had)))
 """
     new = json.loads(run_python(code))
     assert not {*heavy} & {*new}
-    # NumPy brings the rest. Each module takes about 0.2 ms.
+    # NumPy brings the rest.
     others = {name for name in new if not name.startswith("fastact")}
     assert others <= {"atexit", "copy", "dataclasses"}
     own = {name for name in {*new} - others if not name.startswith("fastact._functions.")}

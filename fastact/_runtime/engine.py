@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from fastact._compiler.symbols import ALONE, ENTRY, RUN, WORDS
+from fastact._compiler.symbols import ALONE, ENTRY, ROWS_CALLS, RUN, WORDS
 from fastact._compiler.threads.fan_out import SETTING
 from fastact._loading.loader import apart, load
 from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
@@ -178,14 +178,14 @@ def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int 
 @apart
 def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> int:
     """The same for a function of rows, as by :func:`rows_address`."""
-    from fastact._compiler.loops import mixed as _mixed_code
 
     def build(target: "Target") -> bytes:
+        from fastact._compiler.loops import mixed as _mixed_code
+
         return _mixed_code.rows_object_code(target)
 
     calls = [
-        ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
-        for name in _mixed_code.ROWS_CALLS
+        ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in ROWS_CALLS
     ]
     return _mixed("mixed-rows", build, inputs, dtype, loop, calls)
 

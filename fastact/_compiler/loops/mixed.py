@@ -11,17 +11,8 @@ from collections.abc import Sequence
 from fastact._compiler import pipeline
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.loops.overlap import ANY, rows_relation_ir
-from fastact._compiler.symbols import ENTRY, WORDS
+from fastact._compiler.symbols import ENTRY, ROWS_CALLS, WORDS
 from fastact._machine.targets import Target
-
-ROWS_CALLS = (
-    "PyMem_RawMalloc",
-    "PyMem_RawFree",
-    "PyGILState_Ensure",
-    "PyErr_NoMemory",
-    "PyGILState_Release",
-)
-"""Functions of Python whose addresses the loop for rows has at the end of its `WORDS`."""
 
 CHUNK = 512  # elements converted at a time: two inputs of 8 bytes are 8 KB, within L1
 

@@ -64,19 +64,6 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
-FUNCTIONAL = [
-    *("accuracy", "arrays", "backward", "c", "dense", "derivatives", "environment", "lookup"),
-    *("nan", "njit", "objectives", "sequential", "softmax", "threads", "tiles", "ufunc"),
-]
-"""The modules of tests that depend on what machine code is made."""
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.stem.removeprefix("test_") in FUNCTIONAL and item.path.parent.name == "tests":
-            item.add_marker("functional")
-
-
 def _of_each(activations):
     # Of session scope, as all fixtures here without state: hypothesis asks for that.
     return pytest.fixture(

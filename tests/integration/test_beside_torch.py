@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import LAYERS, run_python
-from test_thread_promises import PREPARED
+from thread_program import PREPARED
 
 pytestmark = pytest.mark.integration
 

@@ -15,6 +15,8 @@ import fastact
 from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, OBJECTIVES
 from fastact._machine.targets import KNOWN
 
+pytestmark = pytest.mark.functional
+
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
 NUMBERS = [0.0, -0.0, 0.5, 1.0, -1.0, 700.0, -700.0, np.inf, -np.inf]
 

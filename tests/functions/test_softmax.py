@@ -10,11 +10,11 @@ import gmpy2
 import ml_dtypes
 import numpy as np
 import pytest
+from assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR, TARGETS, every_target
 from conftest import FLOATS, assert_same, bits, is_nan, nans, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR, TARGETS, every_target
-from test_environment import REGISTERS, STATES, needs_registers
+from registers import REGISTERS, STATES, needs_registers
 
 import fastact
 from bench.accuracy import PRECISION
@@ -25,6 +25,8 @@ from fastact._declarations.records import ROW_ACTIVATIONS
 from fastact._machine import formats
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc
+
+pytestmark = pytest.mark.functional
 
 SOFTMAX = ROW_ACTIVATIONS["softmax"]
 

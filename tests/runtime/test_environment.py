@@ -1,28 +1,25 @@
 """The caller's floating-point environment is neither read nor written; threads may race."""
 
-import contextlib
-import ctypes
-import ctypes.util
 import functools
-import gc
 import itertools
 import json
 import os
 import platform
 import signal
-import struct
-from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
 import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans, run_python, sample
+from registers import REGISTERS, STATES, needs_registers
 
 import fastact
 from fastact._declarations.records import DERIVATIVES, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._machine.formats import FORMATS, INTEGERS
 from fastact._runtime import convert as _convert
 from fastact._runtime import engine
+
+pytestmark = pytest.mark.functional
 
 LENGTHS = [1, 7, 67, 600]
 
@@ -47,78 +44,6 @@ def test_no_floating_point_error(activation, ufunc, dtype, length, step):
         with np.errstate(all="raise"):
             y = ufunc(*x)
         assert is_nan(y[is_nan(x[0])]).all()
-
-
-# The registers. The C library reads and writes them for this thread, and they stay as they
-# are from one call through ctypes to the next, as neither Python nor NumPy sets them.
-
-STATES = ["as usual", "down", "up", "towards zero", "flushing", "flags raised", "all at once"]
-
-
-@dataclass(frozen=True)
-class Registers:
-    """Control and status of this thread's floating-point unit, as one integer."""
-
-    offset: int  # where fenv_t has them
-    form: str
-    directions: dict[str, int]  # of rounding, other than to nearest
-    flush: int  # subnormals, as inputs and as results
-    flags: int
-    masks: int  # of the traps for invalid operations, division by zero and overflow
-
-    def __post_init__(self):
-        object.__setattr__(self, "library", ctypes.CDLL(ctypes.util.find_library("m")))
-        object.__setattr__(self, "environment", ctypes.create_string_buffer(64))
-
-    def read(self):
-        assert self.library.fegetenv(self.environment) == 0
-        return struct.unpack_from(self.form, self.environment, self.offset)[0]
-
-    def write(self, value):
-        assert self.library.fegetenv(self.environment) == 0
-        struct.pack_into(self.form, self.environment, self.offset, value)
-        assert self.library.fesetenv(self.environment) == 0
-
-    @contextlib.contextmanager
-    def set(self, value):
-        saved = self.read()
-        gc.disable()  # hypothesis times collections, in floats that raise a flag
-        self.write(value)
-        try:
-            yield
-        finally:
-            self.write(saved)
-            gc.enable()
-
-    def value(self, state):
-        """The registers in one of STATES, without flags but where it says so."""
-        cases = self.directions | {"flushing": self.flush, "flags raised": self.flags}
-        cases["all at once"] = cases["up"] | cases["flushing"] | cases["flags raised"]
-        return (self.read() & ~self.flags) | cases.get(state, 0)
-
-
-REGISTERS = {
-    "x86_64": Registers(  # MXCSR
-        offset=28,
-        form="<I",
-        directions={"down": 1 << 13, "up": 2 << 13, "towards zero": 3 << 13},
-        flush=0x8040,
-        flags=0x3F,
-        masks=0x680,
-    ),
-    "aarch64": Registers(  # FPCR, and FPSR as the upper half
-        offset=0,
-        form="<Q",
-        directions={"up": 1 << 22, "down": 2 << 22, "towards zero": 3 << 22},
-        flush=1 << 24,
-        flags=0x9F << 32,
-        masks=0,
-    ),
-}
-needs_registers = pytest.mark.skipif(
-    platform.system() != "Linux" or platform.machine() not in REGISTERS,
-    reason="the layout of fenv_t is known for glibc on x86-64 and aarch64",
-)
 
 
 @pytest.fixture(scope="module")
@@ -508,7 +433,7 @@ def call_with_traps():
 @pytest.mark.skipif("EMULATED_PYTHON" in os.environ, reason="the emulator has no traps")
 def test_traps_do_not_spring():
     """As where a host program or a debugger unmasks exceptions."""
-    code = "import test_environment; test_environment.call_with_traps()"
+    code = f"import runpy; runpy.run_path({__file__!r})['call_with_traps']()"
     # NumPy's division, after the calls, shows that the traps were set.
     assert run_python(code, returncode=-signal.SIGFPE) == "alive\n"
 

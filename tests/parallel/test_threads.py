@@ -26,6 +26,8 @@ from fastact._parallel import helpers as _own_threads
 from fastact._parallel import layers, pool
 from fastact._parallel import tbb as _tbb
 
+pytestmark = pytest.mark.functional
+
 NAMES = [*ACTIVATIONS]
 
 needs_tbb = needs_layer("tbb")

@@ -13,6 +13,8 @@ from fastact._compiler import host
 from fastact._declarations.records import ACTIVATIONS
 from fastact._machine.targets import KNOWN
 
+pytestmark = pytest.mark.functional
+
 UNARY = [a for a in ACTIVATIONS.values() if a.nin == 1]
 
 unary = pytest.mark.parametrize("declared", UNARY, ids=lambda a: a.name)

@@ -20,6 +20,8 @@ from fastact._machine.targets import KNOWN
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc
 
+pytestmark = pytest.mark.functional
+
 DECLARED = OBJECTIVES["logistic_grad_hess"]
 FUNCTION = fastact.logistic_grad_hess
 OUTPUTS = {"grad": 0, "hess": 1}

@@ -21,6 +21,8 @@ from fastact._dense import layers, weights
 from fastact._loading import loader
 from fastact._machine.targets import KNOWN, TILES
 
+pytestmark = pytest.mark.functional
+
 repeatable = settings(deadline=None, derandomize=True, max_examples=60)
 
 UNARY = [a.name for a in ACTIVATIONS.values() if a.nin == 1]

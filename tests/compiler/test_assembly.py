@@ -7,34 +7,13 @@ import functools
 import re
 
 import pytest
+from assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR, TARGETS, X86_OPERATION, every_target
 
 from fastact._compiler import frontend, pipeline
-from fastact._compiler import host as _host
 from fastact._compiler.loops import elementwise, past_the_caches
 from fastact._declarations.records import element_wise
 from fastact._kernels import tables
 from fastact._machine import formats
-from fastact._machine.targets import KNOWN
-
-TARGETS = {"host": _host.host(), **KNOWN}
-
-# Arithmetic on one element, or on elements of 8 bytes, by architecture. Loads and moves of
-# constants are not arithmetic.
-_X86_OPERATION = r"\bv?(add|sub|mul|div|min|max|sqrt|f[n]?m(add|sub)\d+|cmp\w*|ucomi|comi)"
-SCALAR = {
-    "x86_64": re.compile(_X86_OPERATION + r"s[sd]\b"),
-    "aarch64": re.compile(r"\bf(add|sub|mul|div|madd|msub|min|max)\w*\s+[hsd]\d"),
-}
-DOUBLE = {
-    "x86_64": re.compile(_X86_OPERATION + r"[sp]d\b|\bv?cvt\w*[sp]d"),
-    "aarch64": re.compile(r"\bf\w+\s+(v\d+\.2d|d\d)"),
-}
-PACKED = {
-    "x86_64": re.compile(r"\bv?(\w+)p[sd]\b|\bvp?\w+\s.*[xyz]mm|\bp\w+\s.*xmm"),
-    "aarch64": re.compile(r"\bv\d+\.(2d|4s|8h|16b)|\bq\d+, (q\d+|\[)"),
-}
-CALL = re.compile(r"(?m)^\t(callq?|blr?)\t(\S+)")
-POINTER = re.compile(r"\*(?!.*@)|x\d+$")  # in a register or in memory, but no symbol's
 
 
 @functools.cache
@@ -63,14 +42,6 @@ every_kernel = pytest.mark.parametrize(
         for a in element_wise().values()
         if a.keeps_integers
         for form in formats.INTEGERS
-    ],
-)
-# Compiling takes most of the time: by default for this machine and one that most others can run.
-every_target = pytest.mark.parametrize(
-    "target",
-    [
-        name if name in ("host", "x86-64-v3") else pytest.param(name, marks=pytest.mark.exhaustive)
-        for name in TARGETS
     ],
 )
 
@@ -117,7 +88,7 @@ def test_tables_are_looked_up_in_registers(name, form, target):
 
 STREAMED_STORE = re.compile(r"\tv?movnt(p[sd]|dq)\t")
 PREFETCH = re.compile(r"\tprefetch\w*\t")
-ARITHMETIC = re.compile(_X86_OPERATION + r"p[sd]\b")
+ARITHMETIC = re.compile(X86_OPERATION + r"p[sd]\b")
 
 
 @every_kernel

@@ -17,6 +17,8 @@ from fastact._machine.targets import KNOWN
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc
 
+pytestmark = pytest.mark.functional
+
 NARROW = ["float16", "bfloat16"]
 # Places inside the pieces of every activation, where it has a derivative.
 PLACES = [-30.0, -2.5, -0.7, -1e-3, 1e-3, 0.4, 1.0, 3.75, 17.0]

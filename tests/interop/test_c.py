@@ -18,6 +18,8 @@ import fastact.c
 import fastact.numba
 from fastact._declarations.records import element_wise
 
+pytestmark = pytest.mark.functional
+
 CASES = [(name, "float64") for name in element_wise()]
 
 

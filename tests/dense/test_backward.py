@@ -13,6 +13,8 @@ import fastact
 from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
 from fastact._dense import backward
 
+pytestmark = pytest.mark.functional
+
 WIDE = np.longdouble
 TOLD_BY_OUTPUT = [name for name, declared in DERIVATIVES.items() if declared.output_tells]
 NAMES = [*TOLD_BY_OUTPUT, *ROW_ACTIVATIONS, "identity"]

@@ -24,6 +24,8 @@ from fastact._loading import linker
 from fastact._machine.formats import FORMATS
 from fastact._machine.targets import KNOWN, TILES
 
+pytestmark = pytest.mark.functional
+
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
 TARGETS = {"host": _host.host()} | {n: KNOWN[n] for n in ("x86-64-v2", "x86-64-v3") if ON_X86}
 

@@ -6,11 +6,11 @@ import gc
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import threadpoolctl
+from conftest import ROOT
 
 import fastact
 from bench import (
@@ -31,7 +31,6 @@ from bench.peers.base import ARRAY_LAYOUTS, ROWS, Library, Peer, Unsupported
 from bench.workloads import Workload
 from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS, Activation
 
-ROOT = Path(__file__).parents[1]
 ONE = ["--functions", "sigmoid", "--dtypes", "float32", "--repetitions", "1"]
 SMALL = [*ONE, "--sizes", "64", "--parts", "sizes"]
 SIGMOID = Workload("sigmoid", "float32", (64,))

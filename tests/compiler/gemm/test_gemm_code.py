@@ -4,7 +4,7 @@ import functools
 import re
 
 import pytest
-from test_assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR
+from assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR
 
 from fastact._compiler import host as _host
 from fastact._compiler.gemm import module as _gemm_code

@@ -12,64 +12,7 @@ import sys
 
 import pytest
 from conftest import LAYERS, needs_layer, run_python
-
-PREPARED = """
-import ctypes, os, signal, sys, threading, time, warnings
-warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # forks that have threads
-import numpy as np
-import fastact as fa
-from fastact._parallel import helpers, layers, pool as _pool, tbb as _tbb
-
-# As little work as a few thousand elements is shared, so that the tests need not be long.
-helpers.SHARE = _tbb.SHARE = layers.LEAST_SHARE = 2_000_000
-helpers.WORTH_WAKING = 0
-_pool._reset()
-
-rng = np.random.default_rng(0)
-SIZES = [1, 100, 5_000, 70_000, 300_000]
-INPUTS = [(rng.standard_normal(n) * 4).astype(t) for n in SIZES for t in "fd"]
-DENSE = fa.Dense(rng.standard_normal((70, 90)).astype("f"), activation="softplus")
-ROWS = rng.standard_normal((2000, 70)).astype("f")
-CALLS = [lambda f=getattr(fa, name), x=x: f(x)
-         for name in ("sigmoid", "tanh", "relu", "step", "softplus") for x in INPUTS]
-CALLS += [lambda: fa.softmax(INPUTS[-1].reshape(300, 1000)), lambda: DENSE(ROWS),
-          lambda: fa.dense(ROWS, ROWS[:70, :50], None, "tanh")]
-
-with fa.num_threads(1):
-    EXPECTED = [call() for call in CALLS]
-
-def check(k):
-    y = CALLS[k]()
-    assert y.tobytes() == EXPECTED[k].tobytes(), (k, os.getpid())
-
-def repeat(seconds, *whats):
-    # Each of them over and over in a thread of its own; how often each was done.
-    counts = [0] * len(whats)
-    wrong = []
-    started = threading.Barrier(len(whats))  # on a busy machine, starting 16 took 2 s
-    def work(me):
-        try:
-            started.wait(60)
-            end = time.time() + seconds
-            while time.time() < end:
-                whats[me]()
-                counts[me] += 1
-        except BaseException as error:
-            wrong.append(error)
-    threads = [threading.Thread(target=work, args=(me,)) for me in range(len(whats))]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
-    assert not wrong, wrong
-    return counts
-
-def check_any(rng=np.random.default_rng(1)):
-    check(rng.integers(len(CALLS)))
-
-def check_some():
-    for k in (9, 19, 29, 49, -1, -2, -3):
-        check(k)
-"""
-
+from thread_program import PREPARED
 
 NUMBA = """
 import numba

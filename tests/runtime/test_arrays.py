@@ -20,6 +20,8 @@ import fastact
 from fastact._compiler.loops import elementwise
 from fastact._declarations.records import element_wise
 
+pytestmark = pytest.mark.functional
+
 # No example database, and the same examples for everyone; examples that compile take long.
 repeatable = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -109,7 +111,7 @@ def call_at_the_edges_of_memory():
 
 @pytest.mark.skipif(os.name != "posix", reason="protects pages by mprotect")
 def test_nothing_outside_the_operands_is_accessed():
-    code = "import test_arrays; test_arrays.call_at_the_edges_of_memory()"
+    code = f"import runpy; runpy.run_path({__file__!r})['call_at_the_edges_of_memory']()"
     assert run_python(code) == "True\n"
 
 

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 import fastact as fa
 from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 
+pytestmark = pytest.mark.functional
+
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1] + [*ROW_ACTIVATIONS]
 ROUNDED = FLOATS[:2]  # the 16-bit formats, of which every layer rounds its result
 

@@ -16,6 +16,8 @@ from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_w
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc
 
+pytestmark = pytest.mark.functional
+
 INTEGERS = np.typecodes["AllInteger"]
 
 

@@ -12,6 +12,8 @@ from fastact._kernels import tables, vocabulary
 from fastact._kernels.vocabulary import ENTRIES
 from fastact._runtime import engine
 
+pytestmark = pytest.mark.functional
+
 VALUES = np.random.default_rng(3).permutation(ENTRIES) - 7.5
 TABLE = vocabulary.Table(VALUES)
 OTHERS = tuple(vocabulary.Table(np.roll(VALUES, k)) for k in range(1, 4))

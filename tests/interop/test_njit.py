@@ -21,6 +21,8 @@ from fastact import sigmoid
 from fastact._compiler import host
 from fastact._declarations.records import ACTIVATIONS
 
+pytestmark = pytest.mark.functional
+
 NUMBERS = [np.dtype(t) for t in (np.float32, np.float64)]
 INTEGERS = [np.dtype(t) for t in "?bBhHiIlL"]
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]

@@ -1,0 +1,37 @@
+"""How tests read machine code: for which targets, and what instructions are."""
+
+import re
+
+import pytest
+
+from fastact._compiler import host
+from fastact._machine.targets import KNOWN
+
+TARGETS = {"host": host.host(), **KNOWN}
+
+# Arithmetic on one element, or on elements of 8 bytes, by architecture. Loads and moves of
+# constants are not arithmetic.
+X86_OPERATION = r"\bv?(add|sub|mul|div|min|max|sqrt|f[n]?m(add|sub)\d+|cmp\w*|ucomi|comi)"
+SCALAR = {
+    "x86_64": re.compile(X86_OPERATION + r"s[sd]\b"),
+    "aarch64": re.compile(r"\bf(add|sub|mul|div|madd|msub|min|max)\w*\s+[hsd]\d"),
+}
+DOUBLE = {
+    "x86_64": re.compile(X86_OPERATION + r"[sp]d\b|\bv?cvt\w*[sp]d"),
+    "aarch64": re.compile(r"\bf\w+\s+(v\d+\.2d|d\d)"),
+}
+PACKED = {
+    "x86_64": re.compile(r"\bv?(\w+)p[sd]\b|\bvp?\w+\s.*[xyz]mm|\bp\w+\s.*xmm"),
+    "aarch64": re.compile(r"\bv\d+\.(2d|4s|8h|16b)|\bq\d+, (q\d+|\[)"),
+}
+CALL = re.compile(r"(?m)^\t(callq?|blr?)\t(\S+)")
+POINTER = re.compile(r"\*(?!.*@)|x\d+$")  # in a register or in memory, but no symbol's
+
+# Compiling takes most of the time: by default for this machine and one that most others can run.
+every_target = pytest.mark.parametrize(
+    "target",
+    [
+        name if name in ("host", "x86-64-v3") else pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in TARGETS
+    ],
+)

@@ -1,0 +1,27 @@
+"""Type checkers see the ufuncs as they are."""
+
+import subprocess
+import sys
+
+from conftest import ROOT
+
+
+def check(*arguments):
+    command = [sys.executable, "-m", "mypy", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_real_calls_are_accepted():
+    """As users of a wheel see it: errors inside the package are not shown."""
+    check("--strict", "--follow-imports=silent", "tests/declarations/typed_calls.py")
+
+
+def test_configured_files_pass():
+    """The files of ``[tool.mypy]``, strictly."""
+    check()
+
+
+def test_file_hidden_by_the_stub_passes():
+    """``fastact/__init__.py``: checked with all others, it would hide ``__init__.pyi`` instead."""
+    check("fastact/__init__.py")

@@ -17,8 +17,8 @@ from unittest import mock
 import numpy as np
 from tabulate import tabulate
 
-from fastact._compiler.gemm import loops as _gemm
-from fastact._dense import weights as _weights
+from fastact._compiler.gemm import loops
+from fastact._dense import weights
 from fastact._loading import loader
 from fastact._machine.targets import Target
 
@@ -48,11 +48,11 @@ def one_tile(size: tuple[int, int]) -> OneTile:
 @contextmanager
 def compiled_apart(target: Target, constants: dict[str, int]) -> Iterator[None]:
     """Compile loops for `target` with `constants`, and keep them from other callers."""
-    _weights._kernels.cache_clear()
-    changed = mock.patch.dict(vars(_gemm), constants)
+    weights._kernels.cache_clear()
+    changed = mock.patch.dict(vars(loops), constants)
     with mock.patch.object(loader, "host", lambda: target), changed:
         yield
-    _weights._kernels.cache_clear()
+    weights._kernels.cache_clear()
 
 
 def layer(shape: tuple[int, int, int], dtype: str, target: Target, constants: dict[str, int]):
@@ -63,8 +63,8 @@ def layer(shape: tuple[int, int, int], dtype: str, target: Target, constants: di
     w = random.standard_normal((depth, columns)).astype(dtype)
     out = np.zeros((rows, columns), dtype)
     with compiled_apart(target, constants):
-        weights = _weights.Weights(w, None, None)
-    return lambda: weights.call(x, out)
+        packed = weights.Weights(w, None, None)
+    return lambda: packed.call(x, out)
 
 
 def race(calls: dict, shapes: dict[str, tuple[int, int, int]], repetitions: int) -> dict:

@@ -1,18 +1,27 @@
-"""Speed and accuracy, measured: ``python -m bench`` compares with other libraries.
+"""Benchmarks: ``python -m bench`` compares speed and accuracy with other libraries.
 
 ==================  ==========================================================================
-workloads           what is measured: the only list; problems: the arrays of one, and its results
-peers               the libraries, a module each; bounds: what the machine allows
-timing, measure     samples of calls; one workload in all libraries, checked and timed
-threads             the same with several threads, each library in a process of its own
-results             what was measured, as it is kept; machine: where
-tables, pictures    what shows it; report: all of it in a folder; readme: part of it in documents
+workloads           the list of everything that is measured
+problems            the arrays of a workload, and its expected results
+peers               the libraries, one module each
+bounds              the limits of the machine
+timing              samples of calls
+measure             one workload in all libraries: results checked, calls timed
+threads             the same with several threads, each library in a separate process
+results             the format of results
+machine             the machine that they come from
+tables, pictures    results as tables and as pictures
+report              all tables and pictures in one folder
+readme              some of them in the documents
 compare             two result files: what became slower
-__main__            the command; conftest, test_workloads: the same for pytest-benchmark
+__main__            the command
+conftest            the same workloads for pytest-benchmark, with test_workloads
 asv_benchmarks      this package over its history
-accuracy            errors over every input of 16 and 32 bits
-variants, tiles     races of other code for the same, for the lab book NOTES.md
-njit, pytensor      loops that users compile with Numba; PyTensor before and after
+accuracy            errors over all inputs of 16 and 32 bits
+variants, tiles     other code for the same function, for the lab book NOTES.md
+njit, pytensor      loops that users compile with Numba; PyTensor with and without this package
+boosting            the objective for XGBoost and LightGBM
+sklearn_training    scikit-learn's networks with and without this package
 startup             the time to the first result
 ==================  ==========================================================================
 """

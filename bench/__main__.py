@@ -16,7 +16,7 @@ from .results import Results
 FULL = {
     "libraries": list(peers.PEERS),
     "dtypes": list(workloads.DTYPES),
-    "sizes": None,  # more of them for float32 than for the others
+    "sizes": None,  # float32 has more sizes than the other dtypes
     "shapes": workloads.SHAPES,
     "shared_sizes": workloads.SHARED_SIZES,
     "shared_shapes": workloads.SHARED_SHAPES,
@@ -37,23 +37,23 @@ QUICK = {
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"not a positive integer: {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
     return int(text)
 
 
 def _shape(text: str) -> tuple[int, ...]:
     parts = text.split("x")
     if len(parts) != 3:
-        raise argparse.ArgumentTypeError(f"not of the form MxKxN, such as 1x784x128: {text!r}")
+        raise argparse.ArgumentTypeError(f"expected MxKxN, for example 1x784x128, got {text!r}")
     return tuple(map(_positive, parts))
 
 
 def _directory(text: str) -> Path:
-    """A folder that can be written to, as far as can be seen before minutes of measuring."""
+    """The path of a folder, rejected now rather than after minutes if a file is in its place."""
     path = Path(text)
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not existing.is_dir():
-        raise argparse.ArgumentTypeError(f"no place for a folder: {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a folder, or a path for one, got {text!r}")
     return path
 
 
@@ -72,20 +72,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser("python -m bench", description=__doc__.partition(":")[0])
     add = parser.add_argument
-    add("--quick", action="store_true", help="below 90 s: NumPy and SciPy, fewer workloads")
+    add("--quick", action="store_true",
+        help="less than 90 s: NumPy and SciPy only, fewer workloads")  # fmt: skip
     add("--parts", nargs="+", choices=workloads.PARTS, default=list(workloads.PARTS))
     add("--functions", nargs="+", choices=workloads.functions(), default=workloads.functions())
     add("--dtypes", nargs="+", choices=workloads.DTYPES)
-    add("--sizes", nargs="+", type=_positive, help="elements of arrays")
-    add("--shapes", nargs="+", type=_shape, metavar="MxKxN", help="of dense layers")
-    add("--libraries", nargs="+", choices=peers.others(), help="default: all installed")
+    add("--sizes", nargs="+", type=_positive, help="numbers of elements of arrays")
+    add("--shapes", nargs="+", type=_shape, metavar="MxKxN", help="shapes of dense layers")
+    add("--libraries", nargs="+", choices=peers.others(),
+        help="libraries to compare with (default: all that are installed)")  # fmt: skip
     add("--threads", nargs="+", type=_positive, default=threads.counts(len(machine.cores())),
-        help="how many, for the part of that name (default: %(default)s)")  # fmt: skip
+        help="numbers of threads for the part 'threads' (default: %(default)s)")  # fmt: skip
     add("--core", type=int, choices=sorted(machine.cores()),
-        help="to keep to with one thread (default: the last)")  # fmt: skip
-    add("--repetitions", type=_positive, help="samples of some 2 ms for each time")
-    add("--output", type=_directory, metavar="DIRECTORY", help="where to write the report")
-    add("--accuracy", action=argparse.BooleanOptionalAction, help="errors; needs gmpy2")
+        help="core for the workloads with one thread (default: the last)")  # fmt: skip
+    add("--repetitions", type=_positive, help="samples of about 2 ms for each time")
+    add("--output", type=_directory, metavar="DIRECTORY", help="folder of the report")
+    add("--accuracy", action=argparse.BooleanOptionalAction, help="measure errors; needs gmpy2")
     options = parser.parse_args(arguments)
     if options.libraries:
         options.libraries = [peers.OURS, peers.OURS_UNPACKED, *options.libraries]
@@ -102,7 +104,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def chosen(options: argparse.Namespace) -> list[workloads.Workload]:
-    """The workloads for one thread that the options ask for."""
+    """The single-threaded workloads that the options ask for."""
     functions, dtypes = options.functions, options.dtypes
     makers: dict[str, Callable[[], list[workloads.Workload]]] = {
         "sizes": lambda: workloads.sizes(functions, dtypes, options.sizes),
@@ -115,14 +117,14 @@ def chosen(options: argparse.Namespace) -> list[workloads.Workload]:
 
 
 def run(options: argparse.Namespace, results: Results) -> None:
-    """Measure, and add to `results` what is finished.
+    """Measure, and add each finished result to `results`.
 
     Parameters
     ----------
     options : argparse.Namespace
         From :func:`parse`.
     results : Results
-        Where to put libraries and rows, one by one, so that an interruption keeps them.
+        Libraries and rows are added one by one, so that an interruption keeps them.
     """
     alone = chosen(options)
     shared = workloads.threads(options.functions, options.shared_sizes, options.shared_shapes)
@@ -146,7 +148,7 @@ def run(options: argparse.Namespace, results: Results) -> None:
             progress.set_description(what)
             progress.update()
 
-        if counts:  # out of the block that keeps to one core
+        if counts:  # outside the block that restricts the process to one core
             repetitions = options.repetitions
             threads.scaling(shared, [*libraries], counts, repetitions, results.scaling, say)
     results.incomplete = False
@@ -158,12 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Those of the process by default.
+        By default the arguments of the process.
 
     Returns
     -------
     int
-        Exit status: 0, 1 where a result was wrong, 130 where interrupted.
+        Exit status: 0, or 1 if a result was wrong, or 130 if the run was interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse(arguments)
@@ -171,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(options, results)
     except KeyboardInterrupt:
-        print("interrupted: what follows is what was finished", file=sys.stderr)
+        print("interrupted: the report has only what was finished", file=sys.stderr)
     for title, table, told in tables.sections(results, "simple"):
         print(f"{title}\n\n{table}\n\n{told}\n")
     report.write(results, options.output)

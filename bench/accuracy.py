@@ -1,10 +1,10 @@
-"""Errors in ulp, measured: exhaustively for 16- and 32-bit formats, by samples for float64.
+"""Measure errors in ulp: over all inputs of 16- and 32-bit formats, over samples of float64.
 
-Derivatives, which have two operands, are sampled in 32 bits too; in 16 bits, every significand of
-the gradient meets every value that the activation may have saved.
+Derivatives have two operands. In 32 bits they are sampled too. In 16 bits every significand of the
+gradient is combined with every value that the activation may have saved.
 
-The reference is never this package and never the same precision. For the narrow formats it is
-the declared formula in NumPy's float64; for float64 the same formula in MPFR through gmpy2.
+The reference is computed without this package and in higher precision: for the narrow formats it is
+the declared formula in NumPy's float64, for float64 the same formula in MPFR through gmpy2.
 """
 
 import argparse
@@ -30,17 +30,17 @@ PRECISION = {
     "float32": (24, -126),
     "float64": (53, -1022),
 }
-"""Bits of the significand and exponent of the smallest normal number, by format."""
+"""Bits of the significand, and exponent of the smallest normal number, of each format."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a sweep: `ulp` is the largest error, `worst` the inputs where it is."""
+    """The outcome of a sweep: `ulp` is the largest error, `worst` the inputs where it occurs."""
 
     ulp: float = 0.0
     worst: tuple[float, ...] = ()
     count: int = 0
-    decreases: int = 0  # neighbouring inputs whose results are in the wrong order
+    decreases: int = 0  # pairs of neighbouring inputs whose results are in the wrong order
     wrong: int = 0  # NaN where there should be a number, or the reverse
 
     def __or__(self, other: "Report") -> "Report":
@@ -53,15 +53,15 @@ class Report:
         )
 
 
-# Each loop is a function of its own, as LLVM vectorises them one by one but not together (11.6 ns a
-# value, 4 like this), over blocks that stay in the cache next to the core.
+# Each loop is a separate function, since LLVM does not vectorise them within one function (11.6 ns
+# a value instead of 4). They work on blocks that stay in the core's caches.
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 _BLOCK = 1 << 12
 
 
 @_compiled
 def _largest_error(x, y, reference, bits, lowest):
-    """(ulp, index, decreases, wrong) of the results `y` against the wider `reference`."""
+    """Return (ulp, index, decreases, wrong) of the results `y` against the wider `reference`."""
     ulp, most, index, decreases, wrong = 0.0, 0, 0, 0, 0
     errors = np.empty(_BLOCK)
     for start in range(0, len(y), _BLOCK):
@@ -82,18 +82,18 @@ def _largest_error(x, y, reference, bits, lowest):
 @_compiled
 def _find_errors(x, y, reference, bits, lowest, errors):
     largest = (2.0 - 2.0 ** (1 - bits)) * 2.0 ** (1 - lowest)
-    overflow = largest + 2.0 ** (1 - lowest - bits)  # rounds to infinity from here on
+    overflow = largest + 2.0 ** (1 - lowest - bits)  # the least number that rounds to infinity
     exponents, ulps = reference.view(np.int64), errors.view(np.int64)
     for i in range(len(y)):
         exponent = max((exponents[i] >> 52 & 0x7FF) - 1023, lowest)
-        ulps[i] = (1023 + bits - 1 - exponent) << 52  # the pattern of 1 / ulp
+        ulps[i] = (1023 + bits - 1 - exponent) << 52  # the bit pattern of 1 / ulp
     for i in range(len(y)):
         got, want = y[i], reference[i]
         error = abs(got - want) * errors[i]
         beyond, infinite = abs(want) >= overflow, abs(got) == np.inf
         both = beyond & infinite & (got * want > 0)
         error = (0.0 if both else np.inf) if beyond | infinite else error
-        # Results for infinite x are declared as special values, and tested as such.
+        # Results for infinite x are declared as special values, which other tests check.
         counts = (abs(x[i]) != np.inf) & (got == got) & (want == want)
         errors[i] = error if counts else 0.0
 
@@ -101,7 +101,7 @@ def _find_errors(x, y, reference, bits, lowest, errors):
 @_compiled
 def _highest(patterns):
     highest = 0
-    for i in range(len(patterns)):  # of positive numbers, which are ordered as their patterns are
+    for i in range(len(patterns)):  # the bit patterns of positive numbers are in the same order
         highest = max(highest, patterns[i])
     return highest
 
@@ -126,7 +126,10 @@ def _wrong(x, y, reference):
 def narrow_report(
     function: Callable, reference: Callable, x: np.ndarray | Sequence[np.ndarray], name: str
 ) -> Report:
-    """Errors of `function` on `x`, of the 16- or 32-bit format `name`; one array per operand."""
+    """Return the errors of `function` on `x` in the 16- or 32-bit format `name`.
+
+    `x` is an array, or a sequence with an array for each operand.
+    """
     return narrow_reports([function], reference, x, name)[0]
 
 
@@ -136,9 +139,9 @@ def narrow_reports(
     x: np.ndarray | Sequence[np.ndarray],
     name: str,
 ) -> list[Report]:
-    """The same of several functions, for which the reference is computed once.
+    """Return a report for each of several functions, with one call of the reference.
 
-    It is the same for all, or gives one result for each of them.
+    The reference returns one result for all functions, or one for each of them.
     """
     operands = _operands(x)
     reports = []
@@ -162,8 +165,9 @@ def _operands(x: np.ndarray | Sequence[np.ndarray]) -> Sequence[np.ndarray]:
 def every_pattern(dtype: np.dtype, chunk: int = 1 << 17) -> Iterator[np.ndarray]:
     """All values of a 16- or 32-bit float dtype by ascending bit pattern, in chunks.
 
-    Consecutive chunks share one value, so that order is checked across their border. Eight times as
-    large, they do not stay in the caches: sigmoid takes 27 ns a value instead of 18.
+    Consecutive chunks share one value, so that the order of results is checked across their
+    border. Chunks eight times as large do not stay in the caches: sigmoid takes 27 ns a value
+    instead of 18.
     """
     bits = np.dtype(f"u{dtype.itemsize}")
     total = 1 << (8 * dtype.itemsize)
@@ -175,14 +179,14 @@ def every_pattern(dtype: np.dtype, chunk: int = 1 << 17) -> Iterator[np.ndarray]
 def exhaustive(
     function: Callable, reference: Callable, name: str, progress: Callable = iter
 ) -> Report:
-    """The report over every value of the format `name`, on all cores."""
+    """Return the report over every value of the format `name`, computed on all cores."""
     return exhaustive_reports([function], reference, name, progress)[0]
 
 
 def exhaustive_reports(
     functions: Sequence[Callable], reference: Callable, name: str, progress: Callable = iter
 ) -> list[Report]:
-    """The same of several functions, as of `narrow_reports`."""
+    """Return a report for each of several functions, as `narrow_reports` does."""
     return _on_all_cores(functions, reference, name, every_pattern(dtype_of(name)), progress)
 
 
@@ -211,7 +215,7 @@ def dtype_of(name: str) -> np.dtype:
 
 
 def _bounded_map(pool, function, items, ahead):
-    """`pool.map` that takes at most `ahead` items before their results are used."""
+    """Like `pool.map`, but submit at most `ahead` items whose results are not used yet."""
     waiting = []
     for item in items:
         waiting.append(pool.submit(function, item))
@@ -224,7 +228,10 @@ def _bounded_map(pool, function, items, ahead):
 def float64_report(
     function: Callable, reference: Callable, x: np.ndarray | Sequence[np.ndarray]
 ) -> Report:
-    """Errors of `function` on float64 arrays, one per operand, against MPFR with 120 bits."""
+    """Return the errors of `function` on float64 arrays, one per operand.
+
+    The reference is computed by MPFR with 120 bits.
+    """
     operands = _operands(x)
     y = function(*operands)
     bits, lowest = PRECISION["float64"]
@@ -233,7 +240,7 @@ def float64_report(
         order = np.argsort(operands[0], kind="stable")
         total = replace(total, decreases=int((np.diff(y[order]) < 0).sum()))
     with gmpy2.context(precision=120):
-        one = gmpy2.mpfr(1)  # times a number is its mpfr in 0.1 us; the constructor takes 1.8
+        one = gmpy2.mpfr(1)  # one * number takes 0.1 us, mpfr(number) 1.8 us
         for *values, got in zip(*(v.tolist() for v in (*operands, y)), strict=True):
             want = one * reference(gmpy2, *map(one.__mul__, values))
             exponent = max(gmpy2.get_exp(want) - 1, lowest) if want != 0 else lowest
@@ -244,7 +251,11 @@ def float64_report(
 
 
 def samples64(count: int, seed: int) -> np.ndarray:
-    """Finite float64 inputs where activations are neither trivial nor saturated, and some."""
+    """Return finite float64 inputs.
+
+    Most are where activations are neither trivial nor saturated. An eighth is where results become
+    subnormal, and an eighth has random bit patterns.
+    """
     rng = np.random.default_rng(seed)
     pieces = [
         rng.uniform(-40, 40, count // 4),
@@ -258,7 +269,7 @@ def samples64(count: int, seed: int) -> np.ndarray:
 
 
 def pairs(declared: Derivative, dtype: np.dtype, count: int, seed: int) -> list[np.ndarray]:
-    """Finite gradients, and values that the activation may have saved for them."""
+    """Return finite gradients, and values that the activation may have saved."""
     rng = np.random.default_rng(seed)
 
     def patterns(size):
@@ -271,7 +282,7 @@ def pairs(declared: Derivative, dtype: np.dtype, count: int, seed: int) -> list[
         gradient = np.concatenate([*usual, tiny.clip(-1e300, 1e300)]).astype(dtype)
         gradient = np.concatenate([gradient, some])
         x = samples64(count // 2, seed + 1)
-        # Where only large gradients give results other than 0.
+        # Here only large gradients have results other than 0.
         x = np.concatenate([x, rng.uniform(-1410, -40, count // 8), x[: count // 8] / 2])
         x = np.resize(x, count).astype(dtype)
         rng.shuffle(gradient)
@@ -285,7 +296,7 @@ def pairs(declared: Derivative, dtype: np.dtype, count: int, seed: int) -> list[
 
 
 def every_pair(declared: Derivative, dtype: np.dtype, step: int = 1) -> Iterator[list[np.ndarray]]:
-    """Each `step`-th significand in [1, 2) with every value that may be saved, of 16 bits."""
+    """Yield each `step`-th 16-bit gradient in [1, 2) with every value that may be saved."""
     values = np.arange(1 << 16, dtype=np.uint16).view(dtype)
     with np.errstate(all="ignore"):
         values = values[np.isfinite(values)]
@@ -305,8 +316,9 @@ def derivative_report(
     seed: int = 0,
     progress: Callable = iter,
 ) -> Report:
-    """The report of `samples` pairs and, in 16 bits, of every pair that differs in more than
-    the exponent of the gradient, for each `step`-th significand.
+    """Return the report of `samples` pairs and, in 16 bits, of all pairs from `every_pair`.
+
+    Pairs that differ only in the exponent of the gradient are sampled alone.
     """
     dtype, chunk = dtype_of(name), 50_000
     chunks = (
@@ -327,10 +339,11 @@ def main(arguments: list[str] | None = None) -> None:
     known |= {declared.name: declared for declared in DERIVATIVES.values()}
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
     parser.add_argument("functions", nargs="*", choices=[*known, []], metavar="function",
-                        help=f"any of {', '.join(known)}; all by default")  # fmt: skip
+                        help=f"any of {', '.join(known)} (default: all)")  # fmt: skip
     parser.add_argument("--formats", nargs="+", choices=PRECISION, default=list(PRECISION))
     parser.add_argument("--samples", type=int, default=1_000_000,
-                        help="inputs where not all are taken (default: %(default)s)")  # fmt: skip
+                        help="number of inputs where not all are tested "
+                        "(default: %(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)
     rows = []
     for name in options.functions or known:

@@ -1,8 +1,8 @@
-"""The logistic objective of boosting beside its NumPy formula. ``python -m bench.boosting``
+"""Compare the logistic objective for boosting with its NumPy formula: ``python -m bench.boosting``
 
-The objective alone on one core and one thread, then whole trainings with it, with NumPy's formula
-and with the objective that the library has built in. They take turns, so that a slow moment of
-the machine meets all.
+It measures the objective alone, then whole trainings with it, with NumPy's formula and with the
+built-in objective of the library, all with one thread on one core. They take turns, so that a slow
+moment of the machine affects all of them.
 """
 
 import argparse
@@ -24,13 +24,13 @@ Calls = dict[str, Callable[[], Any]]
 
 
 def formula(score: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As the documentation of the libraries writes it."""
+    """The objective as the documentation of the libraries writes it."""
     p = 1 / (1 + np.exp(-score))
     return p - label, p * (1 - p)
 
 
 def cases(rows: int) -> Iterator[tuple[str, Calls]]:
-    """What is measured, and the calls that take turns."""
+    """Yield the name of each case, and the calls that take turns."""
     import lightgbm
     import xgboost
     from sklearn.datasets import make_classification
@@ -71,7 +71,7 @@ def cases(rows: int) -> Iterator[tuple[str, Calls]]:
 
 
 def measure(rows: int, repetitions: int) -> list[list[Any]]:
-    """Rows for the table; each time is the median of `repetitions`, after one to warm up."""
+    """Return rows for the table; each time is the median of `repetitions`, after a warm-up."""
     found = []
     for what, calls in tqdm(list(cases(rows)), unit="case", disable=None):
         samples: dict[str, list[float]] = {name: [] for name in calls}
@@ -89,11 +89,11 @@ def measure(rows: int, repetitions: int) -> list[list[Any]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser("python -m bench.boosting", description=__doc__)
-    parser.add_argument("--rows", type=int, default=100_000, help="of the training data")
+    parser.add_argument("--rows", type=int, default=100_000, help="rows of the training data")
     parser.add_argument(
-        "--repetitions", type=int, default=5, help="of each time; the median counts"
+        "--repetitions", type=int, default=5, help="samples for each time, which is their median"
     )
     options = parser.parse_args(arguments)
     for name in ("rows", "repetitions"):

@@ -1,7 +1,7 @@
-"""What the machine allows: its rate of fused multiply-adds, and of copying memory.
+"""The limits of the machine: its rate of fused multiply-adds, and of copying memory.
 
-Both are measured like a library, interleaved with them, so that a slow moment of the machine
-does not make a share of the peak look better than it is.
+Both are measured like a library and interleaved with the libraries, so that a slow moment of the
+machine does not make a share of the peak look better than it is.
 """
 
 import ctypes
@@ -20,16 +20,16 @@ from fastact._machine import formats
 from .peers.base import Call
 from .problems import Problem
 
-CHAINS = 12  # hide a latency of 4 cycles on 2 ports, and fit into 16 registers
-ROUNDS = 10_000  # of all chains in a call: some 20 us
+CHAINS = 12  # enough to hide a latency of 4 cycles on 2 ports, and they fit into 16 registers
+ROUNDS = 10_000  # in a call, which takes about 20 us
 
 
 @functools.cache
 def fma_loop(dtype: str):
-    """A function of (rounds, factor, summand): that many fused multiply-adds in each lane.
+    """Return a function of (rounds, factor, summand) that computes fused multiply-adds.
 
-    Nothing but registers is involved. It returns the sum of all lanes of all chains, and
-    ``lanes`` tells how many there are.
+    It computes `rounds` of them in each lane of each chain, in registers alone, and returns the sum
+    of all these lanes. Its attribute ``lanes`` is their number.
     """
     target = host.host()
     scalar, suffix = ("double", "f64") if dtype == "float64" else ("float", "f32")
@@ -90,7 +90,7 @@ _ARITHMETIC = re.compile(
 def operations(function: str, dtype: str) -> float:
     """Floating-point operations per element in the hot loop of our kernel.
 
-    Sums, products, quotients, comparisons and fused multiply-adds count one each.
+    Each sum, product, quotient, comparison, minimum, maximum or fused multiply-add counts as one.
     """
     activation, form = ACTIVATIONS[function], formats.FORMATS[dtype]
     scalar = frontend.scalar_ir(activation.kernel, form, activation.nin, host.host())
@@ -103,11 +103,10 @@ def operations(function: str, dtype: str) -> float:
 
 
 def calls(case: Problem) -> dict[str, tuple[Call, float]]:
-    """The bounds of a workload by name: a call, and how many of it the workload takes at least.
+    """Return the bounds of a workload by name: a call, and how many such calls are the bound.
 
-    "fma" issues the multiply-adds of a dense layer, or the operations of our kernel; "copy"
-    copies as many bytes as the workload reads and writes. Other layouts than contiguous
-    have none.
+    "fma" issues the multiply-adds of a dense layer, or the operations of our kernel. "copy" copies
+    the first input to the output. Only contiguous layouts have bounds.
     """
     workload = case.workload
     if workload.layout != "contiguous":

@@ -1,10 +1,10 @@
-"""Compare two result files: what became slower beyond the noise.
+"""Compare two result files, and list what became slower by more than the noise.
 
     python -m bench.compare OLD.json NEW.json
 
-A ratio above 1 means slower. The machine may have been faster or slower as a whole, so the
-ratio of a workload is divided by the median ratio of the other libraries in it, as far as
-those are of the same version in both files. Noise is the sum of both spreads.
+A ratio above 1 means slower. The whole machine may have been faster or slower, so the ratio of a
+workload is divided by the median ratio of the other libraries in it. Only libraries that have the
+same version in both files count for that. The noise is the sum of both spreads.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from . import results, tables
 from .peers import OURS, OURS_UNPACKED
 from .results import Results, Row, relative_spread
 
-NOISES = 2  # how many times the noise a change has to be
+NOISES = 2  # a change has to be this many times the noise
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Change:
     Attributes
     ----------
     row : Row
-        The new one.
+        The new row.
     name : str
         The library.
     ratio : float
         New time over old, corrected by `drift`.
     drift : float
-        The same of the other libraries.
+        Median of new time over old of the other libraries.
     limit : float
-        What the ratio has to differ from 1 by to be more than noise.
+        How far the ratio has to differ from 1 to be more than noise.
     """
 
     row: Row
@@ -53,13 +53,13 @@ class Change:
 
 
 def changes(old: Results, new: Results, threshold: float) -> list[Change]:
-    """The changes of this package's workloads that are in both, by descending ratio.
+    """Return the changes of this package in the workloads of both files, by descending ratio.
 
     Parameters
     ----------
     old, new : Results
     threshold : float
-        The least relative change that counts, however small the noise.
+        The smallest relative change that counts, however small the noise is.
     """
     before = {row.key: row for row in old.all_rows}
     same = {n for n, v in new.versions.items() if old.versions.get(n) == v}
@@ -84,7 +84,7 @@ def changes(old: Results, new: Results, threshold: float) -> list[Change]:
 
 
 def unmatched(old: Results, new: Results) -> list[str]:
-    """Workloads that only one of them measured of this package."""
+    """Return a line for each workload that only one of the files has of this package."""
     names = [
         {
             (tables.describe(row), name)
@@ -102,7 +102,7 @@ def unmatched(old: Results, new: Results) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the changes; exit status 1 where something became slower, 2 for bad files."""
+    """Print the changes; return 1 if something became slower, 2 if a file cannot be read."""
     parser = argparse.ArgumentParser(
         "python -m bench.compare",
         description=__doc__,
@@ -111,8 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("old", type=Path, metavar="OLD.json")
     parser.add_argument("new", type=Path, metavar="NEW.json")
     parser.add_argument("--threshold", type=_percent, default=0.1, metavar="PERCENT",
-                        help="the least change that counts (default: 10)")  # fmt: skip
-    parser.add_argument("--all", action="store_true", help="list what did not change as well")
+                        help="the smallest change that counts (default: 10)")  # fmt: skip
+    parser.add_argument("--all", action="store_true", help="also list what did not change")
     options = parser.parse_args(arguments)
     try:
         old, new = results.read(options.old), results.read(options.new)
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if old.machine.get("cpu") != new.machine.get("cpu"):
         cpus = [found.machine.get("cpu") for found in (old, new)]
-        print(f"different processors: {cpus[0]}, {cpus[1]}", file=sys.stderr)
+        print(f"the files are from different processors: {cpus[0]}, {cpus[1]}", file=sys.stderr)
     found = changes(old, new, options.threshold)
     shown = [change for change in found if options.all or change.verdict != "same"]
     lines = [
@@ -144,7 +144,7 @@ def _percent(text: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"not a percentage: {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a percentage, at least 0, got {text!r}")
     return value
 
 

@@ -1,7 +1,7 @@
-"""The suite of pytest-benchmark takes its cases from the list of workloads.
+"""The cases of the pytest-benchmark suite, from the list of workloads.
 
-Timed (``python -m pytest bench --benchmark-only``) it runs all of them; untimed
-(``--benchmark-disable``) each kind once, as small as can be.
+``python -m pytest bench --benchmark-only`` times all of them. ``--benchmark-disable`` runs each
+kind once without timing, as small as possible.
 """
 
 import contextlib

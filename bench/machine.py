@@ -1,4 +1,4 @@
-"""What results depend on: the machine, the versions, the commit."""
+"""What results depend on: the machine, the version of Python and the commit."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def cpu_model() -> str:
-    """The name of the processor, from /proc/cpuinfo where there is one that tells."""
+    """The name of the processor, from /proc/cpuinfo if it has one."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -27,7 +27,7 @@ def cores() -> set[int]:
 
 
 def commit() -> str | None:
-    """The commit of the working tree, marked where files differ from it."""
+    """The commit of the working tree, marked if files differ from it."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)

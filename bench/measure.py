@@ -1,4 +1,4 @@
-"""One workload in several libraries: results checked, errors measured, then calls timed."""
+"""Measure one workload in several libraries: check results, measure errors, then time calls."""
 
 import dataclasses
 import functools
@@ -14,11 +14,11 @@ from .problems import Problem
 from .results import Cell, Row, quartiles
 from .workloads import Workload
 
-FLOAT64_SAMPLE = 2_000  # inputs that MPFR computes within some 10 ms
-SECONDS = 4.0  # for one workload, where calls take long
+FLOAT64_SAMPLE = 2_000  # MPFR computes these in about 10 ms
+SECONDS = 4.0  # limit for a workload whose calls take long
 
 TOLERANCE = {"float16": (1e-2, 1e-3), "float32": (1e-3, 1e-5), "float64": (1e-6, 1e-9)}
-"""Relative and absolute; loose, since some libraries are inaccurate far from 0."""
+"""Relative and absolute; they are loose, since some libraries are inaccurate far from 0."""
 
 
 class WrongResult(Exception):
@@ -26,62 +26,63 @@ class WrongResult(Exception):
 
 
 def factory_of(library: Library, workload: Workload) -> Factory | None:
-    """What makes the call of `library` for a workload; None where it lacks the function."""
+    """Return the factory of the call of `library`, or None if it lacks the function."""
     if workload.dense:
         return library.dense.get(workload.function)
     if workload.shape:
         return library.arrays.get(workload.function)
-    # A library with the function for arrays alone is said not to support scalars.
+    # With a function for arrays alone, `checked` reports that scalars are not supported.
     function = library.scalars.get(workload.function, library.arrays.get(workload.function))
     return function and (lambda scalars, _: functools.partial(function, *scalars))
 
 
 def checked(name: str, library: Library, case: Problem) -> tuple[Call, np.ndarray]:
-    """The call to time, and its results once they are seen to be right.
+    """Return the call to time and its results, after checking these.
 
     Parameters
     ----------
     name : str
         Key of :data:`PEERS`.
     library : Library
-        What it loaded.
+        The imported library.
     case : Problem
-        Of a workload that the library has the function of.
+        A workload whose function the library has.
 
     Raises
     ------
     Unsupported
-        Where the library cannot compute it for the dtype or layout.
+        If the library cannot compute it for the dtype or layout.
     WrongResult
-        Where what it computed is something else.
+        If the results are wrong.
     """
     workload = case.workload
     if workload.layout not in PEERS[name].layouts:
-        raise Unsupported(f"does not take operands as they are: {workload.layout}")
+        raise Unsupported(f"does not accept operands without a conversion: {workload.layout}")
     call = factory_of(library, workload)(case.inputs, case.out)
-    case.forget()  # else the results of the library before might pass for this one's
+    case.forget()  # else results of the previous library could pass for those of this one
     got = PEERS[name].result(call(), case.out)
     if (got.dtype, got.shape) != (workload.dtype, case.want.shape):
-        raise WrongResult(f"{got.dtype}{got.shape} for {workload.dtype}{case.want.shape}")
+        expected = f"{workload.dtype}{case.want.shape}"
+        raise WrongResult(f"expected {expected}, got {got.dtype}{got.shape}")
     relative, absolute = TOLERANCE[workload.dtype]
     wide = got.astype(np.float64)
     bad = ~np.isclose(wide, case.want, relative, absolute, equal_nan=True)
     if bad.any():
         i = np.unravel_index(bad.argmax(), bad.shape)
         raise WrongResult(
-            f"{bad.sum()} of {bad.size} results, such as {wide[i]:.9g} at "
-            f"{tuple(map(int, i))} for {case.want[i]:.9g}"
+            f"{bad.sum()} of {bad.size} results differ; at {tuple(map(int, i))} "
+            f"expected {case.want[i]:.9g}, got {wide[i]:.9g}"
         )
     return call, got
 
 
 def largest_error(case: Problem, got: np.ndarray) -> float | None:
-    """Largest error in ulp of the results `got`; of a sample of them for float64.
+    """Return the largest error in ulp of the results `got`, for float64 of a sample of them.
 
-    None for layouts, which change no result, for dense layers, and for rows of float64, whose
-    reference is no wider.
+    Return None for layouts, which do not change results, for dense layers, and for rows of float64,
+    whose reference has no higher precision.
     """
-    from . import accuracy  # needs gmpy2, which times alone do without
+    from . import accuracy  # needs gmpy2, which timing alone does not
 
     workload = case.workload
     if workload.dense or workload.layout not in ("contiguous", ROWS):
@@ -96,16 +97,17 @@ def largest_error(case: Problem, got: np.ndarray) -> float | None:
     rest = iter(zip(*(other[some].tolist() for other in others), strict=True))
     activation = ACTIVATIONS[workload.function]
 
-    def reference(m, value):  # is asked for one value after another
+    def reference(m, value):  # called for one value after another
         return activation.reference(m, value, *(next(rest) if others else ()))
 
     return accuracy.float64_report(lambda _: got[some], reference, x[some]).ulp
 
 
 class Measurement:
-    """A workload that libraries were seen to compute, and the samples of their times so far.
+    """A workload, the libraries that compute it correctly, and the samples of their times so far.
 
-    What they prepare for it, such as sessions with threads, is kept while samples are taken only.
+    The calls that libraries prepare, for example sessions with threads, exist only while samples
+    are taken.
 
     Parameters
     ----------
@@ -122,7 +124,7 @@ class Measurement:
     def __init__(
         self, case: Problem, libraries: dict[str, Library], with_ulp: bool, with_bounds: bool = True
     ) -> None:
-        # A process that waits for its turn has no need to hold what had to come out.
+        # A process that waits for its turn should not keep the expected results in memory.
         self._case = dataclasses.replace(case, want=np.empty(0))
         self._libraries = libraries
         self._ulp: dict[str, float | None] = {}
@@ -150,11 +152,11 @@ class Measurement:
         Parameters
         ----------
         repetitions : int
-            Samples per library; fewer where they take long.
+            Samples per library; fewer if they take long.
         seconds : float
-            After which no repetition is begun.
+            No repetition begins after this time, except the first ``timing.LEAST``.
         warm_up : float
-            Seconds of calls to each library before the first that counts.
+            Seconds of calls of each library before the first sample.
         """
         case = self._case
         prepare = case.prepare
@@ -175,11 +177,11 @@ class Measurement:
             self._samples.setdefault(key, []).extend(factor * ns for ns in samples)
 
     def row(self) -> Row:
-        """A cell for each library that has the function."""
+        """Return a row with a cell for each library that has the function."""
         cells = dict(self._failed)
         for name, ulp in self._ulp.items():
             key = ("library", name)
-            if key in self._samples:  # else nothing was collected before an interruption
+            if key in self._samples:  # else the run was interrupted before the first sample
                 cells[name] = Cell(
                     "measured", "", quartiles(self._samples[key]), self._counts[key], ulp
                 )
@@ -200,7 +202,7 @@ def measure(
     with_ulp: bool,
     with_bounds: bool = True,
 ) -> Row:
-    """Check, then time every library that has the function; as :class:`Measurement`."""
+    """Check and time every library that has the function; see :class:`Measurement`."""
     measurement = Measurement(case, libraries, with_ulp, with_bounds)
     measurement.collect(repetitions)
     return measurement.row()

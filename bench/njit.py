@@ -1,8 +1,8 @@
-"""Loops that users compile with Numba: ``python -m bench.njit``
+"""Time loops that users compile with Numba: ``python -m bench.njit``
 
-Of ``fa.sigmoid`` and its like against the formula with ``math``, as people write it. What
-importing and registering cost a program that does not use fastact is the other table: whole
-processes whose first function is compiled, with the entry point and without it, in turn.
+The first table compares loops that call functions of fastact with loops that compute the usual
+formulas with ``math``. The second table shows the cost for a program that does not use fastact: the
+time of the first compilation in a new process, without and with fastact's entry point, in turns.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 import fastact
-import fastact.numba  # for a tree that is not installed
+import fastact.numba  # does what the entry point does if the package is installed
 
 from . import timing
 
@@ -32,7 +32,7 @@ NAIVE: dict[str, Callable[[float], float]] = {
     "tanh": lambda x: math.tanh(x),
     "softplus": lambda x: math.log1p(math.exp(x)),
 }
-"""As they are written where nothing better is at hand."""
+"""The formulas as users write them without a library."""
 
 FIRST = """
 import time, numba
@@ -43,7 +43,7 @@ print(time.perf_counter() - start)
 
 
 def loop(function: Callable) -> Callable:
-    """A compiled loop of `function` over x, into y."""
+    """Return a compiled loop that applies `function` to x and writes to y."""
     inner = function if isinstance(function, np.ufunc) else numba.njit(function)
 
     @numba.njit
@@ -55,7 +55,7 @@ def loop(function: Callable) -> Callable:
 
 
 def loops(size: int, repetitions: int) -> list[list]:
-    """A row for each function and dtype: medians in nanoseconds per element, and their ratio."""
+    """Return a row for each function and dtype: median nanoseconds per element, and their ratio."""
     rows = []
     for name, formula in tqdm(NAIVE.items(), unit="function"):
         for dtype in (np.float32, np.float64):
@@ -72,14 +72,14 @@ def loops(size: int, repetitions: int) -> list[list]:
 
 
 def starts(repetitions: int) -> list[list]:
-    """A row with and one without the entry point: seconds, medians and least."""
+    """Return a row without and one with the entry point: median and least seconds."""
     measured: dict[str, list[float]] = {"without": [], "with the entry point": []}
     with tempfile.TemporaryDirectory() as folder:
         info = Path(folder) / "fastact-0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fastact\nVersion: 0\n")
         (info / "entry_points.txt").write_text("[numba_extensions]\ninit = _fastact_numba:init\n")
-        for turn in tqdm(range(repetitions + 1), unit="turn"):  # the first is not counted
+        for turn in tqdm(range(repetitions + 1), unit="turn"):  # the first is a warm-up
             for name, seconds in measured.items():
                 path = [str(ROOT), *([folder] if name != "without" else [])]
                 done = subprocess.run(
@@ -93,9 +93,9 @@ def starts(repetitions: int) -> list[list]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure, and print the tables."""
     parser = argparse.ArgumentParser("python -m bench.njit", description=__doc__)
-    parser.add_argument("--size", type=int, default=65_536, help="elements")
+    parser.add_argument("--size", type=int, default=65_536, help="elements of the arrays")
     parser.add_argument("--repetitions", type=int, default=25, help="samples of each loop")
     parser.add_argument("--starts", type=int, default=0, metavar="N",
                         help="processes of each kind, for the cost of the entry point")  # fmt: skip

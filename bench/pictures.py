@@ -1,6 +1,6 @@
 """The pictures of a report, drawn from results alone.
 
-Every library has one colour and one marker in all of them.
+Every library has the same colour and marker in all of them.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ LOOKS = {
     "numexpr": ("#6b6b6b", "X"),
     "scikit-learn": ("#8f8f00", "*"),
 }
-"""Colour and marker; colours that also differ in lightness, for those who see fewer hues."""
+"""Colour and marker. The colours also differ in lightness, for readers with colour blindness."""
 
 _BOUNDS = {
     "copy": ("#333333", (0, (4, 2)), "np.copyto"),
@@ -54,13 +54,13 @@ _STYLE = {
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "svg.hashsalt": "fastact",  # the same results give the same file
+    "svg.hashsalt": "fastact",  # the same results make the same file
     "svg.fonttype": "path",
 }
 
 
 def speed(results: Results, dtype: str = "float32") -> Figure | None:
-    """Nanoseconds per element against the number of elements, one panel a function."""
+    """Nanoseconds per element against the number of elements, with a panel for each function."""
     rows = [r for r in results.select(dtype=dtype, layout="contiguous", dense=False)]
     functions = _unique(r.workload.function for r in rows)
     if not rows:
@@ -178,7 +178,7 @@ def speedups(results: Results) -> Figure | None:
 
 
 def dense(results: Results) -> Figure | None:
-    """What layers reach of the rate of fused multiply-adds, per shape and library."""
+    """The share of the rate of fused multiply-adds that layers reach, per shape and library."""
     rows = results.select(dense=True)
     panels = _unique((r.workload.function, r.workload.dtype) for r in rows)
     shapes = _unique(r.workload.shape for r in rows)
@@ -210,7 +210,7 @@ def dense(results: Results) -> Figure | None:
 
 
 def threads(results: Results) -> Figure | None:
-    """How much faster than our one thread everybody is, against the number of threads."""
+    """The rate of each library against the number of threads, with a panel for each workload."""
     rows = results.scaling
     keys = _unique((r.workload.dense, r.workload.function, r.workload.shape) for r in rows)
     counts = _unique(r.threads for r in rows)
@@ -242,7 +242,7 @@ def _rate(row: Row, name: str) -> float:
 
 
 def _typical(results: Results) -> int:
-    """The size for pictures that show one: the usual one if it was measured, else the largest."""
+    """The size for pictures of one size: the usual one if it was measured, else the largest."""
     sizes = {r.workload.size for r in results.select(layout="contiguous", dense=False)}
     return TYPICAL if TYPICAL in sizes else max(sizes, default=TYPICAL)
 
@@ -318,7 +318,7 @@ class Picture(NamedTuple):
 PICTURES = {
     "speed": Picture("Time per element against size", speed),
     "accuracy": Picture("Accuracy against time", accuracy),
-    "speedups": Picture("Speed beside the fastest other library", speedups),
+    "speedups": Picture("Speed relative to the fastest other library", speedups),
     "dense": Picture("Dense layers: share of the FMA peak", dense),
     "threads": Picture("Several threads", threads),
 }
@@ -326,14 +326,14 @@ PICTURES = {
 
 
 def signature(results: Results) -> dict[str, str | None]:
-    """What an SVG file says of itself: who drew it, and from which results."""
+    """The metadata of an SVG file: the program that drew it, and a hash of the results."""
     digest = hashlib.sha256(to_json(results).encode()).hexdigest()
     creator = f"matplotlib {matplotlib.__version__}"
     return {"Date": None, "Creator": creator, "Description": f"sha256 of results: {digest}"}
 
 
 def draw_all(results: Results, directory: Path, formats: Sequence[str]) -> list[str]:
-    """Draw what there are results for; the names of the pictures drawn."""
+    """Draw the pictures that there are results for, and return their names."""
     drawn = []
     for name, picture in PICTURES.items():
         with plt.rc_context(_STYLE):

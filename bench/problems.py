@@ -1,4 +1,4 @@
-"""The arrays of a workload, and what has to come out of them."""
+"""The arrays of a workload, and its expected results."""
 
 import math
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from .workloads import Workload
 
 @dataclass(frozen=True)
 class Problem:
-    """Inputs of a workload, where to put the results, and what they should be.
+    """Inputs, output and expected results of a workload.
 
     Attributes
     ----------
     workload : Workload
     inputs : sequence of ndarray or scalar
-        Of a dense layer x, W and b.
+        x, W and b for a dense layer.
     out : ndarray or None
-        None for scalars; in place it is the first input.
+        Where to put the results; None for scalars, and the first input if they overwrite it.
     want : ndarray
-        The results in float64.
+        The expected results in float64.
     original : ndarray or None
-        A copy of the first input, where the results overwrite it.
+        A copy of the first input if the results overwrite it.
     """
 
     workload: Workload
@@ -36,12 +36,12 @@ class Problem:
     original: np.ndarray | None = None
 
     def prepare(self) -> None:
-        """Undo the effects of calls: bring the input back that a result overwrote."""
+        """Undo the effects of calls: restore the input if they overwrote it."""
         if self.original is not None:
             np.copyto(self.out, self.original)
 
     def forget(self) -> None:
-        """Make sure that a result seen from now on is a new one."""
+        """Erase the results of earlier calls, so that they cannot pass for new ones."""
         if self.original is not None:
             self.prepare()
         elif self.out is not None:
@@ -53,15 +53,15 @@ def _softmax(x: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-# The declared references take one row of numbers and are too slow for a benchmark.
+# The declared references accept one row of numbers and are too slow for a benchmark.
 ROW_FORMULAS = {"softmax": _softmax}
 
 
 def problem(workload: Workload) -> Problem:
     """Make the arrays, from the normal distribution with standard deviation 4.
 
-    The weights of a dense layer are scaled so that its sums are distributed like that too.
-    All arrays are touched, so that no page is mapped within a sample.
+    The weights of a dense layer are scaled so that its sums have the same distribution. All arrays
+    are written to, so that no page is mapped during a sample.
     """
     rng = np.random.default_rng(0)
     if workload.dense:
@@ -110,7 +110,7 @@ def _reference(activation, inputs) -> np.ndarray:
 
 
 def _empty(workload: Workload) -> np.ndarray:
-    """An array of the layout, its elements still unset."""
+    """An uninitialised array with the layout of the workload."""
     dtype, shape = workload.dtype, workload.shape
     if workload.layout == "strided":
         return _on_cache_line(dtype, (2 * shape[0],))[::2]
@@ -122,9 +122,9 @@ def _empty(workload: Workload) -> np.ndarray:
 
 
 def _on_cache_line(dtype: str, shape: tuple[int, ...], offset: int = 0) -> np.ndarray:
-    """An empty array that begins `offset` bytes behind where a cache line does.
+    """An uninitialised array that begins `offset` bytes after the start of a cache line.
 
-    Elsewhere that is left to chance.
+    ``np.empty`` leaves that offset to chance, and times depend on it.
     """
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(nbytes + 64 + offset, np.uint8)

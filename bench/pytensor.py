@@ -1,8 +1,9 @@
-"""PyTensor's compiled functions before and after ``fastact.pytensor.register()``.
+"""Time PyTensor's compiled functions before and after ``fastact.pytensor.register()``.
 
     python -m bench.pytensor
 
-Both are functions of Numba's linker on the same array, interleaved, in one process.
+Both are compiled with the Numba linker. Their calls are interleaved, in one process and on the same
+array.
 """
 
 import argparse
@@ -22,7 +23,7 @@ DTYPES = ("float32", "float64")
 
 
 def functions(dtype: str) -> dict:
-    """Compiled functions of one vector, by what they compute."""
+    """Return compiled functions of one vector, by their formula."""
     x = pt.vector("x", dtype=dtype)
     outputs = {
         "sigmoid": pt.sigmoid(x),
@@ -39,10 +40,10 @@ def functions(dtype: str) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser("python -m bench.pytensor", description=__doc__)
-    parser.add_argument("--size", type=int, default=65_536, help="elements")
-    parser.add_argument("--repetitions", type=int, default=25, help="samples of each")
+    parser.add_argument("--size", type=int, default=65_536, help="elements of the arrays")
+    parser.add_argument("--repetitions", type=int, default=25, help="samples of each function")
     options = parser.parse_args(arguments)
     if options.size < 1 or options.repetitions < 1:
         parser.error("--size and --repetitions must be positive")

@@ -1,7 +1,7 @@
-"""The figures in the documents, from the committed results: ``python -m bench.readme``.
+"""Write the figures of the documents from the committed results: ``python -m bench.readme``.
 
-What stands between ``<!-- figures: NAME -->`` and ``<!-- end -->`` in the README and in the pages
-of docs/ is written by this module. After a run that is worth publishing::
+This module writes the text between ``<!-- figures: NAME -->`` and ``<!-- end -->`` in the README
+and in the pages of docs/. To publish the figures of a new run::
 
     python -m bench --output bench/results/ice-lake && python -m bench.readme
 """
@@ -34,7 +34,7 @@ EXHAUSTIVE = ROOT / "bench/results/accuracy.md"
 STARTUP = ROOT / "bench/results/startup.md"
 _BLOCK = re.compile(r"(?ms)^(<!-- figures: ([\w -]+) -->\n).*?^(<!-- end -->)$")
 
-# What the README shows of functions of rows and of layers.
+# The README shows one shape for functions of rows, and one layer.
 _ROW_SHAPE = (4096, 128)
 _LAYER = ("sigmoid", (256, 784, 128))
 
@@ -49,17 +49,17 @@ def _listed(records: Iterable[Activation | RowActivation]) -> str:
 
 
 def functions(found: Results) -> str:
-    """What is declared of activations."""
+    """The declared summary and formula of each activation."""
     return _listed([*ACTIVATIONS.values(), *ROW_ACTIVATIONS.values()])
 
 
 def derivatives(found: Results) -> str:
-    """The formulas of derivatives, which say what each takes."""
+    """The formulas of derivatives, which name their operands."""
     return "\n".join(f"- `{declared.formula}`" for declared in DERIVATIVES.values())
 
 
 def reference(found: Results) -> str:
-    """An entry of the API reference for every function, after those of its kind."""
+    """An entry of the API reference for every function, under the heading of its kind."""
     kinds = {
         "Activations": [*ACTIVATIONS, *ROW_ACTIVATIONS],
         "Derivatives": [declared.name for declared in DERIVATIVES.values()],
@@ -77,7 +77,7 @@ def _typical(found: Results) -> list[Row]:
 
 
 def origin(found: Results) -> str:
-    """Where the figures are from."""
+    """The machine, the versions and the command that the figures come from."""
     return report.origin(found)
 
 
@@ -104,7 +104,7 @@ def summary(found: Results) -> str:
 
 
 def speed(found: Results) -> str:
-    """Nanoseconds per element at one size, and who is how much faster."""
+    """Nanoseconds per element at one size, and the ratio to the fastest other library."""
     rows = _typical(found)
     names = tables.measured(rows)
     lines = []
@@ -155,10 +155,10 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "exhaustive": exhaustive,
     "startup": startup,
 }
-"""What writes each block but the pictures, by its name."""
+"""The functions that write the blocks, except pictures, by the names of the blocks."""
 
 NAMES = frozenset([*BLOCKS, *(f"picture {name}" for name in pictures.PICTURES)])
-"""Of all blocks."""
+"""The names of all blocks."""
 
 
 def _block(name: str, found: Results, page: Path) -> str:
@@ -170,7 +170,7 @@ def _block(name: str, found: Results, page: Path) -> str:
 
 
 def render(page: Path, text: str, found: Results) -> str:
-    """The `text` of a `page` with its blocks written anew."""
+    """Return the `text` of a `page` with new content in its blocks."""
     return _BLOCK.sub(lambda m: f"{m[1]}{_block(m[2], found, page)}\n{m[3]}", text)
 
 
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if found.incomplete:
-        print(f"{FOLDER / 'results.json'} is of an interrupted run", file=sys.stderr)
+        print(f"{FOLDER / 'results.json'} comes from an interrupted run", file=sys.stderr)
         return 2
     report.write(found, FOLDER, ["svg"])
     for page in documents():

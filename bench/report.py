@@ -1,4 +1,4 @@
-"""A report of results: JSON, Markdown and pictures in one folder.
+"""Write a report of results: JSON, Markdown and pictures in one folder.
 
 python -m bench.report RESULTS.json --output DIRECTORY
 """
@@ -12,7 +12,7 @@ from . import pictures, results, tables
 
 
 def origin(found: results.Results) -> str:
-    """Where the figures are from, in one line."""
+    """Return the machine, the versions and the command of the results in one line."""
     machine = found.machine
     versions = {"Python": machine.get("python", "?"), **found.versions}
     parts = [
@@ -22,12 +22,12 @@ def origin(found: results.Results) -> str:
         *(f"{name} {version}" for name, version in versions.items()),
         *(f"{name} missing" for name in found.missing),
     ]
-    incomplete = " Incomplete: interrupted." * found.incomplete
+    incomplete = " Incomplete: the run was interrupted." * found.incomplete
     return f"{', '.join(parts)}: `{found.command}`.{incomplete}"
 
 
 def markdown(found: results.Results, drawn: Sequence[str] = ()) -> str:
-    """Everything in GitHub's Markdown.
+    """Return the report in GitHub's Markdown.
 
     Parameters
     ----------
@@ -45,14 +45,14 @@ def markdown(found: results.Results, drawn: Sequence[str] = ()) -> str:
     for title, table, told in tables.sections(found, "github"):
         parts += [f"## {title}", told, table]
     unsupported = [
-        f"- {name}: {note} ({len(rows)}, such as {tables.describe(rows[0])})"
+        f"- {name}: {note} ({len(rows)}, for example {tables.describe(rows[0])})"
         for (name, note), rows in found.unsupported().items()
     ]
     missing = [f"- {name} is missing: {reason}" for name, reason in found.missing.items()]
     failures = [f"- {failure}" for failure in found.failures()]
     for title, lines in (
         ("Missing libraries", missing),
-        ("Not supported by a library that has the function", unsupported),
+        ("Workloads that a library with the function does not support", unsupported),
         ("Failures", failures),
     ):
         if lines:
@@ -72,8 +72,9 @@ def write(found: results.Results, directory: Path, formats: Sequence[str] = ("sv
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report of a result file, without measuring."""
     parser = argparse.ArgumentParser("python -m bench.report", description=__doc__)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIRECTORY")
+    parser.add_argument("results", type=Path, help="a result file")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIRECTORY",
+                        help="folder of the report")  # fmt: skip
     parser.add_argument("--formats", nargs="+", choices=["svg", "png", "pdf"],
                         default=["svg", "png"])  # fmt: skip
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Results as they are kept: the one format that tables, pictures and comparisons read."""
+"""The format of results, which tables, pictures and comparisons read."""
 
 import dataclasses
 import json
@@ -23,13 +23,13 @@ class BadFile(Exception):
 
 @dataclass(frozen=True)
 class Cell:
-    """What was measured of one library.
+    """The measurement of one library in one workload.
 
     Attributes
     ----------
     status : {"measured", "unsupported", "wrong", "error"}
     note : str
-        The reason, where nothing was measured.
+        The reason, if nothing was measured.
     ns : tuple of float, optional
         Quartiles of the nanoseconds per call.
     calls : int
@@ -55,13 +55,13 @@ class Row:
     cells : dict
         :class:`Cell` by library.
     bounds : dict
-        Quartiles of the nanoseconds that a call takes at least: "fma" as limited by
-        arithmetic, "copy" as limited by memory.
+        Quartiles of the least nanoseconds per call that the machine allows: "fma" by its rate of
+        arithmetic, "copy" by its rate of copying memory.
     repetitions : int
         Samples of each cell.
     threads : int
     own_process : bool
-        Whether each library had a process of its own, else they took turns in one.
+        Whether each library ran in a separate process; otherwise they took turns in one.
     """
 
     workload: Workload
@@ -73,24 +73,27 @@ class Row:
 
     @property
     def key(self) -> tuple[Workload, int, bool]:
-        """What has to be the same for times to be comparable."""
+        """Times are comparable if these are equal."""
         return self.workload, self.threads, self.own_process
 
     def medians(self) -> dict[str, float]:
-        """Nanoseconds per call by library, of those that were measured."""
+        """Median nanoseconds per call of each library that was measured."""
         return {name: cell.ns[1] for name, cell in self.cells.items() if cell.ns}
 
     def per_element(self) -> dict[str, float]:
-        """The same per element of the result."""
+        """Median nanoseconds per element of the result."""
         return {name: ns / self.workload.size for name, ns in self.medians().items()}
 
     def fastest(self, names: Iterable[str]) -> str | None:
-        """The fastest of the libraries `names`, of those that were measured."""
+        """The fastest of those libraries in `names` that were measured."""
         medians = self.medians()
         return min((name for name in names if name in medians), key=medians.get, default=None)
 
     def ratio(self, names: Iterable[str] | None = None) -> float | None:
-        """Time of the fastest of `names` (all others) over ours; above 1 we are faster."""
+        """Time of the fastest of `names` over ours, so above 1 we are faster.
+
+        By default, `names` are all other libraries.
+        """
         fastest = self.fastest(others() if names is None else names)
         medians = self.medians()
         if fastest is None or OURS not in medians:
@@ -98,20 +101,20 @@ class Row:
         return medians[fastest] / medians[OURS]
 
     def gflops(self, name: str) -> float:
-        """Billions of floating-point operations a second, of a dense layer."""
+        """Billions of floating-point operations per second of a dense layer."""
         rows, inner, columns = self.workload.shape
         return 2 * rows * inner * columns / self.medians()[name]
 
     def share(self, name: str) -> float:
-        """Part of the rate of fused multiply-adds that the machine was seen to reach.
+        """Share of the rate of fused multiply-adds that the machine reached.
 
-        That is their lower quartile of time, since their median is half the rate at times, when
-        the processor is shared, and shares would exceed 1.
+        The rate is taken from the lower quartile of their times. On a shared processor the median
+        rate is at times only half of that, and shares would exceed 1.
         """
         return self.bounds["fma"][0] / self.medians()[name]
 
     def spread(self) -> float:
-        """Half the distance of the quartiles over the median, the widest of the cells."""
+        """Half the interquartile range over the median, the largest of all cells."""
         spreads = [relative_spread(cell.ns) for cell in self.cells.values() if cell.ns]
         return max(spreads, default=0.0)
 
@@ -121,7 +124,7 @@ def relative_spread(ns: Quartiles) -> float:
 
 
 def quartiles(values: Sequence[float]) -> Quartiles:
-    """Quartiles by linear interpolation, of one value too, to six digits."""
+    """Quartiles by linear interpolation, rounded to six digits; one value is enough."""
     found = statistics.quantiles(values, method="inclusive") if len(values) > 1 else [values[0]] * 3
     lower, median, upper = (float(f"{value:.6g}") for value in found)
     return lower, median, upper
@@ -129,24 +132,24 @@ def quartiles(values: Sequence[float]) -> Quartiles:
 
 @dataclass
 class Results:
-    """Rows, and where they are from.
+    """Rows, and the run that they come from.
 
     Attributes
     ----------
     command : str
-        What was run.
+        The command that was run.
     machine : dict
         From :func:`bench.machine.describe`.
     versions : dict
         Of the libraries, by name.
     missing : dict
-        Why libraries could not be imported.
+        Of libraries that could not be imported, the reasons by name.
     pinned_core : int, optional
-        The core of the rows with one thread.
+        The core that `rows` were measured on.
     rows : list of Row
-        With one thread, all libraries in one process, interleaved.
+        With one thread, all libraries interleaved in one process.
     scaling : list of Row
-        With several threads, each library in a process of its own.
+        By number of threads, each library in a separate process.
     incomplete : bool
         Whether the run was interrupted.
     """
@@ -165,7 +168,7 @@ class Results:
         return [*self.rows, *self.scaling]
 
     def failures(self) -> list[str]:
-        """What went wrong, a line for each."""
+        """A line for each wrong result and each error."""
         return [
             f"{name}: {row.workload.name}: {cell.status}: {cell.note}"
             for row in self.all_rows
@@ -174,7 +177,7 @@ class Results:
         ]
 
     def unsupported(self) -> dict[tuple[str, str], list[Row]]:
-        """Rows by the library that has the function but not for them, and its reason."""
+        """The rows that a library with the function does not support, by library and reason."""
         found: dict[tuple[str, str], list[Row]] = {}
         for row in self.all_rows:
             for name, cell in row.cells.items():
@@ -183,7 +186,7 @@ class Results:
         return found
 
     def select(self, **wanted: Any) -> list[Row]:
-        """The rows of one thread whose workloads have these attributes."""
+        """The single-threaded rows whose workloads have these attributes."""
         return [
             row
             for row in self.rows
@@ -196,7 +199,7 @@ def to_json(results: Results) -> str:
     content = {"format": FORMAT} | dataclasses.asdict(results)
     fields = []
     for name, value in content.items():
-        if name in ("rows", "scaling"):  # a line each
+        if name in ("rows", "scaling"):  # a line for each row
             lines = ",\n".join(map(json.dumps, value))
             fields.append(f'"{name}": [\n{lines}\n]')
         else:
@@ -205,11 +208,11 @@ def to_json(results: Results) -> str:
 
 
 def from_json(text: str) -> Results:
-    """Read a result file back; :class:`BadFile` where it is none."""
+    """Parse the text of a result file; raise :class:`BadFile` if it is not one."""
     try:
         content = json.loads(text)
-        if content.pop("format") != FORMAT:
-            raise BadFile(f"not of format {FORMAT}")
+        if (form := content.pop("format")) != FORMAT:
+            raise BadFile(f"expected format {FORMAT}, got {form}")
         for name in ("rows", "scaling"):
             content[name] = [_row(**row) for row in content[name]]
         return Results(**content)

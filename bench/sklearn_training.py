@@ -1,7 +1,7 @@
-"""scikit-learn's networks with and without our functions. ``python -m bench.sklearn_training``
+"""Time scikit-learn's networks before and after patching: ``python -m bench.sklearn_training``
 
-Training and prediction of the handwritten digits (1,797 images of 64 pixels) on one core and one
-thread. With and without take turns, so that a slow moment of the machine meets both.
+They train on the handwritten digits (1,797 images of 64 pixels) and predict them, with one thread
+on one core. The two versions take turns, so that a slow moment of the machine affects both.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from . import timing
 
 HEADERS = ["estimator", "dtype", "", "before, ms", "after, ms", "before / after"]
 
-PREDICTIONS = 10  # in one sample, which would be short else
+PREDICTIONS = 10  # per sample, since one prediction is short
 
 Case = tuple[str, str, Callable[[], Any], Callable[[Any], Any]]
 
 
 def cases(passes: int) -> Iterator[Case]:
-    """Name, dtype, how to train, and how to predict with what was trained."""
+    """Yield a name, a dtype, a call that trains, and a function of its result that predicts."""
     from sklearn.datasets import load_digits
     from sklearn.neural_network import BernoulliRBM, MLPClassifier
 
@@ -56,7 +56,7 @@ def cases(passes: int) -> Iterator[Case]:
 
 
 def seconds(call: Callable[[], Any], times: int) -> float:
-    """How long a call takes, one of as many."""
+    """Return the seconds per call, over `times` calls."""
     start = time.perf_counter()
     for _ in range(times):
         call()
@@ -64,7 +64,7 @@ def seconds(call: Callable[[], Any], times: int) -> float:
 
 
 def measure(passes: int, repetitions: int) -> list[list[Any]]:
-    """Rows for the table; each time is the median of `repetitions`."""
+    """Return rows for the table; each time is the median of `repetitions`."""
     rows = []
     for name, dtype, train, predict in tqdm(list(cases(passes)), unit="case", disable=None):
         predicting = functools.partial(predict, train())
@@ -79,7 +79,7 @@ def measure(passes: int, repetitions: int) -> list[list[Any]]:
 def in_turns(
     call: Callable[[], Any], times: int, repetitions: int
 ) -> tuple[list[float], list[float]]:
-    """Samples without and with our functions."""
+    """Return samples without and with our functions, which take turns."""
     import fastact.sklearn
 
     samples: tuple[list[float], list[float]] = [], []
@@ -87,26 +87,26 @@ def in_turns(
         for patched, kept in enumerate(samples):
             with fastact.sklearn.patched() if patched else contextlib.nullcontext():
                 taken = seconds(call, times)
-            if turn:  # after one to warm up
+            if turn:  # the first turn is a warm-up
                 kept.append(taken)
     return samples
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser("python -m bench.sklearn_training", description=__doc__)
-    parser.add_argument("--passes", type=int, default=4, help="over the digits in one training")
+    parser.add_argument("--passes", type=int, default=4, help="passes over the digits per training")
     parser.add_argument(
-        "--repetitions", type=int, default=9, help="of each time; the median counts"
+        "--repetitions", type=int, default=9, help="samples for each time, which is their median"
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there, too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table here")
     options = parser.parse_args(arguments)
     for name in ("passes", "repetitions"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be positive, got {getattr(options, name)}")
     with timing.one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that training has not converged
-        import sklearn  # where the threads of its libraries are limited
+        warnings.simplefilter("ignore")  # training does not converge in so few passes
+        import sklearn  # here, so that the libraries that it loads use one thread
 
         rows = measure(options.passes, options.repetitions)
     versions = f"scikit-learn {sklearn.__version__}, numpy {np.__version__}"

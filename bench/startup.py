@@ -1,7 +1,7 @@
-"""Whole processes, from start to exit: time and memory. ``python -m bench.startup``
+"""Measure time and memory of whole processes, from start to exit: ``python -m bench.startup``
 
-Cold, warm and import only, beside the import of other libraries. The cases take turns, so that
-a slow moment of the machine meets all of them.
+The cases are first calls without and with machine code in the cache, imports alone, and imports of
+other libraries. They take turns, so that a slow moment of the machine affects all of them.
 """
 
 import argparse
@@ -52,7 +52,7 @@ LIMITS = [("sigmoid, cold", 2.0), ("warmup of all", 60.0)]
 
 @dataclass
 class Case:
-    """A kind of process, and what was measured of each one."""
+    """A kind of process, and the measurements of each one."""
 
     code: str
     cold: bool = False
@@ -62,7 +62,7 @@ class Case:
 
 
 def cases(folder: Path) -> dict[str, Case]:
-    """Everything that is compared, as far as it is installed."""
+    """All cases whose libraries are installed."""
     numba_file = folder / "numba_user.py"
     numba_file.write_text(NUMBA_MODULE)
     use_numba = f"import sys; sys.path.insert(0, {str(folder)!r}); import numba_user"
@@ -88,10 +88,10 @@ def cases(folder: Path) -> dict[str, Case]:
 
 
 def run(arguments: list[str], cache: str) -> tuple[float, float]:
-    """Seconds and megabytes (the maximum resident set) of a Python process."""
+    """Run a Python process; return its seconds and megabytes (the maximum resident set)."""
     environment = os.environ | {"FASTACT_CACHE_DIR": cache, "PYTHONPATH": str(ROOT)}
     environment.pop("FASTACT_CACHE", None)
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have bytecode, too
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has bytecode
     start = time.perf_counter()
     child = os.posix_spawn(sys.executable, [sys.executable, *arguments], environment)
     _, status, usage = os.wait4(child, 0)
@@ -102,7 +102,7 @@ def run(arguments: list[str], cache: str) -> tuple[float, float]:
 
 
 def measure(repetitions: int, folder: Path) -> dict[str, Case]:
-    """Run every case `repetitions` times, after once to warm up; `folder` is empty."""
+    """Run every case `repetitions` times after a warm-up; `folder` has to be empty."""
     measured = cases(folder)
     warm = str(folder / "warm")
     warmup = Case("")
@@ -117,7 +117,7 @@ def measure(repetitions: int, folder: Path) -> dict[str, Case]:
 
 
 def add(case: Case, result: tuple[float, float]) -> None:
-    """Note a process's time and memory."""
+    """Add the time and memory of a process to its case."""
     case.seconds.append(result[0])
     case.megabytes.append(result[1])
 
@@ -135,24 +135,27 @@ def table(measured: dict[str, Case], form: str) -> str:
 
 
 def verdicts(measured: dict[str, Case]) -> list[str]:
-    """What is asked for, and what was measured, by medians of the ratio within a turn."""
+    """Return a line for each goal, with the measured value.
+
+    A ratio is the median of the ratios within each turn.
+    """
     lines = []
     for name, base, most in GOALS:
         if base in measured:
             pairs = zip(measured[name].seconds, measured[base].seconds, strict=True)
             ratio = statistics.median(a / b for a, b in pairs)
-            lines.append(f"{name} / {base}: {ratio:.2f}, to be at most {most}")
+            lines.append(f"{name} / {base}: {ratio:.2f} (goal: at most {most})")
     for name, most in LIMITS:
         seconds = statistics.median(measured[name].seconds)
-        lines.append(f"{name}: {seconds:.2f} s, to be at most {most:.0f} s")
+        lines.append(f"{name}: {seconds:.2f} s (goal: at most {most:.0f} s)")
     return lines
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser("python -m bench.startup", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=15, help="processes of each kind")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there, too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table here")
     options = parser.parse_args(arguments)
     if options.repetitions < 1:
         parser.error(f"--repetitions must be positive, got {options.repetitions}")

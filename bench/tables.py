@@ -8,23 +8,23 @@ from .peers import OURS, PEERS, others
 from .peers.base import ARRAY_LAYOUTS, ROWS
 from .results import Cell, Results, Row
 
-BASELINE = ("numpy", "scipy")  # what nearly everybody has installed
+BASELINE = ("numpy", "scipy")  # nearly all users have these
 
 
 def table(lines: Sequence[Sequence], headers: Sequence[str], words: int, style: str) -> str:
     """A table whose first `words` columns are text; `style` is a format of tabulate."""
     align = ["left"] * words + ["right"] * (len(headers) - words)
-    colalign = align if lines else None  # tabulate 0.9 cannot align the columns of no rows
+    colalign = align if lines else None  # tabulate 0.9 cannot align columns without rows
     return tabulate.tabulate(lines, headers, style, colalign=colalign, disable_numparse=True)
 
 
 def number(value: float) -> str:
-    """Three digits, no exponent where it can be helped."""
+    """Format with three digits; from 1,000 on as an integer, from 1e7 on with an exponent."""
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}" if value < 1e7 else f"{value:.1e}"
 
 
 def text(cell: Cell | None, value: float | None) -> str:
-    """A value, or why there is none; a dash where the library lacks the function."""
+    """Format a value, or the reason if there is none: a dash if the library lacks the function."""
     if value is not None:
         return number(value)
     if cell is None:
@@ -43,13 +43,13 @@ def libraries(rows: Iterable[Row]) -> list[str]:
 
 
 def measured(rows: Iterable[Row]) -> list[str]:
-    """Those of them with a time."""
+    """The libraries with a time in `rows`, in the order of :data:`PEERS`."""
     found = {name for row in rows for name in row.medians()}
     return [name for name in PEERS if name in found]
 
 
 def speed(rows: Sequence[Row], style: str) -> str:
-    """Nanoseconds per element of contiguous arrays, and the bounds."""
+    """Nanoseconds per element of contiguous arrays, and the limits of the machine."""
     names = libraries(rows)
     lines = []
     for row in rows:
@@ -107,7 +107,7 @@ def matrices(rows: Sequence[Row], style: str) -> str:
 
 
 def dense(rows: Sequence[Row], style: str) -> str:
-    """Microseconds of layers, and what they reach of the machine."""
+    """Microseconds of layers, and their share of the machine's rate of fused multiply-adds."""
     names = libraries(rows)
     lines = []
     for row in rows:
@@ -155,13 +155,13 @@ def accuracy(rows: Sequence[Row], style: str) -> str:
 
 
 def max_ulp(rows: Iterable[Row], name: str) -> float | None:
-    """Largest error of one library in `rows`, None where it was not measured."""
+    """Largest error of one library in `rows`, None if it was not measured."""
     ulps = [row.cells[name].ulp for row in rows if name in row.cells]
     return max((ulp for ulp in ulps if ulp is not None), default=None)
 
 
 def faster(rows: Iterable[Row]) -> list[tuple[Row, str, float]]:
-    """Where another library is faster: the row, the library, our time over its."""
+    """Each row where another library is faster, that library, and our time over its time."""
     found = []
     for row in rows:
         name, value = row.fastest(others()), row.ratio()
@@ -181,7 +181,7 @@ def slower(results: Results, style: str) -> str:
 
 
 def describe(row: Row) -> str:
-    """What a row is of, in words."""
+    """The workload of a row in words."""
     w = row.workload
     parts = [" x ".join(map(str, w.shape))] if w.shape else []
     parts += [w.layout] if w.layout != "contiguous" else []
@@ -190,22 +190,28 @@ def describe(row: Row) -> str:
     return f"{'dense ' * w.dense}{w.function} {w.dtype}, {', '.join(parts)}"
 
 
-SPEED = f"""Nanoseconds per element, medians, one thread. copy: `np.copyto` from the input to the
-output. FMA bound: the floating-point operations of our kernel at the rate of fused multiply-adds
-that this machine reached. spread: half the distance of the quartiles, the widest of the row. vs
-others, vs NumPy/SciPy: time of the fastest of them over the time of {OURS}; above 1, {OURS} is
-faster. A dash: the library lacks the function; n/a: it has it, but not so."""
-ACCURACY = "Largest error in ulp on the same inputs, of float64 on a sample of them."
+SPEED = f"""Nanoseconds per element, medians, one thread.
+
+- copy: `np.copyto` from the input to the output
+- FMA bound: the floating-point operations of our kernel at the rate of fused multiply-adds that
+  this machine reached
+- spread: half the interquartile range over the median, the largest of the row
+- vs others, vs NumPy/SciPy: time of the fastest of these libraries over the time of {OURS}; above 1
+  {OURS} is faster
+- a dash: the library does not have the function
+- n/a: it has the function, but not for this dtype or layout"""
+ACCURACY = "Largest error in ulp on the same inputs; for float64 on a sample of them."
 CALLS = "Nanoseconds per call."
-LAYOUTS = """Nanoseconds per element of arrays that are overwritten (in place), of every second
-element, one byte off alignment, or in the other order than the result (transposed)."""
-ROW_TEXT = (
-    """Nanoseconds per element, for matrices of rows x elements, and largest errors in ulp."""
-)
-DENSE = """Microseconds per call of activation(x @ W + b), x of M rows and K columns, W of N
-columns; GFLOP/s and share of the rate of fused multiply-adds reached in the same row (its
-upper quartile)."""
-THREADS = """Microseconds per call, each library in a process of its own with as many cores as
+LAYOUTS = """Nanoseconds per element. The arrays are overwritten (in place), have a stride of two
+elements (strided), begin one byte off alignment (unaligned), or are in Fortran order while the
+result is in C order (transposed)."""
+ROW_TEXT = """Nanoseconds per element, for matrices of rows x elements of each row, and largest
+errors in ulp."""
+DENSE = """Microseconds per call of activation(x @ W + b). x has M rows and K columns, W has N
+columns. GFLOP/s is our rate. of FMA peak: our share of the rate of fused multiply-adds that the
+machine reached in the same row (the upper quartile of that rate). best of others: the share of the
+fastest other library."""
+THREADS = """Microseconds per call. Each library runs in a separate process, with as many cores as
 threads."""
 
 
@@ -226,7 +232,7 @@ def sections(results: Results, style: str) -> list[tuple[str, str, str]]:
     ]
     found = [(title, make(rows, style), told) for title, make, rows, told in groups if rows]
     if any(row.ratio() is not None for row in results.all_rows):
-        told = """Every workload where another library has the lower median. beyond spread: its
-upper quartile is below our lower one."""
+        told = """Every workload where another library has the lower median. beyond spread: the
+upper quartile of its time is below the lower quartile of ours."""
         found.append(("Where others are faster", slower(results, style), told))
     return found

@@ -1,7 +1,7 @@
 """Every workload in every library, for pytest-benchmark: a group is a workload.
 
-Libraries take turns only in ``python -m bench``, whose ratios are the ones to believe; here
-one follows the other, with all that pytest-benchmark offers for saving and comparing.
+pytest-benchmark can save and compare times, but it runs one library after another. Ratios between
+libraries are reliable only from ``python -m bench``, where libraries take turns.
 """
 
 import functools

@@ -1,11 +1,11 @@
-"""Several threads: each library in a process of its own, on as many cores as threads.
+"""Measure several threads: each library in a separate process, on as many cores as threads.
 
-Thread pools that spin while they wait spoil the times of others in the same process, so a process
-that runs this module measures one library with one number of threads: ``python -m bench.threads
-LIBRARY THREADS REPETITIONS``. It reads workloads as a line of JSON from stdin and answers with a
-line when it is ready; for each further line it takes a part of the samples, and answers with a
-line; at the end of stdin it writes rows as JSON. So all libraries and numbers of threads take
-turns: what is compared is not how a machine changes its speed meanwhile.
+Thread pools that spin while they wait distort the times of other libraries in the same process. So
+a process that runs this module measures one library with one number of threads: ``python -m
+bench.threads LIBRARY THREADS REPETITIONS``. It reads workloads as a line of JSON from stdin and
+answers with a line when it is ready. For each further line it takes a part of the samples, and
+answers with a line. At the end of stdin it writes rows as JSON. This lets all libraries and numbers
+of threads take turns, so that a change in the machine's speed affects all of them.
 """
 
 import contextlib
@@ -25,34 +25,35 @@ from .results import Cell, Results, Row, from_json, to_json
 from .timing import ONE_THREAD
 from .workloads import Workload
 
-SECONDS = 0.7  # for one workload of one library, where calls take long
+SECONDS = 0.7  # limit for a workload of one library whose calls take long
 
 ROUNDS = 7
-"""How often at most all workloads are gone through for a part of the samples, by turns. The host of
-a virtual machine keeps a second core from running for a second now and then: in one row of six all
-samples were hit with one round, in one of eight so many with three that the median was."""
+"""The largest number of rounds. In a round each process takes a part of the samples of all
+workloads. Now and then the host of a virtual machine keeps a second core from running for a second.
+With one round that affected all samples in one row of six, with three it affected the median in one
+row of eight."""
 
 SETTLE = 0.3
-"""Seconds between the turns, in which idle threads cease to spin (0.2 for OpenMP's)."""
+"""Seconds between turns, in which idle threads stop spinning (OpenMP's after 0.2 s)."""
 
 WARM_UP = 0.15
-"""Seconds of calls before the first that is timed. A virtual machine gives a second core that was
-idle its full time only after some 50 ms of work; until then two threads take as long as one."""
+"""Seconds of calls before the first timed one. A virtual machine gives an idle second core its full
+time only after about 50 ms of work; until then two threads take as long as one."""
 
 
 def counts(cores: int) -> list[int]:
-    """1, 2, 4, ... and all `cores`."""
+    """Return 1, 2, 4, ... and `cores`."""
     powers = [1 << k for k in range(cores.bit_length()) if 1 << k <= cores]
     return sorted({*powers, cores})
 
 
 def rounds(repetitions: int) -> int:
-    """How often all workloads are gone through, for some three samples of each or more."""
+    """Return the number of rounds, each with about three samples or more."""
     return min(ROUNDS, math.ceil(repetitions / 3))
 
 
 def turns(libraries: Sequence[str], threads: Sequence[int], repetitions: int) -> int:
-    """How often :func:`scaling` says what it does."""
+    """Return how often :func:`scaling` calls `say`."""
     return (1 + rounds(repetitions)) * len(libraries) * len(threads)
 
 
@@ -64,7 +65,7 @@ def scaling(
     rows: list[Row],
     say: Callable[[str], None],
 ) -> None:
-    """Measure libraries.
+    """Measure libraries with several threads.
 
     Parameters
     ----------
@@ -72,14 +73,14 @@ def scaling(
     libraries : sequence of str
         Keys of :data:`bench.peers.PEERS`.
     threads : sequence of int
-        How many threads and cores they get, one number after another.
+        Numbers of threads to measure; each process gets as many cores.
     repetitions : int
         Samples of each time.
     rows : list of Row
-        Where to put what was measured; when it is interrupted, what there is by then. Cells are
-        an "error" where the process of a library and number of threads failed.
+        The measured rows are added to it, also after an interruption. A cell has the status "error"
+        if the process of the library with that number of threads failed.
     say : callable
-        Is told what is done next.
+        Called before each step with its description.
     """
     asked = json.dumps([dataclasses.asdict(workload) for workload in workloads])
     processes: dict[tuple[str, int], _Process] = {}
@@ -100,13 +101,13 @@ def scaling(
 
 
 class _Process:
-    """One of a library that waits for its turns."""
+    """A process that measures one library and waits for its turns."""
 
     def __init__(self, process: subprocess.Popen, errors) -> None:
         self._process, self._errors = process, errors
 
     def take_turn(self) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it has died, as `rows` finds out
+        with contextlib.suppress(BrokenPipeError):  # it has died, which `rows` reports
             self._process.stdin.write("\n")
             self._process.stdin.flush()
             self._process.stdout.readline()
@@ -117,7 +118,7 @@ class _Process:
         said = self._process.stdout.read()
         status = self._process.wait()
         if status == 0:
-            return from_json(said[said.index("{") :]).rows  # behind an answer nobody waited for
+            return from_json(said[said.index("{") :]).rows  # after an answer that was not read
         self._errors.seek(0)
         reason = (self._errors.read().strip().splitlines() or ["no message"])[-1]
         cells = {library: Cell("error", f"exit status {status}: {reason}")}
@@ -126,7 +127,7 @@ class _Process:
 
 @contextlib.contextmanager
 def _process(asked: str, library: str, count: int, repetitions: int) -> Iterator[_Process]:
-    """One that has made itself ready, so that nothing disturbs the others later."""
+    """Start a process and wait until it is ready, so that it does not disturb the others later."""
     environment = os.environ | {name: str(count) for name in ONE_THREAD if name != "XLA_FLAGS"}
     if count == 1:
         environment["XLA_FLAGS"] = " ".join(
@@ -138,7 +139,7 @@ def _process(asked: str, library: str, count: int, repetitions: int) -> Iterator
         subprocess.Popen(
             command, cwd=machine.ROOT, env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            start_new_session=True,  # Ctrl-C is for the one that asks them what they have
+            start_new_session=True,  # only the parent gets Ctrl-C, and then asks for the rows
         ) as process,
     ):  # fmt: skip
         try:
@@ -152,7 +153,7 @@ def _process(asked: str, library: str, count: int, repetitions: int) -> Iterator
 
 
 def merge(rows: list[Row], others: Sequence[Row]) -> None:
-    """Put the cells of `others` into the `rows` of the same workload and threads."""
+    """Add the cells of `others` to the `rows` of the same workload and number of threads."""
     found = {row.key: i for i, row in enumerate(rows)}
     for row in others:
         i = found.get(row.key)
@@ -163,12 +164,12 @@ def merge(rows: list[Row], others: Sequence[Row]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure one library, as a process that :func:`scaling` starts."""
+    """Measure one library, in a process that :func:`scaling` started."""
     library, threads, repetitions = arguments[0], int(arguments[1]), int(arguments[2])
     if hasattr(os, "sched_setaffinity"):  # before a library counts its cores
         os.sched_setaffinity(0, sorted(machine.cores())[:threads])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # libraries may print to stdout, which is for answers
 
     import numpy as np
     import threadpoolctl
@@ -183,12 +184,12 @@ def main(arguments: Sequence[str]) -> None:
     asked = [Workload(**w | {"shape": tuple(w["shape"])}) for w in json.loads(sys.stdin.readline())]
     measurements, arrays = [], {}
     for workload in asked:
-        # A thread of NumPy's BLAS would spin on a core of the library's, long after the
-        # expected results are known: dense layers of two threads took as long as of one.
+        # After computing the expected results, a second thread of NumPy's BLAS would go on
+        # spinning on a core of the library: dense layers took as long with two threads as with one.
         with threadpoolctl.threadpool_limits(1):
             case = problem(workload)
-        # All processes are there at once, so functions share their operands, which are the same:
-        # 128 MB for 16,777,216 float32 instead of 640.
+        # All processes exist at the same time, so functions share their operands, which are equal:
+        # 128 MB instead of 640 for 16,777,216 float32.
         inputs, out = arrays.setdefault(
             (workload.dtype, workload.shape, len(case.inputs)), (case.inputs, case.out)
         )
@@ -205,7 +206,7 @@ def main(arguments: Sequence[str]) -> None:
         dataclasses.replace(measurement.row(), threads=threads, own_process=True)
         for measurement in measurements
     ]
-    rows = [row for row in rows if row.cells]  # else it was interrupted before
+    rows = [row for row in rows if row.cells]  # none if the run was interrupted before
     answers.write(to_json(Results("", rows=rows)))
     answers.close()
 

@@ -1,11 +1,12 @@
-"""Race register tiles of other sizes, and blocks of other sizes around them, for the lab book.
+"""Compare register tiles of different sizes, and the blocks around them, for the lab book.
 
     python -m bench.tiles --tiles 8x3 6x4 8x2 14x2
     python -m bench.tiles --problem 1024x1024x1024 --set LARGE_BLOCK=524288 --set K_BLOCK=256
 
-The first form gives one tile all the work, with operands in the first levels of the cache; the
-second a whole problem, with constants of ``fastact/_compiler/gemm/loops.py`` as they are and
-changed. GFLOP/s, medians, on one core.
+The first form computes everything with one size of tile, on operands that stay in the first levels
+of the cache. The second form computes a whole problem, once with the constants of
+``fastact/_compiler/gemm/loops.py`` unchanged and once with each change. Both print median GFLOP/s
+on one core.
 """
 
 import argparse
@@ -24,12 +25,12 @@ from fastact._machine.targets import Target
 
 from . import timing
 
-TILES = 32  # one after another in a call, so that the call itself does not count
+TILES = 32  # in a call, so that the cost of the call itself is negligible
 
 
 @dataclass(frozen=True)
 class OneTile(Target):
-    """This machine, with a tile of one width and its remainders."""
+    """This machine with tiles of one size, and of one row for fewer vectors."""
 
     size: tuple[int, int] = (1, 1)
 
@@ -47,7 +48,7 @@ def one_tile(size: tuple[int, int]) -> OneTile:
 
 @contextmanager
 def compiled_apart(target: Target, constants: dict[str, int]) -> Iterator[None]:
-    """Compile loops for `target` with `constants`, and keep them from other callers."""
+    """Compile loops for `target` with `constants`, and do not keep them for other callers."""
     weights._kernels.cache_clear()
     changed = mock.patch.dict(vars(loops), constants)
     with mock.patch.object(loader, "host", lambda: target), changed:
@@ -56,7 +57,7 @@ def compiled_apart(target: Target, constants: dict[str, int]) -> Iterator[None]:
 
 
 def layer(shape: tuple[int, int, int], dtype: str, target: Target, constants: dict[str, int]):
-    """A call of a layer of that shape (M, K, N) without activation."""
+    """Return a call of a layer of `shape` (M, K, N) without activation."""
     rows, depth, columns = shape
     random = np.random.default_rng(0)
     x = random.standard_normal((rows, depth)).astype(dtype)
@@ -68,7 +69,7 @@ def layer(shape: tuple[int, int, int], dtype: str, target: Target, constants: di
 
 
 def race(calls: dict, shapes: dict[str, tuple[int, int, int]], repetitions: int) -> dict:
-    """GFLOP/s of each call, interleaved."""
+    """Return the median GFLOP/s of each call; the calls are interleaved."""
     counts = {name: timing.calls_per_sample(call) for name, call in calls.items()}
     samples = timing.interleaved(calls, counts, repetitions)
     return {name: 2 * np.prod(shapes[name]) / np.median(s) for name, s in samples.items()}
@@ -82,12 +83,15 @@ def pair(text: str) -> tuple[int, int]:
 def main(arguments: list[str] | None = None) -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m bench.tiles", description=__doc__)
-    parser.add_argument("--tiles", nargs="+", type=pair, default=[], metavar="ROWSxVECTORS")
-    parser.add_argument("--depths", nargs="+", type=int, default=[64, 256, 784])
-    parser.add_argument("--problem", metavar="MxKxN")
-    parser.add_argument("--set", action="append", default=[], metavar="CONSTANT=BYTES")
+    parser.add_argument("--tiles", nargs="+", type=pair, default=[], metavar="ROWSxVECTORS",
+                        help="sizes of tiles")  # fmt: skip
+    parser.add_argument("--depths", nargs="+", type=int, default=[64, 256, 784],
+                        help="values of K, for --tiles")  # fmt: skip
+    parser.add_argument("--problem", metavar="MxKxN", help="shape of a whole problem")
+    parser.add_argument("--set", action="append", default=[], metavar="CONSTANT=VALUE",
+                        help="changed constants, separated by commas, for --problem")  # fmt: skip
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
-    parser.add_argument("--repetitions", type=int, default=41)
+    parser.add_argument("--repetitions", type=int, default=41, help="samples of each call")
     options = parser.parse_args(arguments)
     lines, calls, shapes = [], {}, {}
     with timing.one_thread():

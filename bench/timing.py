@@ -1,8 +1,9 @@
 """Samples of calls, on one core.
 
-What makes times comparable: one thread on one core; libraries interleaved in random order
-within each repetition, so that a slow moment of the machine meets them all; medians. What a
-library does once for a shape (compiling, binding) is not timed; what it does per call is.
+To make times comparable, all calls use one thread on one core, and medians are compared. Libraries
+are interleaved in random order within each repetition, so that a slow moment of the machine affects
+all of them. Work that a library does once for a shape (compiling, binding) is not timed; work that
+it does in each call is timed.
 """
 
 import contextlib
@@ -17,8 +18,8 @@ import threadpoolctl
 
 from .peers.base import Call
 
-SAMPLE_NS = 2_000_000  # long against the clock and interruptions of the timed loop
-LEAST = 3  # samples, however long they take
+SAMPLE_NS = 2_000_000  # long compared with the resolution of the clock and with interruptions
+LEAST = 3  # samples are taken however long they take
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -31,19 +32,19 @@ ONE_THREAD = {
 
 @contextlib.contextmanager
 def one_thread(core: int | None = None) -> Iterator[int | None]:
-    """Keep this thread on one core, and libraries imported meanwhile to one thread.
+    """Restrict this thread to one core, and libraries imported in the block to one thread.
 
-    Threads that those start nevertheless inherit the core.
+    If they start threads nevertheless, these inherit the core.
 
     Parameters
     ----------
     core : int, optional
-        The last by default, since the first has more interrupts to serve.
+        The last by default, since the first serves more interrupts.
 
     Yields
     ------
     core : int or None
-        The core, None where the system cannot be told.
+        The core, or None if the system has no call to choose it.
     """
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else set()
@@ -53,8 +54,8 @@ def one_thread(core: int | None = None) -> Iterator[int | None]:
         core = max(cores) if core is None else core
         os.sched_setaffinity(0, {core})
     try:
-        # NumPy's BLAS has started already, and did not see the environment above. Its second
-        # thread on the same core would make a layer of 70 us take 32 ms.
+        # NumPy's BLAS has started already and did not see the environment above. With its second
+        # thread on the same core, a layer would take 32 ms instead of 70 us.
         with threadpoolctl.threadpool_limits(1):
             yield core if cores else None
     finally:
@@ -68,13 +69,13 @@ def one_thread(core: int | None = None) -> Iterator[int | None]:
 
 
 def nothing() -> None:
-    """For calls that need no preparation."""
+    """Do nothing, for calls that need no preparation."""
 
 
 def sample(call: Call, count: int, prepare: Call = nothing) -> float:
-    """Nanoseconds per call, over `count` calls after one that is not timed."""
+    """Return the nanoseconds per call, over `count` calls after one that is not timed."""
     prepare()
-    call()  # brings back what other libraries drove out of the caches
+    call()  # loads data into the caches that other libraries evicted
     start = time.perf_counter_ns()
     for _ in itertools.repeat(None, count):
         call()
@@ -82,7 +83,7 @@ def sample(call: Call, count: int, prepare: Call = nothing) -> float:
 
 
 def warm_up(call: Call, seconds: float, prepare: Call = nothing) -> None:
-    """Call for so long without timing, and no time at all for 0."""
+    """Repeat a call for `seconds` without timing; for 0, do not call at all."""
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         prepare()
@@ -90,7 +91,7 @@ def warm_up(call: Call, seconds: float, prepare: Call = nothing) -> None:
 
 
 def calls_per_sample(call: Call, prepare: Call = nothing) -> int:
-    """How many calls fill a sample; finding out warms up as well."""
+    """Return how many calls fill a sample. Finding this out is also a warm-up."""
     count = 1
     while (elapsed := sample(call, count, prepare) * count) < SAMPLE_NS / 4:
         count *= 2
@@ -104,7 +105,7 @@ def interleaved(
     prepare: Callable[[], None] = nothing,
     seconds: float = float("inf"),
 ) -> dict[str, list[float]]:
-    """Samples of each call, in nanoseconds per call.
+    """Take samples of each call, in nanoseconds per call.
 
     Parameters
     ----------
@@ -117,12 +118,12 @@ def interleaved(
     prepare : callable
         Called before each sample.
     seconds : float
-        Stop after a repetition that ends later than this, but not before ``LEAST`` of them.
+        No repetition begins after this time, except the first ``LEAST``.
 
     Returns
     -------
     dict
-        As many samples for each name.
+        The samples by name, as many for each.
     """
     samples: dict[str, list[float]] = {name: [] for name in calls}
     order = random.Random(0)

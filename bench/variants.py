@@ -1,4 +1,4 @@
-"""Race code for the same kernel with other vector widths and interleaves, for the lab book.
+"""Compare code for the same kernel with different vector widths and interleaves, for the lab book.
 
     python -m bench.variants sigmoid tanh --formats float32 --shapes 512x4 512x2 256x4
 
@@ -22,7 +22,7 @@ from .peers.base import Call
 
 
 def caller(address: int, x: np.ndarray, y: np.ndarray) -> Call:
-    """A call of the inner loop at `address` from the contiguous `x` to `y`."""
+    """Return a call of the inner loop at `address` from contiguous `x` to contiguous `y`."""
     pointer = ctypes.c_void_p
     loop = ctypes.CFUNCTYPE(ctypes.c_int, *[pointer] * 5)(address)
     data = (pointer * 2)(x.ctypes.data, y.ctypes.data)
@@ -40,8 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--formats", nargs="+", choices=formats, default=formats)
     parser.add_argument("--shapes", nargs="+", default=["512x1", "512x2", "512x4", "256x4"],
                         metavar="BITSxVECTORS")  # fmt: skip
-    parser.add_argument("--size", type=int, default=8192, help="elements")
-    parser.add_argument("--repetitions", type=int, default=41)
+    parser.add_argument("--size", type=int, default=8192, help="elements of the arrays")
+    parser.add_argument("--repetitions", type=int, default=41, help="samples of each loop")
     options = parser.parse_args(arguments)
     rows = []
     with timing.one_thread():

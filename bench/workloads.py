@@ -1,7 +1,7 @@
-"""What is measured: the only list of workloads, for the command, the test suite and asv.
+"""The list of all workloads, for the command, the test suite and asv.
 
-A workload is a function, a dtype, a shape and a layout; each is computed by every library
-that has the function. The functions are those that the package declares.
+A workload is a function, a dtype, a shape and a layout. Every library that has the function
+computes it. The functions are those that the package declares.
 """
 
 import itertools
@@ -16,8 +16,8 @@ from .peers.ours import DENSE
 
 DTYPES = ("float32", "float64", "float16")
 SIZES = tuple(16**k for k in range(7))  # one element to 16,777,216, far beyond the caches
-MIDDLE = SIZES[3:6]  # where neither the call nor the memory is all
-TYPICAL = 65_536  # elements of the layouts, the bars and the table in docs/benchmarks.md
+MIDDLE = SIZES[3:6]  # neither the cost of a call nor the memory dominates
+TYPICAL = 65_536  # elements for the layouts, the bar chart and the table in docs/benchmarks.md
 SHAPES = (
     (1, 784, 128),
     (32, 784, 128),
@@ -35,11 +35,11 @@ SHAPES = (
 """M, K and N of dense layers: M rows of K inputs to N outputs."""
 
 ROW_SHAPES = ((1, 10), (65536, 10), (4096, 128), (256, 4096))
-"""Rows, and elements of each, of functions of rows."""
+"""Numbers of rows, and of elements per row, for functions of rows."""
 
 SHARED_SIZES = (1 << 18, 1 << 20, 1 << 24)
 SHARED_SHAPES = ((512, 512, 512), (4096, 64, 64))
-"""What several threads compute."""
+"""Sizes of arrays, and M, K and N of dense layers, for several threads."""
 
 PARTS = ("sizes", "layouts", "scalars", "rows", "dense", "threads")
 """Groups of workloads, in the order of a run."""
@@ -55,11 +55,11 @@ class Workload:
         Name of an activation.
     dtype : str
     shape : tuple of int
-        Of arrays, empty for scalars; M, K, N of a dense layer.
+        Shape of the arrays, empty for scalars; M, K, N for a dense layer.
     layout : str
         One of ARRAY_LAYOUTS or SCALAR_LAYOUTS, or ROWS.
     dense : bool
-        Whether it is a dense layer with the function after it.
+        Whether it is a dense layer, with the function as its activation.
     """
 
     function: str
@@ -93,7 +93,7 @@ def _elementwise(functions: Iterable[str]) -> list[str]:
 def sizes(
     functions: Iterable[str], dtypes: Iterable[str], chosen: Sequence[int] | None = None
 ) -> list[Workload]:
-    """Contiguous arrays: all sizes for float32, those between for the other dtypes.
+    """Contiguous arrays: all sizes for float32, the middle ones for the other dtypes.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def sizes(
 
 
 def layouts(functions: Iterable[str], dtypes: Iterable[str], size: int) -> list[Workload]:
-    """Arrays that are not simply one after another; square where they are transposed."""
+    """Arrays in the other layouts; transposed ones are square matrices."""
     side = max(round(size**0.5), 1)
     return [
         Workload(function, dtype, (side, side) if layout == "transposed" else (size,), layout)
@@ -119,7 +119,7 @@ def layouts(functions: Iterable[str], dtypes: Iterable[str], size: int) -> list[
 
 
 def scalars(functions: Iterable[str], dtypes: Iterable[str]) -> list[Workload]:
-    """One element that is no array: what a call costs. Not float16, which SciPy widens here."""
+    """Scalars, which show the cost of a call; without float16, which SciPy widens here."""
     return [
         Workload(function, dtype, (), layout)
         for function, dtype in itertools.product(_elementwise(functions), dtypes)
@@ -139,7 +139,7 @@ def rows(
 def dense(
     functions: Iterable[str], dtypes: Iterable[str], shapes: Iterable[tuple[int, int, int]]
 ) -> list[Workload]:
-    """Dense layers with the activations that are compared there; BLAS has no float16."""
+    """Dense layers with the activations in ``DENSE``, without float16, which BLAS lacks."""
     return [
         Workload(function, dtype, shape, dense=True)
         for function in functions
@@ -153,7 +153,7 @@ def dense(
 def threads(
     functions: Iterable[str], sizes_: Sequence[int], shapes: Iterable[tuple[int, int, int]]
 ) -> list[Workload]:
-    """Arrays and layers for several threads, float32."""
+    """Arrays and layers of float32 for several threads."""
     functions = [name for name in _elementwise(functions) if ACTIVATIONS[name].nin == 1]
     return sizes(functions, ["float32"], sizes_) + dense(functions, ["float32"], shapes)
 
@@ -171,7 +171,7 @@ def every(functions: Iterable[str]) -> list[Workload]:
 
 
 def small(functions: Iterable[str]) -> list[Workload]:
-    """Every kind of workload once, as small as can be: to run, not to time."""
+    """Every kind of workload once, as small as possible, to run without timing."""
     functions = list(functions)
     return [
         *sizes(functions, DTYPES, [64]),

@@ -1,1 +1,1 @@
-"""What makes parts of the repository: coefficients, tables, documents. It is in no wheel."""
+"""Generators of parts of the repository: coefficients, tables, documents. No wheel has them."""

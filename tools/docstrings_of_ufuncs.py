@@ -1,7 +1,7 @@
-"""For the API reference: ufuncs as functions, and cross-references as mkdocstrings spells them.
+"""An extension of griffe for the API reference: docstrings of ufuncs, and roles as code.
 
-A ufunc and its docstring are made by a declaration, which who only reads the source cannot know. So
-they are taken from the package itself.
+A declaration makes each ufunc and its docstring when the package is imported. griffe only reads the
+source and does not see them, so they are taken from the imported package.
 """
 
 import re
@@ -16,7 +16,7 @@ _ROLE = re.compile(r":(?:func|class|data|meth|mod):`~?([\w.]+)`")
 
 
 class UfuncsAndRoles(griffe.Extension):
-    """Gives declared functions their docstrings, and turns roles into code."""
+    """Add the docstrings of declared functions, and turn roles into code."""
 
     def on_function(self, *, func: griffe.Function, **kwargs: Any) -> None:
         made = getattr(fastact, func.name, None)

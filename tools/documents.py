@@ -1,6 +1,6 @@
-"""Writes what follows from declarations and committed results: ``python -m tools.documents``.
+"""Write what follows from declarations and committed results: ``python -m tools.documents``.
 
-That is the stub for type checkers, the pictures of all curves and of the packages, and the figures
+This is the stub for type checkers, the pictures of all curves and of the packages, and the figures
 and lists in the documents.
 """
 
@@ -19,7 +19,7 @@ def main() -> int:
     (ROOT / stub.STUB).write_text(stub.stub(), encoding="utf-8")
     (ROOT / packages.PICTURE).write_text(packages.picture(), encoding="utf-8")
     status = command.main(["plot", "-o", str(ROOT / PICTURE)])
-    from bench import readme  # needs more than the others
+    from bench import readme  # needs more packages than the steps above
 
     return status or readme.main([])
 

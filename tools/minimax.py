@@ -3,11 +3,11 @@
 The coefficients in ``fastact/_kernels/elementary.py`` come from :func:`fit`, and
 ``test_coefficients.py`` runs it again and compares.
 
-Method: weighted least squares on Chebyshev nodes of the second kind in 300-bit arithmetic
-(within a small factor of the minimax error), then one coefficient after another, from the
-lowest power up, is rounded to the format and the remaining ones are fitted again, so that
-each absorbs the rounding of those before it. This is the sequential form of the idea of
-N. Brisebarre and S. Chevillard, "Efficient polynomial L-infinity-approximations" (ARITH 2007).
+Method: weighted least squares on Chebyshev nodes of the second kind in 300-bit arithmetic, which is
+within a small factor of the minimax error. Then one coefficient after another, from the lowest
+power up, is rounded to the format, and the remaining ones are fitted again, so that they absorb the
+rounding of those before them. This is the sequential form of the idea of N. Brisebarre and
+S. Chevillard, "Efficient polynomial L-infinity-approximations" (ARITH 2007).
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from mpmath import mp, mpf
 
 
 def nodes(low: float, high: float, count: int) -> list[mpf]:
-    """Chebyshev points of the second kind on [low, high], without any next to 0.
+    """Chebyshev points of the second kind on [low, high], without those next to 0.
 
     The functions have a removable singularity there.
     """

@@ -1,7 +1,7 @@
-"""The picture of the packages, from the import contracts and what each package says it holds.
+"""The picture of the packages, from the import contracts and the docstrings of the packages.
 
-Layers come from the first contract of ``[tool.importlinter]`` in pyproject.toml, which CI checks,
-and the words from the first line of each module's docstring. So the picture shows what is.
+The layers come from the first contract of ``[tool.importlinter]`` in pyproject.toml, which CI
+checks, and the texts from the first paragraph of each module's docstring.
 """
 
 import ast
@@ -58,7 +58,7 @@ def _box(name: str, lines: list[str], x: int, y: int, width: int, height: int) -
 
 
 def _summary(name: str) -> str:
-    """The first sentence of what a module says of itself."""
+    """The first paragraph of a module's docstring."""
     path = ROOT.joinpath(*name.split("."))
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""

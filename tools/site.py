@@ -1,7 +1,7 @@
-"""What mkdocs needs to show the whole repository: files outside of docs/, and links to them.
+"""Hooks for mkdocs: files outside of docs/ become pages of the site, and links lead to them.
 
-Links in the documents lead from file to file of the repository, as readers of the repository follow
-them. On the site, docs/ is the root, beside the other files.
+Links in the documents are paths from file to file of the repository. On the site, the pages of
+docs/ are at the root, beside the other files.
 """
 
 import logging
@@ -18,12 +18,12 @@ SHOWN = (
     *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "CITATION.cff"),
     *("bench/NOTES.md", "bench/results/**/*.md", "bench/results/**/*.svg", "examples/*.py"),
 )
-"""What is part of the site beside docs/."""
+"""Files outside of docs/ that are part of the site."""
 
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 
 
-# Names in ``__all__`` that follow from declarations are none that a reader of the source can know.
+# griffe only reads the source, and warns of names in ``__all__`` that follow from declarations.
 logging.getLogger("mkdocs.plugins.griffe").addFilter(
     lambda record: "Unsupported item in" not in record.getMessage()
 )
@@ -39,7 +39,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Have links between files of the repository lead to where these are on the site."""
+    """Change links between files of the repository to the places of these files on the site."""
     here = page.file.src_uri
     outside = page.file.generated_by is not None
     folder = posixpath.dirname(here if outside else f"docs/{here}")
@@ -48,7 +48,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         if re.match(r"[a-z]+:", match[2]):
             return match[0]
         target = posixpath.normpath(posixpath.join(folder, match[2])).removeprefix("docs/")
-        if target == "examples":  # a folder, which a site does not show
+        if target == "examples":  # a folder, which has no page on the site
             target = "examples/mlp_digits.py"
         path = os.path.relpath(target, posixpath.dirname(here) or ".")
         return f"{match[1]}{Path(path).as_posix()}{match[3]}"

@@ -1,4 +1,4 @@
-"""The package as type checkers see it, which do not run what finds the functions in a folder."""
+"""The stub of the package: type checkers do not run the code that finds the functions."""
 
 from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_wise
 

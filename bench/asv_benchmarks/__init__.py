@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-# asv loads this folder as a package of its own; the list of workloads is above it.
+# asv loads this folder as a separate package; the list of workloads is in the folder above.
 sys.path.insert(0, str(Path(__file__).parents[2]))

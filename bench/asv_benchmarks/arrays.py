@@ -1,6 +1,6 @@
 """Time, memory and accuracy of the functions on arrays.
 
-asv starts a process for every combination of parameters, so there are no more than needed.
+asv starts a process for every combination of parameters, so there are few of them.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ UNARY = [name for name, activation in ACTIVATIONS.items() if activation.nin == 1
 
 
 def prepared(function, dtype, shape, layout="contiguous"):
-    """A compiled ufunc with its inputs and output."""
+    """Return a compiled ufunc with its inputs and output."""
     case = problems.problem(workloads.Workload(function, dtype, shape, layout))
     ufunc = getattr(fastact, function)
     ufunc(*case.inputs, out=case.out)
@@ -21,7 +21,7 @@ def prepared(function, dtype, shape, layout="contiguous"):
 
 
 class Arrays:
-    """Contiguous arrays, and one element, which shows what a call costs."""
+    """Contiguous arrays, and one element, which shows the cost of a call."""
 
     params = (list(ACTIVATIONS), list(workloads.DTYPES))
     param_names = ("function", "dtype")
@@ -41,7 +41,7 @@ class Arrays:
 
 
 class Layouts:
-    """Other layouts cost the same for every function: time, and memory for buffers."""
+    """Time and memory for buffers of each layout, of one function: the others cost the same."""
 
     params = tuple(workloads.ARRAY_LAYOUTS)
     param_names = ("layout",)
@@ -81,7 +81,7 @@ class Accuracy:
         getattr(fastact, function)(np.ones(1, dtype))
 
     def track_max_ulp(self, function, dtype):
-        from bench import accuracy  # needs more than the other benchmarks
+        from bench import accuracy  # needs gmpy2, which the other benchmarks do not
 
         ufunc, reference = getattr(fastact, function), ACTIVATIONS[function].reference
         if dtype == "float64":

@@ -1,4 +1,4 @@
-"""Start-up: each sample is a process of its own."""
+"""Start-up: each sample is a separate process."""
 
 import numpy as np
 
@@ -11,12 +11,12 @@ class Start:
         return "import fastact"
 
     def timeraw_import_numpy(self):
-        """What of it is NumPy's."""
+        """The part of the import that is NumPy's."""
         return "import numpy"
 
 
 class FirstCall:
-    """Import and the first call of a function: compiled, or found in the cache of code."""
+    """Import and the first call of a function, compiled or loaded from the cache."""
 
     params = (list(ACTIVATIONS), ["cached", "compiled"])
     param_names = ("function", "code")

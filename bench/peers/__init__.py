@@ -1,7 +1,7 @@
-"""The libraries that are compared, each with its fastest idiomatic spelling of the functions.
+"""The libraries that are compared, each with its fastest idiomatic code for the functions.
 
-To add a library, write a module with its `load` and enter it in :data:`PEERS`; to add a
-function to one, enter it under its name in that module.
+To add a library, write a module with its `load` and enter it in :data:`PEERS`. To add a function
+to a library, enter it under its name in the module of the library.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ PEERS: dict[str, Peer] = {
     "scipy": Peer(scipy.load, "scipy"),
     "torch": Peer(torch.load, "torch", (*ARRAY_LAYOUTS, ROWS)),
     "onnxruntime": Peer(onnxruntime.load, "onnxruntime", (*CONTIGUOUS, "in place")),
-    # Its arrays are contiguous, on cache lines, and cannot be written to.
+    # JAX's arrays are contiguous, begin on cache lines, and cannot be written to.
     "jax": Peer(jax.load, "jax", (*CONTIGUOUS, *SCALAR_LAYOUTS), writes=False),
     "numexpr": Peer(numexpr.load, "numexpr", ARRAY_LAYOUTS),
     "scikit-learn": Peer(sklearn.load, "scikit-learn", CONTIGUOUS, writes=False),
 }
-"""Every library by name: the only list of them."""
+"""All libraries by name."""
 
 
 def others() -> list[str]:
@@ -41,19 +41,19 @@ def load(names: Sequence[str], threads: int = 1) -> tuple[dict[str, Library], di
     names : sequence of str
         Keys of :data:`PEERS`.
     threads : int
-        How many each of them may use.
+        How many threads each of them may use.
 
     Returns
     -------
     libraries : dict
         The :class:`Library` of each that is installed.
     missing : dict
-        Why each of the others could not be imported.
+        The reason why each of the others could not be imported.
     """
     libraries, missing = {}, {}
     for name in names:
         try:
             libraries[name] = PEERS[name].load(threads)
-        except (ImportError, OSError) as error:  # OSError: a shared library is not there
+        except (ImportError, OSError) as error:  # OSError: a shared library is missing
             missing[name] = str(error)
     return libraries, missing

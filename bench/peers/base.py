@@ -1,4 +1,4 @@
-"""What a library that is compared has to say of itself."""
+"""The description of a library that is compared."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -9,11 +9,11 @@ import numpy as np
 
 Call = Callable[[], object]
 Factory = Callable[[Sequence[np.ndarray], np.ndarray], Call]
-"""``factory(inputs, out)`` gives the call to time, with all that can be prepared done."""
+"""``factory(inputs, out)`` returns the call to time, after all possible preparation."""
 
 ARRAY_LAYOUTS = ("contiguous", "in place", "strided", "unaligned", "transposed")
 ROWS = "rows"
-"""A matrix of which each row is an input of a function of rows."""
+"""A matrix, each row of which is an input of a function of rows."""
 SCALAR_LAYOUTS = ("NumPy scalar", "Python float")
 
 
@@ -22,7 +22,7 @@ class Unsupported(Exception):
 
 
 class Library(NamedTuple):
-    """A library once imported, with its functions by activation name.
+    """An imported library, with its functions by name of the activation.
 
     Attributes
     ----------
@@ -48,14 +48,14 @@ class Peer:
     Attributes
     ----------
     load : callable
-        ``load(threads)`` imports the library and tells it how many threads to use; raises
-        ImportError where it is missing.
+        ``load(threads)`` imports the library and tells it how many threads to use. It raises
+        ImportError if the library is missing.
     package : str
-        What ``pip install`` calls it.
+        The name for ``pip install``.
     layouts : sequence of str
-        Those of the arrays and scalars that it takes as they are.
+        The layouts of arrays and scalars that it accepts without a conversion.
     writes : bool
-        Whether calls write to `out`, but for those that return an array of NumPy.
+        Whether calls write to `out`, unless they return a NumPy array.
     """
 
     load: Callable[[int], Library]
@@ -71,9 +71,9 @@ class Peer:
 
 
 def into(function: Callable, *constants: object, convert: Callable = np.asarray) -> Factory:
-    """The factory of ``function(*inputs, *constants, out=out)``.
+    """Return the factory of ``function(*inputs, *constants, out=out)``.
 
-    A partial object, since a lambda would add a Python frame to every timed call.
+    Its calls are partial objects, since a lambda would add a Python frame to every timed call.
     """
 
     def factory(inputs, out):

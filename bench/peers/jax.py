@@ -1,10 +1,10 @@
-"""JAX: functions compiled by jax.jit for arrays of its own."""
+"""JAX: functions compiled by jax.jit, for JAX's arrays."""
 
 from .base import Library
 
 
 def load(threads: int) -> Library:
-    """XLA starts as many threads as the environment and the process's cores allow."""
+    """`threads` is unused: XLA starts as many as the environment and the process's cores allow."""
     import jax
 
     jax.config.update("jax_enable_x64", True)

@@ -15,8 +15,9 @@ def load(threads: int) -> Library:
     def expression(formula: str):
         def factory(inputs, out):
             names = ["x"] if len(inputs) == 1 else ["x1", "x2"]
-            # As `evaluate` chooses it, which finds the expression and its operands in each call.
-            kind = np.double if inputs[0].itemsize > 4 else float  # what it calls double and float
+            # `evaluate` would look up the expression and its operands in each call. It chooses
+            # the same types; numexpr's names for double and float are np.double and float.
+            kind = np.double if inputs[0].itemsize > 4 else float
             compiled = numexpr.NumExpr(formula, [(name, kind) for name in names])
             options = dict(casting="same_kind", ex_uses_vml=numexpr.use_vml)
             return functools.partial(compiled, *inputs, out=out, **options)

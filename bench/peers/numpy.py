@@ -1,4 +1,4 @@
-"""NumPy: formulas in steps that write to `out`, and no temporary array but where one is needed."""
+"""NumPy: formulas in steps that write to `out`, with temporary arrays only where needed."""
 
 import functools
 
@@ -80,7 +80,7 @@ def _dense(finish):
 
 
 def load(threads: int) -> Library:
-    """`threads` is what the environment told BLAS when NumPy was imported."""
+    """`threads` is unused: BLAS read their number from the environment when NumPy was imported."""
     arrays = {name: _formula(name) for name in ACTIVATIONS} | {
         "sigmoid": _sigmoid,
         "tanh": into(np.tanh),

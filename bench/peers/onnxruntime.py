@@ -1,4 +1,4 @@
-"""ONNX Runtime: a session for a graph of one operator, or of a layer that it fuses to one."""
+"""ONNX Runtime: a session for a graph of one operator, or of a layer, which it fuses into one."""
 
 import functools
 
@@ -18,7 +18,7 @@ def load(threads: int) -> Library:
     options.intra_op_num_threads = threads
 
     def bound(nodes, constants, x: np.ndarray, out: np.ndarray):
-        """The call that runs `nodes` from `x` to `out`, in their memory."""
+        """Return the call that runs `nodes` from `x` to `out` without copying them."""
         element = helper.np_dtype_to_tensor_dtype(x.dtype)
         values = [
             helper.make_tensor_value_info(name, element, array.shape)

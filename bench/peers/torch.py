@@ -15,7 +15,7 @@ def load(threads: int) -> Library:
         "tanh": into_tensor(torch.tanh),
         "relu": into_tensor(torch.clamp_min, 0),  # torch.relu has no `out`
         "step": into_tensor(torch.ge, 0),
-        # What torch.nn.functional.softplus is, but that has no `out`.
+        # The same function as torch.nn.functional.softplus, which has no `out`.
         "softplus": into_tensor(torch._C._nn.softplus),
         "heaviside": into_tensor(torch.heaviside),
         "softmax": into_tensor(torch.softmax, 1),

@@ -78,7 +78,7 @@ def measured(workload, *names, **options):
         ("--threads", ["positive integer"]),
         ("--core", list(map(str, machine.cores()))),
         ("--repetitions", ["positive integer"]),
-        ("--output", ["no place for a folder"]),
+        ("--output", ["expected a folder"]),
     ],
 )
 def test_bad_values_are_told_what_is_known(option, known, capsys):

@@ -2,10 +2,10 @@
 # /// script
 # dependencies = ["nox>=2024.10.9"]
 # ///
-"""Checks by name, each in an environment of its own: ``python -m nox -s lint``.
+"""Checks by name, each in a separate environment: ``python -m nox -s lint``.
 
-``.ci/run`` has stages of the same names and commands, and runs all of them from nothing. What needs
-a POSIX shell (the README's commands, emulation, asv, other Pythons) is a call of such a stage.
+``.ci/run`` has stages with the same names and commands, and runs all of them from scratch. Sessions
+that need a POSIX shell (the README's commands, emulation, asv, other Pythons) call its stages.
 """
 
 import sys
@@ -20,14 +20,14 @@ CONSTRAINTS = ("-c", "bench/constraints.txt")  # PyTorch's CPU build
 
 
 def install(session: nox.Session, extra: str = "", *, group: str = "") -> None:
-    """The package in place, with an extra or a group of dependencies."""
+    """Install the package in place, with an extra and a group of dependencies."""
     session.install("-e", f".[{extra}]" if extra else ".")
     if group:
         session.install(*nox.project.dependency_groups(PROJECT, group))
 
 
 def stage(session: nox.Session) -> None:
-    """The stage of ``.ci/run`` that has the name of the session."""
+    """Run the stage of ``.ci/run`` that has the name of the session."""
     if sys.platform == "win32":
         session.skip("needs a POSIX shell")
     session.run(".ci/run", session.name, external=True)
@@ -35,20 +35,20 @@ def stage(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def readme(session: nox.Session) -> None:
-    """The command of the README for the main job."""
+    """Run the README's command for the main job."""
     stage(session)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests; arguments choose some."""
+    """Run the tests, or those that the arguments select."""
     install(session, "test")
     session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(default=False)
 def levels(session: nox.Session) -> None:
-    """The tests of compiled code, for lesser processors of this architecture."""
+    """Run the tests of compiled code for lower levels of this architecture."""
     install(session, "test")
     code = "from fastact._compiler import host; print(*host.levels())"
     found = session.run("python", "-c", code, silent=True) or ""
@@ -60,7 +60,7 @@ def levels(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and common mistakes."""
+    """Check style and common mistakes."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -68,28 +68,28 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def imports(session: nox.Session) -> None:
-    """The contracts on imports between packages."""
+    """Check the contracts on imports between packages."""
     install(session, group="lint")
     session.run("lint-imports", "--no-cache")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """The types that users see, and those of the package as far as they are checked."""
+    """Check the types of the package, and of calls as users write them."""
     install(session, "test", group="types")
     session.run("mypy")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation as a site, in site/ or where an argument says; warnings are errors."""
+    """Build the documentation in site/ or the folder of the argument; warnings are errors."""
     install(session, "docs")
     session.run("mkdocs", "build", "--strict", "--site-dir", *(session.posargs or ["site"]))
 
 
 @nox.session(default=False)
 def integration(session: nox.Session) -> None:
-    """The tests with other libraries."""
+    """Run the tests with other libraries."""
     session.install(*CONSTRAINTS, "-e", ".[integration]")
     arguments = ("-q", "-n", "auto", "-m", "integration", *session.posargs)
     session.run("python", "-m", "pytest", *arguments)
@@ -97,19 +97,19 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def emulated(session: nox.Session) -> None:
-    """Tests on processors that are not here."""
+    """Run tests on emulated processors."""
     stage(session)
 
 
 @nox.session(venv_backend="none", default=False)
 def asv(session: nox.Session) -> None:
-    """The benchmarks over the history are well-formed, and run on this commit."""
+    """Check that the benchmarks over the history are well-formed and run on this commit."""
     stage(session)
 
 
 @nox.session(default=False)
 def figures(session: nox.Session) -> None:
-    """The figures of the documents are those of the committed results."""
+    """Check that the figures in the documents match the committed results."""
     install(session, "bench")
     session.run("python", "-m", "bench.readme")
     paths = ("README.md", "docs", ":(glob)bench/results/*/report.md")
@@ -118,7 +118,7 @@ def figures(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def exhaustive(session: nox.Session) -> None:
-    """Every one of 2**32 inputs, and other long sweeps."""
+    """Run the tests of all 2**32 inputs, and other long sweeps."""
     install(session, "test")
     arguments = ("-m", "exhaustive", "-q", "-n", "auto", "--dist", "worksteal", *session.posargs)
     session.run("python", "-m", "pytest", *arguments)
@@ -126,7 +126,7 @@ def exhaustive(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def pythons(session: nox.Session) -> None:
-    """Tests with the other Pythons that are found here."""
+    """Run tests with the other versions of Python on this machine."""
     stage(session)
 
 

@@ -32,7 +32,7 @@ def commit() -> str | None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return None  # not a clone, or no git
+        return None  # this is not a clone, or git is not installed
     return done.stdout.strip()
 
 

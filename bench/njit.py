@@ -22,7 +22,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 import fastact
-import fastact.numba  # does what the entry point does if the package is installed
+import fastact.numba  # registers the functions, as the entry point of an installed package does
 
 from . import timing
 

@@ -19,7 +19,7 @@ import threadpoolctl
 from .peers.base import Call
 
 SAMPLE_NS = 2_000_000  # long compared with the resolution of the clock and with interruptions
-LEAST = 3  # samples are taken however long they take
+LEAST = 3  # samples, even if they take long
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",

@@ -8,7 +8,7 @@ from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 from .base import Library, into
 
 DENSE = ("relu", "sigmoid")
-"""Activations whose dense layer is compared; the others cost what their ufunc does."""
+"""Activations whose dense layers are compared; for others only the cost of the ufunc differs."""
 
 
 def load(threads: int) -> Library:

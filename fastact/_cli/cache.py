@@ -14,12 +14,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=("info", "clear", "path"),
         default="info",
-        help="what is in it (the default), remove all entries, or print the folder alone",
+        help="show what is in it (the default), remove all entries, or print only the folder",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what was asked for."""
+    """Carry out the action."""
     from fastact._loading import cache as _cache
 
     try:

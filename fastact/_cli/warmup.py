@@ -44,8 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compile the code for every function and dtype."""
-    from fastact._loading import cache as _cache
-    from fastact._loading import loader
+    from fastact._loading import cache, loader
     from fastact._parallel import helpers
 
     try:
@@ -66,11 +65,11 @@ def run(options: argparse.Namespace) -> int:
         jobs += _dense_jobs(dtypes.values())
     jobs.append(helpers.helper_addresses)  # the code of the threads, for every function
     try:
-        if not _cache.enabled():
+        if not cache.enabled():
             raise Refused("there is no cache to warm up, since FASTACT_CACHE is 0")
-        place = _cache.folder()
-        before = _cache.compiled
-    except (_cache.Unusable, OSError) as reason:
+        place = cache.folder()
+        before = cache.compiled
+    except (cache.Unusable, OSError) as reason:
         raise Refused(str(reason)) from reason
     start = time.perf_counter()
     try:
@@ -78,9 +77,9 @@ def run(options: argparse.Namespace) -> int:
             job()
     except ImportError as reason:
         raise Refused(f"compiling needs Numba and llvmlite ({reason})") from reason
-    if _cache.trouble is not None:  # a warning has said why
+    if cache.trouble is not None:  # a warning has said why
         return 1
-    made = _cache.compiled - before  # not the new entries, which other processes make, too
+    made = cache.compiled - before  # not the new entries, which other processes make, too
     seconds = time.perf_counter() - start
     print(f"{len(jobs)} ready, {made} of them compiled in {seconds:.1f} s, in {place}")
     return 0

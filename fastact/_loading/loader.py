@@ -39,9 +39,9 @@ def apart(function: Function) -> Function:
 @apart
 def host() -> "Target":
     """The machine that this process runs on."""
-    from fastact._compiler import host as _host
+    from fastact._compiler import host as compiler_host
 
-    return _host.host()
+    return compiler_host.host()
 
 
 @contextlib.contextmanager
@@ -86,11 +86,10 @@ def load(
     dict
         The addresses of `symbols` by name.
     """
-    from fastact._compiler import host as _host
-    from fastact._loading import cache as _cache
-    from fastact._loading import linker
+    from fastact._compiler import host as compiler_host
+    from fastact._loading import cache, linker
 
-    target = target or _host.host()
+    target = target or compiler_host.host()
 
     def built() -> bytes:
         jobs.begin_compiling()
@@ -107,7 +106,7 @@ def load(
     if any(kernel.__closure__ for kernel in variants):
         code = built()
     else:
-        code = _cache.object_code(
+        code = cache.object_code(
             name=name,
             sources=_sources(variants),
             imported=imported.TIME,

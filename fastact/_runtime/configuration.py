@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastact._machine import system as _system
+from fastact._machine import system
 
 DEPENDENCIES = ("numpy", "numba", "llvmlite", "platformdirs")
 PEERS = (
@@ -77,10 +77,10 @@ def collect() -> dict[str, dict[str, Any]]:
         },
         "machine": {
             "system": _known(platform.platform),
-            "processor": _known(_system.cpu_model),
+            "processor": _known(system.cpu_model),
             "cores": _known(os.cpu_count),
-            "cores by affinity": _known(_system.affinity),
-            "cores by cgroup": _known(_system.cgroup_limit),
+            "cores by affinity": _known(system.affinity),
+            "cores by cgroup": _known(system.cgroup_limit),
         },
         "code": _known(_target),
         "threads": _known(_threads_state),

@@ -113,10 +113,10 @@ def rows_address(
 
     def build(target: "Target") -> bytes:
         from fastact._compiler import pipeline
-        from fastact._compiler.loops import rows as _rows
+        from fastact._compiler.loops import rows
 
-        scalars = _rows.steps_ir(steps, form, target)
-        return pipeline.object_code(_rows.rows_ir(scalars, form, target), scalars.values(), target)
+        scalars = rows.steps_ir(steps, form, target)
+        return pipeline.object_code(rows.rows_ir(scalars, form, target), scalars.values(), target)
 
     kernels = [step for step in vars(steps).values() if callable(step)]
     name = f"{steps.__name__.strip('_').lower()}-{form.name}"
@@ -154,9 +154,9 @@ def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
     """
 
     def build(target: "Target") -> bytes:
-        from fastact._compiler.loops import convert as _convert_code
+        from fastact._compiler.loops import convert
 
-        return _convert_code.object_code(source, sink, target)
+        return convert.object_code(source, sink, target)
 
     name, options = f"convert-{source.name}-{sink.name}", repr((source, sink, object.__basicsize__))
     return load(name, build, [ENTRY, RUN], options)
@@ -168,9 +168,9 @@ def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int 
     nin = len(inputs)
 
     def build(target: "Target") -> bytes:
-        from fastact._compiler.loops import mixed as _mixed_code
+        from fastact._compiler.loops import mixed
 
-        return _mixed_code.object_code(nin, nout, target)
+        return mixed.object_code(nin, nout, target)
 
     return _mixed(f"mixed-{nin}-{nout}", build, inputs, dtype, loop)
 
@@ -180,9 +180,9 @@ def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> in
     """The same for a function of rows, with a `loop` of :func:`rows_address`."""
 
     def build(target: "Target") -> bytes:
-        from fastact._compiler.loops import mixed as _mixed_code
+        from fastact._compiler.loops import mixed
 
-        return _mixed_code.rows_object_code(target)
+        return mixed.rows_object_code(target)
 
     calls = [
         ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in ROWS_CALLS
@@ -216,8 +216,8 @@ def undisturbed_address() -> int:
     """
 
     def build(target: "Target") -> bytes:
-        from fastact._compiler.loops import undisturbed as _undisturbed_code
+        from fastact._compiler.loops import undisturbed
 
-        return _undisturbed_code.object_code(target)
+        return undisturbed.object_code(target)
 
     return load("undisturbed", build, [ENTRY])[ENTRY]

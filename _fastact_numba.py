@@ -1,14 +1,14 @@
 """Numba's entry point ``numba_extensions``: called at the first compilation of every program.
 
-It is a module outside the package, since most of those programs do not use fastact, and to
-import that takes much longer than this.
+It is a module outside the package, since most of those programs do not use fastact, and importing
+fastact takes much longer.
 """
 
 import sys
 
 
 def init() -> None:
-    """Have Numba ask :mod:`fastact._interop.njit` about ufuncs, as soon as fastact is imported."""
+    """Make Numba ask :mod:`fastact._interop.njit` about ufuncs, once fastact is imported."""
     import numpy as np
     from numba.extending import typeof_impl
 
@@ -18,7 +18,7 @@ def init() -> None:
 
     @typeof_impl.register(np.ufunc)
     def typeof_ufunc(ufunc: np.ufunc, context: object) -> object:
-        if "fastact" in sys.modules:  # else it is none of ours
+        if "fastact" in sys.modules:  # otherwise it is not one of ours
             from fastact._interop import njit
 
             found = njit.numba_type(ufunc)

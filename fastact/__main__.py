@@ -14,7 +14,7 @@ from fastact import __version__
 from fastact._cli import Refused, cache, info, plot, warmup
 
 VERBS = (plot, warmup, cache, info)
-"""In the order of the help."""
+"""In the order in which the help lists them."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Those of the process by default.
+        The arguments of the command line; by default those of the process.
 
     Returns
     -------
     int
-        Exit status. Where arguments are wrong or cannot be followed, `SystemExit` with status 2
-        is raised instead, as argparse does.
+        The exit status. If arguments are wrong or the request cannot be carried out, `SystemExit`
+        with status 2 is raised instead, as argparse does.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -62,11 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Unwritten(Exception):
-    """Standard output failed. It is no `OSError`, which argparse passes over."""
+    """Writing to standard output failed. Not an `OSError`, since argparse ignores those."""
 
 
 class _Output:
-    """Standard output, or None where there is none, whose failures are told from all others."""
+    """Standard output, or None if there is none; its failures are raised as `_Unwritten`."""
 
     def __init__(self, stream: TextIO | None):
         self._stream = stream
@@ -91,9 +91,9 @@ class _Output:
 
 
 def _process() -> int:
-    """As `main`, for a process, whose output may be impossible to write."""
+    """Run `main` as the process, and report output that cannot be written."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files may be no text; in UTF-8, their own bytes can be printed.
+        # The names of files may not be valid text; in UTF-8, their original bytes can be printed.
         is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
         sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
     output = _Output(sys.stdout)
@@ -102,11 +102,11 @@ def _process() -> int:
             try:
                 return main()
             finally:
-                output.flush()  # at the end of the process, Python could only complain
+                output.flush()  # at the end of the process, Python could only print a complaint
     except _Unwritten as failure:
         _abandon(sys.stdout)
         reason = failure.__cause__
-        if not isinstance(reason, BrokenPipeError):  # who reads has enough, as `head` does
+        if not isinstance(reason, BrokenPipeError):  # the reader needs no more, as with `head`
             with contextlib.suppress(Exception):
                 message = f"cannot write the output: {reason.strerror}"  # type: ignore[union-attr] # an OSError
                 sys.stderr.write(f"python -m fastact: error: {message}\n")
@@ -119,9 +119,9 @@ def _process() -> int:
 
 
 def _abandon(stream: TextIO | None) -> None:
-    """Let what `stream` could not write go nowhere, so that Python does not try again."""
+    """Redirect what `stream` could not write to nowhere, so that Python does not try again."""
     with contextlib.suppress(Exception):
-        place = stream.fileno()  # type: ignore[union-attr] # suppressed, of None
+        place = stream.fileno()  # type: ignore[union-attr] # for None, the error is suppressed
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, place)
         os.close(nowhere)

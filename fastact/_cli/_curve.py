@@ -1,8 +1,8 @@
-"""What there is to draw of a function of one variable, found from its values.
+"""What to draw of a function of one variable, found from its values.
 
-Smooth pieces with their derivatives, the points where it jumps or bends, and the lines that it
-approaches. All of it is for a picture: places are found to some 1e-7 of the interval, far
-below a pixel.
+These are smooth pieces with their derivatives, the points where the function jumps or bends, and
+the lines that it approaches. All of it is for a picture: points are found to about 1e-7 of the
+interval, far below a pixel.
 """
 
 import itertools
@@ -14,16 +14,16 @@ import numpy as np
 
 Function = Callable[[np.ndarray], np.ndarray]
 
-_CELLS = 1000  # of the interval; a jump or bend has to be the only one in its cell
+_CELLS = 1000  # of the interval; each may contain one jump or bend at most
 _HALVINGS = 14  # of a cell, to 6e-8 of the interval
-# Over so short a distance, smooth functions change by much less; and so do their difference
-# quotients, whose rounding errors are some 2**-52 / 6e-8 = 4e-9 of the height over the width.
-_JUMP = 1e-3  # of the largest value in the interval
+# Over so short a distance, smooth functions change by much less. So do their difference quotients,
+# whose rounding errors are about 2**-52 / 6e-8 = 4e-9 of the height divided by the width.
+_JUMP = 1e-3  # as a fraction of the largest value in the interval
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth value
 class Piece:
-    """Samples where function and derivative are continuous; at the ends, their limits."""
+    """Samples of a function and its derivative where both are continuous; at the ends, limits."""
 
     x: np.ndarray
     y: np.ndarray
@@ -32,7 +32,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Break:
-    """Where one piece ends and the next begins: the function jumps, or else its slope does."""
+    """A point where one piece ends and the next begins: the function jumps, or else its slope."""
 
     x: float
     value: float
@@ -50,9 +50,9 @@ class Asymptote:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A function over an interval; a break between any two pieces.
+    """A function over an interval, with a break between any two pieces.
 
-    `limits` are those towards negative and positive infinity.
+    `limits` are the limits towards negative and positive infinity.
     """
 
     limits: tuple[float, float]
@@ -62,22 +62,22 @@ class Curve:
 
 
 def trace(function: Function, low: float, high: float, derivative: Function | None = None) -> Curve:
-    """Find out what there is to draw of `function` between `low` and `high`.
+    """Find what to draw of `function` between `low` and `high`.
 
     Parameters
     ----------
     function : callable
-        Takes and returns float64 arrays; tells its limits when given infinities.
+        Takes and returns float64 arrays; for infinities, it returns its limits.
     low, high : float
         The interval.
     derivative : callable, optional
-        Of the same form; by default, differences of values take its place. Either way, places
-        where `function` jumps or bends are found from its values.
+        Takes and returns the same; by default, it is replaced by differences of values. In either
+        case, jumps and bends are found from the values of `function`.
 
     Returns
     -------
     Curve
-        Asymptotes are left out where the outermost piece lies on them, as for the step.
+        Asymptotes on which the outermost piece lies, like those of the step, are left out.
     """
     near = (high - low) / (_CELLS << _HALVINGS)
 
@@ -85,7 +85,7 @@ def trace(function: Function, low: float, high: float, derivative: Function | No
         return (function(x + near) - function(x)) / near
 
     jumps = _jumps(function, low, high)
-    steady = abs(function(np.linspace(low, high))).max() / (high - low)  # slopes of note
+    steady = abs(function(np.linspace(low, high))).max() / (high - low)  # the scale of slopes
     bends = [
         x
         for start, stop in itertools.pairwise([low, *jumps, high])
@@ -103,7 +103,10 @@ def trace(function: Function, low: float, high: float, derivative: Function | No
 
 
 def _jumps(function: Function, low: float, high: float, least: float = 0.0) -> list[float]:
-    """Where `function`, whose values are large if above `least`, changes over a tiny distance."""
+    """Where `function` changes over a tiny distance, by more than `_JUMP` of its largest value.
+
+    If that value is below `least`, it is replaced by `least`.
+    """
     x = np.linspace(low, high, _CELLS + 1)
     threshold = _JUMP * max(abs(function(x)).max(), least)
     left, right = x[:-1], x[1:]
@@ -115,17 +118,17 @@ def _jumps(function: Function, low: float, high: float, least: float = 0.0) -> l
     jumping = abs(function(right) - function(left)) > threshold
     near = right[0] - left[0]
     places = ((left + right) / 2)[jumping]
-    # A value of its own between those on either side, as that of the sign function at 0, is
-    # found from both sides.
+    # If the value at the point itself is between those on either side, as for the sign function
+    # at 0, the jump is found twice, once from each side.
     places = places[np.diff(places, prepend=-np.inf) > 2 * near]
-    digits = -math.ceil(math.log10(2 * near))  # what is known: 0, not -4e-8
+    digits = -math.ceil(math.log10(2 * near))  # those that are known: 0, not -4e-8
     return [place for place in (places.round(digits) + 0.0).tolist() if low < place < high]
 
 
 def _piece(
     function: Function, derivative: Function | None, start: float, stop: float, margin: float
 ) -> Piece:
-    """Samples from `start` to `stop`; at these, the function continued from the inside."""
+    """Samples from `start` to `stop`; the function is extrapolated to these from the inside."""
     x = np.linspace(start, stop, _CELLS + 1)
     inside = x.clip(start + margin, stop - margin)
     y = function(inside)
@@ -134,8 +137,8 @@ def _piece(
 
 
 def _asymptote(function: Function, side: int) -> Asymptote | None:
-    """The line that `function` approaches, if it does."""
-    # Odd numbers, so that none of them hides the waves of a function that has some.
+    """The line that `function` approaches, if there is one."""
+    # Not round numbers: at these, a function with waves might look like a line.
     x = side * np.array([np.inf, 1e6 / 3, 1e7 / 7, 1e9 / 11])
     limit, *y = function(x)
     if np.isfinite(limit):

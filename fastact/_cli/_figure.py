@@ -1,4 +1,4 @@
-"""Curves as a textbook shows them, by matplotlib."""
+"""Curves as in a textbook, drawn by matplotlib."""
 
 import contextlib
 import io
@@ -17,15 +17,15 @@ from matplotlib.ticker import MaxNLocator
 
 from fastact._cli._curve import Asymptote, Curve
 
-_PANEL = (3.6, 2.6)  # inches, of the axes of one function
+_PANEL = (3.6, 2.6)  # inches; the size of the axes of one function
 _RATIO = _PANEL[1] / _PANEL[0]
-_MARGIN = 0.14  # above and below the curves, of their height
+_MARGIN = 0.14  # above and below the curves, as a fraction of their height
 _DPI = 200
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Serif",  # comes with matplotlib
     "font.size": 8,
     "axes.titlesize": 9.5,
-    "svg.hashsalt": "fastact",  # names within the file are random without it
+    "svg.hashsalt": "fastact",  # without it, names within the file are random
 }
 _INK = "#333333"
 _FUNCTION: dict[str, Any] = {"color": "#0b4f9e", "linewidth": 2.4, "zorder": 4}
@@ -40,19 +40,19 @@ _BELOW_OR_ABOVE: _Sides = (
     {"xytext": (0, -5), "ha": "center", "va": "top"},
     {"xytext": (0, 5), "ha": "center", "va": "bottom"},
 )
-# For a number, in a line.
+# Behind a number, to interrupt a line there.
 _GAP: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 
 
 def rendered(panels: Mapping[str, Curve], form: str) -> bytes:
-    """A picture of the curves; the same bytes each time for the same matplotlib.
+    """A picture of the curves: always the same bytes with the same version of matplotlib.
 
     Parameters
     ----------
     panels : mapping
-        Curves by their titles.
+        Curves by title.
     form : str
-        A format of matplotlib: "pdf", "png" or "svg".
+        The file format: "pdf", "png" or "svg".
 
     Returns
     -------
@@ -69,7 +69,7 @@ def rendered(panels: Mapping[str, Curve], form: str) -> bytes:
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Within, matplotlib has the settings that :func:`figure` needs, not the user's."""
+    """Within the context, matplotlib has the settings that :func:`figure` needs, not the user's."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -77,7 +77,7 @@ def styled() -> Iterator[None]:
 
 
 def figure(panels: Mapping[str, Curve]) -> Figure:
-    """A panel for each curve and a legend, in no window and without a global list of figures."""
+    """A panel for each curve, and a legend; without a window, and unknown to pyplot."""
     columns = min(len(panels), 2 if len(panels) == 4 else 3)
     rows = math.ceil(len(panels) / columns)
     size = columns * (_PANEL[0] + 0.4), rows * (_PANEL[1] + 0.6) + 0.3
@@ -119,7 +119,7 @@ def _number(value: float) -> str:
 
 
 def _set_ranges(axes: Axes, curve: Curve, alike: Iterable[Curve]) -> None:
-    """Room for the curve, and as much height as those `alike` take."""
+    """Set the ranges to fit the curve, with the height that the curves `alike` need together."""
     values = [0.0, *(v for piece in curve.pieces for v in piece.slope)]
     for one in alike:
         values += [v for piece in one.pieces for v in piece.y]
@@ -129,14 +129,14 @@ def _set_ranges(axes: Axes, curve: Curve, alike: Iterable[Curve]) -> None:
     arrow = 0.03 * (right - left)  # beyond the curves
     left, right = left - arrow, right + arrow
     height = (high - low) * (1 + 2 * _MARGIN)
-    if not np.isfinite(curve.limits).all():  # slopes as they are, where that is high enough
+    if not np.isfinite(curve.limits).all():  # equal units of x and y, if the curve fits
         height = max(height, (right - left) * _RATIO)
     low, high = (low + high - height) / 2, (low + high + height) / 2
     axes.set(xlim=(left, right), ylim=(low, high), box_aspect=_RATIO)
 
 
 def _draw_axes(axes: Axes, curve: Curve) -> None:
-    """Axes through the origin, or as near as they can be, with arrows."""
+    """Draw axes with arrows, through the origin or as near to it as possible."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     across, up = np.clip(0, low, high), np.clip(0, left, right)
     axes.spines[["top", "right"]].set_visible(False)
@@ -158,7 +158,7 @@ def _draw_axes(axes: Axes, curve: Curve) -> None:
 
 
 def _ticks(start: float, stop: float, crossing: float) -> list[float]:
-    """Round numbers, but neither at the arrow nor where the axes cross."""
+    """Round numbers, except at the arrow and where the axes cross."""
     ticks: Any = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(start, stop)
     arrow = (stop - start) * 0.02
     inside = (ticks >= start) & (ticks < stop - arrow)
@@ -171,11 +171,11 @@ def _draw_number(
 ) -> None:
     """Write `value` beside a tick, on the first side unless curves come too near."""
     extent = np.ptp([axes.get_xlim(), axes.get_ylim()], axis=1)
-    points = 72 * np.divide(_PANEL, extent)[:, None]  # to a unit of x and of y
+    points = 72 * np.divide(_PANEL, extent)[:, None]  # per unit of x and of y
     lines = [np.array([p.x, y]) for p in curve.pieces for y in (p.y, p.slope)]
     apart = (np.concatenate(lines, axis=1) - np.array(at)[:, None]) * points
 
-    def room(side: dict[str, Any]) -> Any:  # from what is about the middle of the number
+    def room(side: dict[str, Any]) -> Any:  # from about the middle of the number to the curves
         return np.hypot(*(apart - 2 * np.array(side["xytext"])[:, None])).min()
 
     side = sides[0] if room(sides[0]) > 8 else max(sides, key=room)
@@ -191,8 +191,8 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
         axes.plot(piece.x, piece.slope, solid_capstyle="butt", **_DERIVATIVE)
     for i, found in enumerate(curve.breaks):
         left, right = curve.pieces[i], curve.pieces[i + 1]
-        # Rings for limits that are no values; those of the derivative are wider, since both
-        # may have the same limit, and the dot shows that the function has a value.
+        # Rings mark limits that are not values. Those of the derivative are wider, since the
+        # function may have the same limit. A dot marks the value of the function.
         ring: dict[str, Any] = {"marker": "o", "linestyle": "none", "markerfacecolor": "white"}
         x = [found.x] * 2
         slopes = [left.slope[-1], right.slope[0]]
@@ -204,7 +204,7 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
 
 
 def _draw_asymptote(axes: Axes, curve: Curve, line: Asymptote) -> None:
-    """The line, and its equation where the curve is not."""
+    """Draw the line, and its equation where the curve is not."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     x: Any = np.array([left, right])
     axes.plot(x, line.slope * x + line.intercept, scalex=False, scaley=False, **_ASYMPTOTE)
@@ -218,7 +218,7 @@ def _draw_asymptote(axes: Axes, curve: Curve, line: Asymptote) -> None:
         end, ha = (right, "right") if line.side < 0 else (left, "left")
         axes.annotate(xy=(end, line.intercept), xytext=(0, 3), ha=ha, va="bottom", **label)
         return
-    # Along the line, half-way from the y axis to where it leaves the picture.
+    # Along the line, halfway from the y axis to where the line leaves the picture.
     outermost = curve.pieces[0 if line.side < 0 else -1]
     far = (high if line.slope * line.side > 0 else low, left if line.side < 0 else right)
     x = 0.5 * (min if line.side > 0 else max)((far[0] - line.intercept) / line.slope, far[1])

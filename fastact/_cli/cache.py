@@ -14,23 +14,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=("info", "clear", "path"),
         default="info",
-        help="what is in it (the default), remove all entries, or print the folder alone",
+        help="show what is in it (the default), remove all entries, or print only the folder",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what was asked for."""
-    from fastact._loading import cache as _cache
+    """Carry out the action."""
+    from fastact._loading import cache
 
     try:
-        place = _cache.folder()
+        place = cache.folder()
         if options.action == "info":
-            lines = [f"{name:8} {value}" for name, value in _cache.state().items()]
+            lines = [f"{name:8} {value}" for name, value in cache.state().items()]
         elif options.action == "path":
             lines = [place]
         else:
-            lines = [f"{_cache.clear()} files removed from {place}"]
-    except (_cache.Unusable, OSError) as reason:
+            lines = [f"{cache.clear()} files removed from {place}"]
+    except (cache.Unusable, OSError) as reason:
         raise Refused(str(reason)) from reason
     print(*lines, sep="\n")
     return 0

@@ -1,8 +1,8 @@
 """Draw graphs of activations, with derivatives and asymptotes, into a file.
 
-What is to be drawn is found by ``_curve.py`` from the values of the ufuncs themselves; of the
-declarations, only formula, interval and what a derivative is a function of are used. ``_figure.py``
-draws it with matplotlib, which is imported there alone.
+``_curve.py`` finds what to draw from the values of the ufuncs. Of the declarations, only formula,
+interval and the argument of the derivative are used. ``_figure.py`` draws it, and is the only
+module that imports matplotlib.
 """
 
 import argparse
@@ -21,7 +21,7 @@ SUFFIXES = (".pdf", ".png", ".svg")
 
 
 def drawable() -> list[str]:
-    """The names of the activations whose graph is a curve: of one number, element-wise."""
+    """The names of the activations whose graph is a curve: element-wise, with one input."""
     return [
         name
         for name, declared in ACTIVATIONS.items()
@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         required=True,
-        help=f"the file to draw to, its suffix one of {', '.join(SUFFIXES)}",
+        help=f"the file to write; its suffix must be one of {', '.join(SUFFIXES)}",
     )
 
 
@@ -54,14 +54,12 @@ def run(options: argparse.Namespace) -> int:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise Refused(
-            f"no graph of {', '.join(map(repr, unknown))}: FUNCTION is an activation of one "
-            f"number, any of {', '.join(known)}"
+            f"FUNCTION must be an activation of one number, any of {', '.join(known)}; got "
+            f"{', '.join(map(repr, unknown))}"
         )
     suffix = options.output.suffix.lower()
     if suffix not in SUFFIXES:
-        raise Refused(
-            f"FILE must end in one of {', '.join(SUFFIXES)}, which '{options.output}' does not"
-        )
+        raise Refused(f"FILE must end in one of {', '.join(SUFFIXES)}, got '{options.output}'")
     try:
         from fastact._cli import _figure
     except ImportError as reason:
@@ -74,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def curve(name: str) -> Curve:
-    """What there is to draw of an activation."""
+    """What to draw of an activation."""
     function = UFUNCS[name]
 
     def derivative(x: Any) -> Any:
@@ -87,7 +85,7 @@ def curve(name: str) -> Curve:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace the file at `path` all at once, so that what was there survives a failure."""
+    """Replace the file at `path` in one step, so that a failure keeps its old content."""
     try:
         place = Path(os.path.realpath(path))
         partial = place.with_name(f".{place.name}.{os.getpid()}")

@@ -1,6 +1,7 @@
-"""Compile functions ahead, into the cache of machine code.
+"""Compile functions ahead of time, into the cache of machine code.
 
-For images and clusters: on the kind of machine that will run it, since code is made for one.
+For images and clusters. It has to run on the same kind of machine as the program, since code is
+made for one kind.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from fastact._cli import Refused
 from fastact._functions import UFUNCS
 from fastact._machine.formats import CONVERSIONS, FLOATS, FORMATS, conversion_format, format_of
 
-SUMMARY = "Compile functions ahead, into the cache of machine code."
+SUMMARY = "Compile functions ahead of time, into the cache of machine code."
 
 DENSE = "dense"
 NAMES = [*UFUNCS, DENSE]
@@ -42,13 +43,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the code of every function and dtype."""
-    from fastact._loading import cache as _cache
-    from fastact._loading import loader
+    """Compile the code for every function and dtype."""
+    from fastact._loading import cache, loader
     from fastact._parallel import helpers
 
     try:
-        loader.host()  # which may not be what was asked for, or none that code is made for
+        loader.host()  # fails if it is not what FASTACT_CPU asks for, or if there is no code for it
     except (ValueError, RuntimeError) as reason:
         raise Refused(str(reason)) from reason
     names = _known("FUNCTION", options.functions, dict.fromkeys(NAMES))
@@ -63,13 +63,13 @@ def run(options: argparse.Namespace) -> int:
     jobs += _mixed_jobs([UFUNCS[name] for name in names if name != DENSE], several)
     if DENSE in names:
         jobs += _dense_jobs(dtypes.values())
-    jobs.append(helpers.helper_addresses)  # what threads run, whatever the function
+    jobs.append(helpers.helper_addresses)  # the code of the threads, for every function
     try:
-        if not _cache.enabled():
-            raise Refused("there is no cache to warm up, as FASTACT_CACHE is 0")
-        place = _cache.folder()
-        before = _cache.compiled
-    except (_cache.Unusable, OSError) as reason:
+        if not cache.enabled():
+            raise Refused("there is no cache to warm up, since FASTACT_CACHE is 0")
+        place = cache.folder()
+        before = cache.compiled
+    except (cache.Unusable, OSError) as reason:
         raise Refused(str(reason)) from reason
     start = time.perf_counter()
     try:
@@ -77,16 +77,16 @@ def run(options: argparse.Namespace) -> int:
             job()
     except ImportError as reason:
         raise Refused(f"compiling needs Numba and llvmlite ({reason})") from reason
-    if _cache.trouble is not None:  # a warning has said so
+    if cache.trouble is not None:  # a warning has said why
         return 1
-    made = _cache.compiled - before  # not new entries: other processes make some too
+    made = cache.compiled - before  # not the new entries, which other processes make, too
     seconds = time.perf_counter() - start
     print(f"{len(jobs)} ready, {made} of them compiled in {seconds:.1f} s, in {place}")
     return 0
 
 
 def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Job]:
-    """Calls that make the loops of dense layers, for each number of lanes."""
+    """Calls that compile the loops of dense layers, for each number of lanes."""
     from fastact._compiler.gemm.interface import lanes_for
     from fastact._dense import weights
     from fastact._loading import loader
@@ -104,7 +104,7 @@ def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Job]:
 
 
 def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> list[Job]:
-    """Calls that make what `functions` and layers take operands of several types by."""
+    """Calls that compile how `functions` and layers convert operands of several types."""
     from fastact._runtime import engine
 
     forms = dict.fromkeys(conversion_format(dtype.type) for dtype in dtypes)
@@ -124,11 +124,11 @@ def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> li
 
 
 def _dtypes() -> dict[str, np.dtype]:
-    """By name, those that any function has code of its own for."""
+    """The dtypes in which at least one function computes, by name."""
     found = [np.dtype(code) for code in "efdbBhHiIlLqQ"]
     try:
         import ml_dtypes
-    except ImportError:  # then there are no such arrays either
+    except ImportError:  # then there are no arrays of bfloat16 either
         pass
     else:
         found.insert(1, np.dtype(ml_dtypes.bfloat16))
@@ -136,8 +136,8 @@ def _dtypes() -> dict[str, np.dtype]:
 
 
 def _has(function: np.ufunc, dtype: np.dtype) -> bool:
-    """Whether `function` computes in `dtype`, rather than in what it is promoted to."""
-    if dtype.name == "bfloat16":  # which has no letter to be listed under
+    """Whether `function` computes in `dtype`, rather than in a type that it is promoted to."""
+    if dtype.name == "bfloat16":  # it has no letter, so it is not listed
         return _has(function, np.dtype("f"))
     types = f"{dtype.char * function.nin}->{dtype.char * function.nout}"
     return types in function.types
@@ -154,7 +154,7 @@ def _known(argument: str, wanted: Iterable[str] | None, known: dict[str, Any]) -
 def _progress(jobs: list[Job]) -> Iterable[Job]:
     try:
         from tqdm import tqdm
-    except ImportError:  # a bar is all that is missing then
+    except ImportError:  # then only the progress bar is missing
         return jobs
     shown = sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
     bar: Iterable[Job] = tqdm(jobs, "compiling", unit=" loops", disable=not shown)

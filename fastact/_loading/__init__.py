@@ -1,4 +1,4 @@
-"""From an object file's name to addresses in this process: cache, linker, and who waits for whom.
+"""From the name of an object file to addresses in this process: cache, linker, jobs and locks.
 
 Imports ``_compiler``, ``_kernels`` and ``_machine``.
 """

@@ -1,14 +1,14 @@
-"""Machine code kept on disk, so that a process compiles only what none has compiled before.
+"""Machine code kept on disk, so that a process compiles only what no process has compiled before.
 
-An entry is one file. Its name holds the key: a hash of everything that the code was made of
-and for. So entries are never updated, only replaced by the same or evicted, and a change of
-a source, a library or the machine simply leads to other names. A file begins with a checksum
-over key and code. It finds damage and is no signature: who can write an entry can run code as
-those who load it. That is why entries are loaded only where no one else can write.
+An entry is one file. Its name contains the key: a hash of everything that the code depends on.
+So an entry is never updated, only replaced by the same content or evicted, and a change of a
+source, a library or the machine simply leads to another name. A file begins with a checksum over
+key and code. The checksum detects damage; it is not a signature: anyone who can write an entry
+can run code as the users who load it. So entries are loaded only if nobody else can write them.
 
-Whatever goes wrong here costs time, never a result: the code is compiled in memory then, and
-one warning a process says why. So all that `object_code` does beside `build` is done by
-`_attempt`, which no exception leaves but those that end the program.
+A failure here costs time, never a result: the code is then compiled in memory, and one warning
+per process says why. So `object_code` does everything except `build` through `_attempt`, which
+catches every exception except those that end the program.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from fastact._machine.targets import Target
 
 LIMIT = 64 << 20
-"""Bytes kept; the least recently used entries are removed. All there is for one machine
-and version takes 1 megabyte."""
+"""Maximum size in bytes; beyond it, the least recently used entries are removed. All code for
+one machine and version takes 1 megabyte."""
 
 _HEADER = b"fastact machine code 1\n\0"
 _CHECKSUM_BYTES = 32
@@ -42,22 +42,22 @@ _ENTRY = re.compile(r"(?P<name>[\w-]+)-[0-9a-f]{32}\.code")
 _TEMPORARY = re.compile(_ENTRY.pattern + r"\.[0-9a-f]{16}\.tmp")
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _DAY, _HOUR = 86400, 3600
-_NOTHING = (None, b"", None)  # what `_find` has found then
+_NOTHING = (None, b"", None)  # the result of `_find` where the cache is not used
 
 trouble: str | None = None
-"""Why code was not loaded or not kept in this process, if so: the first such reason."""
+"""The first reason why this process could not load or store code; None if there is none."""
 
-_warnings_left = [1]  # emptied by the thread that gives the only one
+_warnings_left = [1]  # the thread that empties it gives the only warning
 
 compiled = 0
-"""How often code was not found in this process, and made."""
+"""How often this process did not find code and compiled it."""
 
-# Settings of Numba's that do not reach the code.
+# Settings of Numba that do not affect the code.
 _WITHOUT_EFFECT = ("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CACHE")
 
 
 class Unusable(Exception):
-    """The reason why there is no loading and no storing."""
+    """The reason why code cannot be loaded or stored."""
 
 
 class Entry(NamedTuple):
@@ -66,7 +66,7 @@ class Entry(NamedTuple):
     name: str
     path: str
     size: int
-    used: float  # seconds since the epoch, to a day
+    used: float  # seconds since the epoch, accurate to a day
 
 
 def object_code(
@@ -77,17 +77,17 @@ def object_code(
     options: str,
     build: Callable[[], bytes],
 ) -> bytes:
-    """What `build` returns, or returned in an earlier process.
+    """Return what `build` returns, or what it returned in an earlier process.
 
     Parameters
     ----------
     name : str
-        For people, of letters, digits, ``_`` and ``-``; part of the key.
+        A readable name of letters, digits, ``_`` and ``-``; part of the key.
     sources : iterable of str
-        The paths of all files whose content goes into the code.
+        The paths of all files whose content affects the code.
     imported : int
         The time, in nanoseconds since the epoch, when the first of them was imported. If one
-        was changed later, this process may hold the old content or the new.
+        was changed after that, this process may have imported its old or its new content.
     target : Target
         The machine that the code is for.
     options : str
@@ -108,7 +108,7 @@ def object_code(
 
 
 def warn_of_trouble() -> None:
-    """Tell why code was not loaded or not kept, if so: once a process, and by no exception."""
+    """Warn, once per process, if code could not be loaded or stored; raise no exception."""
     if trouble is None:
         return
     try:
@@ -117,25 +117,25 @@ def warn_of_trouble() -> None:
         return
     text = (
         f"fastact compiles in memory and keeps no machine code: {trouble} "
-        "(FASTACT_CACHE_DIR chooses a folder, FASTACT_CACHE=0 does without)"
+        "(FASTACT_CACHE_DIR sets the folder, FASTACT_CACHE=0 turns the cache off)"
     )
     try:
         warnings.warn(text, RuntimeWarning, stacklevel=2)
     except Exception:
-        # A filter makes it an error, which would cost a result. Or warnings cannot be shown, and
-        # then this may not be either.
+        # A filter has made the warning an error, which would cost a result. Or warnings cannot be
+        # shown, and then writing to stderr may fail, too.
         with contextlib.suppress(Exception):
             sys.stderr.write(f"RuntimeWarning: {text}\n")
 
 
 def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:
-    """What `step` returns; None where it fails, which is noted for `warn_of_trouble`."""
+    """Return what `step` returns, or None if it fails; note the reason for `warn_of_trouble`."""
     global trouble
     try:
         return step(*arguments)
-    except Exception as reason:  # of any kind: recursion, memory, what a library raises
+    except Exception as reason:  # of any kind: recursion, memory, errors of libraries
         if trouble is None:
-            # As text, since an exception would keep alive all that its callers had.
+            # As text: the exception would keep the variables of its callers alive.
             trouble = _told(reason)
         return None
 
@@ -153,7 +153,7 @@ def _told(reason: Exception) -> str:
 def _find(
     name: str, sources: Iterable[str], imported: int, target: "Target", options: str
 ) -> tuple[str | None, bytes, bytes | None]:
-    """The path of an entry, if it may be put there, its key, and its code, if it is there."""
+    """The path of the entry (None: store nothing), its key, and its code (None: not stored)."""
     if not enabled():
         return _NOTHING
     paths = {*sources, _numba_version_file()}
@@ -164,17 +164,17 @@ def _find(
 
 def _keep(path: str, key: bytes, code: bytes, sources: Iterable[str], imported: int) -> None:
     for source in (*sources, _numba_version_file()):
-        # It may be the new one that `build` has imported.
+        # If it has changed since `_find` read it, `build` may have imported the new content.
         _check_age(source, os.stat(source), imported)
     place = os.path.dirname(path)
     if not os.access(place, os.R_OK):
-        raise Unusable(f"{place} cannot be listed, and so not be kept small")
+        raise Unusable(f"{place} cannot be listed, so its size cannot be limited")
     _write(path, key, code)
     _evict(place)
 
 
 def enabled() -> bool:
-    """Whether the cache is to be used: the environment variable ``FASTACT_CACHE``."""
+    """Whether the environment variable ``FASTACT_CACHE`` allows the cache to be used."""
     value = os.environ.get("FASTACT_CACHE", "").strip() or "1"
     if value not in ("0", "1"):
         raise Unusable(f"FASTACT_CACHE must be 0 or 1, got {value!r}")
@@ -182,12 +182,12 @@ def enabled() -> bool:
 
 
 def folder() -> str:
-    """Where entries are: ``FASTACT_CACHE_DIR``, or the platform's place for caches.
+    """The folder of the entries: ``FASTACT_CACHE_DIR``, or the platform's folder for caches.
 
     Raises
     ------
     Unusable
-        Where that is in a folder which is not known, as the home of a user who has none.
+        If it is in a folder that is not known, for example in the home of a user who has none.
     """
     chosen = os.environ.get("FASTACT_CACHE_DIR", "")
     if not chosen.strip():
@@ -203,24 +203,24 @@ def folder() -> str:
 
 def _home_is_known(path: str, expanded: str) -> bool:
     if os.name == "posix" and path.partition("/")[0] == "~":
-        return os.path.isabs(os.environ.get("HOME", expanded))  # an empty one would be the root
+        return os.path.isabs(os.environ.get("HOME", expanded))  # an empty HOME would be the root
     return not expanded.startswith("~")
 
 
 def _platform_folder() -> str:
     try:
-        import platformdirs  # 3 ms, where it is needed
+        import platformdirs  # takes 3 ms, so only where it is needed
 
         path = os.path.expanduser(platformdirs.user_cache_dir("fastact", appauthor=False))
-    except Exception as reason:  # releases differ in what they raise where there is no home
+    except Exception as reason:  # without a home folder, releases raise different exceptions
         raise Unusable(f"the platform's folder for caches is not known: {reason}") from reason
-    if not os.path.isabs(path):  # nor in whether they do
+    if not os.path.isabs(path):  # others raise nothing
         raise Unusable(f"the platform's folder for caches is not known: it would be {path!r}")
     return path
 
 
 def state() -> dict[str, Any]:
-    """Where the cache is, what is in it, and whether it can be used; changes nothing."""
+    """Where the cache is, what it contains, and whether it can be used; this changes nothing."""
     place, use = "none", "yes"
     kept: list[Entry] = []
     try:
@@ -247,13 +247,13 @@ def state() -> dict[str, Any]:
 
 
 def entries() -> list[Entry]:
-    """All entries, those used last first."""
+    """All entries, the most recently used first."""
     found = [entry for entry in _scan(folder()) if entry.path.endswith(".code")]
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
 def clear() -> int:
-    """Remove every entry, and nothing else; how many there were."""
+    """Remove every entry, and nothing else; return how many there were."""
     count = 0
     for entry in _scan(folder()):
         with contextlib.suppress(FileNotFoundError):  # another process was faster
@@ -263,10 +263,10 @@ def clear() -> int:
 
 
 def _numba_version_file() -> str:
-    # Importing Numba takes 400 ms, importlib.metadata 20.
+    # Importing Numba would take 400 ms, and importlib.metadata 20 ms.
     try:
         spec = importlib.util.find_spec("numba")
-    except ValueError:  # something that has no spec is in its place
+    except ValueError:  # sys.modules has something without a spec under that name
         spec = importlib.machinery.PathFinder.find_spec("numba")
     if spec is None or spec.origin is None:
         raise Unusable("Numba is not found")
@@ -280,7 +280,7 @@ def _key(name: str, contents: Iterable[str], target: "Target", options: str) -> 
         if variable.startswith("NUMBA_") and not variable.startswith(_WITHOUT_EFFECT)
     }
     parts = (
-        sys.implementation.cache_tag,  # Numba reads bytecode
+        sys.implementation.cache_tag,  # Numba compiles bytecode
         np.__version__,
         llvmlite.__version__,
         llvmlite.binding.llvm_version_info,
@@ -295,14 +295,14 @@ def _key(name: str, contents: Iterable[str], target: "Target", options: str) -> 
 
 @functools.cache
 def _content(path: str, imported: int) -> str:
-    """The name and a hash of a file."""
+    """The name of a file and a hash of its content."""
     with open(path, "rb") as stream:
         _check_age(path, os.fstat(stream.fileno()), imported)
         return f"{os.path.basename(path)} {hashlib.blake2b(stream.read()).hexdigest()}"
 
 
 def _check_age(path: str, status: os.stat_result, imported: int) -> None:
-    # When the inode was last changed: installers may set old times of modification.
+    # The time of the last change of the inode: installers may set old times of modification.
     if status.st_ctime_ns > max(imported, time.time_ns()):
         raise Unusable(f"{path} is dated in the future (is the clock right?)")
     if status.st_ctime_ns > imported:
@@ -316,21 +316,27 @@ def _checksum(key: bytes, code: bytes) -> bytes:
 def _open_folder() -> str:
     place = folder()
     if _missing_from(place) is not None:
-        # Others may read: an image or a cluster is warmed by one user for all.
+        # Others may read it: one user may fill the cache of an image or a cluster for all.
         os.makedirs(place, 0o755, exist_ok=True)
     _check_owner(place, os.stat(place))
     return place
 
 
 def _missing_from(place: str) -> str | None:
-    """None where the folder is there, else the one above that is; `Unusable` for other things."""
+    """None if the folder exists, else the nearest one above it that does.
+
+    Raises
+    ------
+    Unusable
+        If something that is not a folder is in the way.
+    """
     if os.path.isdir(place):
         return None
     while not os.path.exists(place):
         if os.path.islink(place):
             raise Unusable(f"{place} is a link to {os.readlink(place)}, which does not exist")
         above = os.path.dirname(place)
-        if above == place:  # a drive that is not there
+        if above == place:  # a drive that does not exist
             break
         place = above
     if not os.path.isdir(place):
@@ -341,19 +347,19 @@ def _missing_from(place: str) -> str | None:
 def _check_owner(path: str, status: os.stat_result) -> None:
     """Refuse what someone else could have written.
 
-    The folders above are not looked at: who may rename this one still has no file of the
-    user's to put in its place.
+    The folders above are not checked: someone who may rename this one cannot replace it by a
+    folder that belongs to the user.
     """
-    if not hasattr(os, "geteuid"):  # Windows, where the profile is the user's own
+    if not hasattr(os, "geteuid"):  # on Windows, where the folder is in the user's profile
         return
     if status.st_uid not in (0, os.geteuid()):
         raise Unusable(f"{path} belongs to user {status.st_uid}, not to {os.geteuid()} or root")
     if status.st_mode & 0o022:
-        raise Unusable(f"{path} can be written to by others (chmod go-w)")
+        raise Unusable(f"{path} can be written to by others (chmod go-w prevents that)")
 
 
 def _read(path: str, key: bytes) -> bytes | None:
-    """The code of the entry at `path`; None where there is none, or a damaged one."""
+    """The code of the entry at `path`; None if there is none or it is damaged."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0))
     except OSError:
@@ -364,20 +370,20 @@ def _read(path: str, key: bytes) -> bytes | None:
         return None
     with open(descriptor, "rb") as stream:
         _check_owner(path, status)
-        if status.st_size > LIMIT:  # which may be more than there is memory
+        if status.st_size > LIMIT:  # damaged, and maybe larger than the memory
             return None
         content = stream.read(status.st_size)
     code = content[len(_HEADER) + _CHECKSUM_BYTES :]
     if content != _HEADER + _checksum(key, code) + code:
         return None
-    if abs(time.time() - status.st_mtime) > _DAY:  # the clock may have been wrong
-        with contextlib.suppress(OSError):  # not ours, or not writable
+    if abs(time.time() - status.st_mtime) > _DAY:  # abs, since the clock may have been wrong
+        with contextlib.suppress(OSError):  # it belongs to someone else, or is read-only
             os.utime(path)
     return code
 
 
 def _write(path: str, key: bytes, code: bytes) -> None:
-    """Put the whole entry in place at once; a process killed here leaves a temporary file."""
+    """Put the whole entry in place at once; a process that is killed leaves a temporary file."""
     temporary = f"{path}.{os.urandom(8).hex()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o644)
     try:
@@ -391,7 +397,7 @@ def _write(path: str, key: bytes, code: bytes) -> None:
 
 
 def _scan(place: str) -> Iterator[Entry]:
-    """Entries and temporary files; other files are not ours."""
+    """Entries and temporary files; other files in the folder are not ours."""
     try:
         with os.scandir(place) as files:
             found = list(files)
@@ -412,13 +418,13 @@ def _evict(place: str) -> None:
     now = time.time()
 
     def age(entry: Entry) -> float:
-        return abs(now - entry.used)  # a time to come is of a clock that was wrong
+        return abs(now - entry.used)  # abs, since the clock may have been wrong
 
-    # What is larger than all may be is damaged, and would drive out the others.
+    # An entry larger than the limit is damaged, and would displace all others.
     found = sorted(_scan(place), key=lambda e: (e.size > LIMIT, age(e)), reverse=True)
     total = sum(entry.size for entry in found)
     for entry in found:
-        # A temporary file is of a process that is writing it, or was killed.
+        # A temporary file belongs to a process that is writing it or was killed.
         temporary = entry.path.endswith(".tmp")
         if age(entry) > _HOUR if temporary else total > LIMIT:
             with contextlib.suppress(OSError):  # another process was faster

@@ -1,6 +1,6 @@
-"""When the first source of this package was imported.
+"""The time when the first source of this package was imported.
 
-``fastact/__init__.py`` imports this before all that machine code is made of.
+``fastact/__init__.py`` imports this module before every source that machine code depends on.
 """
 
 import time

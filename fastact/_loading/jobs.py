@@ -1,11 +1,12 @@
-"""Threads of their own in which loops are made at their first use, one for each.
+"""Jobs: each makes a loop at its first use, in a separate thread.
 
-The thread that asks for a loop only waits. So nothing that strikes it then strikes what is
-being made: not a signal or what its handler raises, not its depth of recursion, not a tracer. The
-caller gets the exception at once, the job goes on, and the next call finds what it made. An
-import broken off instead would leave Numba unusable for the rest of the process.
+The thread that asks for a loop only waits. So the job is not affected by anything that happens
+in that thread: a signal or an exception of its handler, the depth of recursion, a tracer. The
+caller gets the exception at once, the job goes on, and the next call finds the loop. Without the
+separate thread, the exception would interrupt an import, which would leave Numba unusable for the
+rest of the process.
 
-A fork waits for the jobs of other threads, whose locks nobody would release in the child.
+A fork waits for the jobs of other threads, since nobody would release their locks in the child.
 """
 
 import atexit
@@ -21,14 +22,14 @@ from typing import Any, TypeVar, cast
 
 Result = TypeVar("Result")
 
-_STACK = 16 << 20  # bytes, where the program has chosen less for its threads than LLVM needs
-_LONGEST_WAIT = 60.0  # seconds, of a fork
+_STACK = 16 << 20  # bytes, if the program has chosen less for its threads; LLVM needs more
+_LONGEST_WAIT = 60.0  # seconds that a fork waits for jobs
 _IMPORTED = ("numba", "llvmlite", "platformdirs", "fastact")
-_GLANCE = 0.01  # seconds between looks at whether a job pauses
+_GLANCE = 0.01  # seconds between checks whether a job pauses
 
 
 def _raw(name: str, result: Any, *arguments: Any) -> Any:
-    # Not PYFUNCTYPE: other threads run during the call.
+    # CFUNCTYPE releases the GIL during the call; PYFUNCTYPE would not.
     return ctypes.CFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
 
 
@@ -38,21 +39,22 @@ _release_lock = _raw("PyThread_release_lock", None, ctypes.c_void_p)
 
 
 class Job:
-    """Something to do once, in a thread that may be another's."""
+    """Work to do once, for one or several threads that wait for it."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.function = function
         self.thread = 0
-        self.pauses = False  # until a fork is over
-        self.lost = False  # with its thread, in a forked child
+        self.pauses = False  # while it waits for a fork to end
+        self.lost = False  # in a forked child, which does not have its thread
         self.value: Any = None
         self.error: BaseException | None = None
         self.ended = False
-        # One for each who waits, as an exception may keep a lock from being handed on.
+        # A lock for each waiting thread: if they handed on a single one, an exception in one of
+        # them could leave the others waiting.
         self._releases: list[Callable[[], None]] = []
 
     def run(self) -> None:
-        """Do it in this thread."""
+        """Do the work in this thread."""
         self.thread = get_ident()
         self.pauses = True
         try:
@@ -60,13 +62,13 @@ class Job:
             with _forking:
                 self.pauses = False
             self.value = self.function()
-        except BaseException as error:  # whatever it is belongs to who asked
+        except BaseException as error:  # of any kind: the thread that asked raises it
             self.error = error
         finally:
             self.end()
 
     def end(self) -> None:
-        """Let go whoever waits."""
+        """Mark the job as ended, and release the threads that wait for it."""
         self.ended = True
         while self._releases:
             self._releases.pop()()
@@ -74,14 +76,17 @@ class Job:
             _running.remove(self)
 
     def wait(self, seconds: float = -1) -> bool:
-        """Whether it is done, at the latest after so many seconds; signal handlers may raise."""
+        """Wait at most so many seconds for the end of the job; return whether it has ended.
+
+        Signal handlers run meanwhile, and may raise.
+        """
         lock = allocate_lock()
         lock.acquire()
         self._releases.append(lock.release)
         return self.ended or lock.acquire(timeout=seconds)
 
     def wait_undisturbed(self) -> None:
-        """Wait until it is done; signal handlers run afterwards."""
+        """Wait for the end of the job; signal handlers run afterwards."""
         lock = _new_lock()
         _take_lock(lock, 1)
         self._releases.append(functools.partial(_release_lock, lock))
@@ -89,37 +94,37 @@ class Job:
             _take_lock(lock, 1)
 
 
-# Of all modules that are being imported, by name: weak references.
+# Weak references to the locks of all modules that are being imported, by the names of these.
 _import_locks = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
 
 _running: list[Job] = []
-_shared: dict[Hashable, Job] = {}  # in threads of their own, by what they make
-_waiting: set[int] = set()  # threads
+_shared: dict[Hashable, Job] = {}  # the jobs in separate threads, by their keys
+_waiting: set[int] = set()  # the threads that wait in `run`
 _publishing = RLock()
-_forking = RLock()  # held during a fork, and for a moment by jobs
-_forks: list[bool] = []  # one for each time that a fork holds it
+_forking = RLock()  # held during a fork, and for a moment by each job
+_forks: list[bool] = []  # an element for each time that a fork has acquired `_forking`
 _registered = False
 _watched = False
-_logging_forks_first = False  # if it is imported, its hook has been called before ours
+_logging_forks_first = False  # whether the hook of `logging`, once imported, runs before ours
 
 
 def run(key: Hashable, function: Callable[[], Result], patiently: bool = False) -> Result:
-    """What `function` returns or raises, called in another thread where that is possible.
+    """Call `function`, in another thread if possible; return or raise what it does.
 
     Parameters
     ----------
     key : hashable
-        Calls with an equal one share a job that is under way.
+        Calls with an equal key share a running job.
     function : callable
-        It finds out by itself what has been done already.
+        It has to check by itself what has been done already.
     patiently : bool
-        Whether signal handlers run only afterwards: for callers that could not hand on what
-        they raise. It is so within a signal handler that has interrupted another call.
+        Whether signal handlers run only afterwards, for callers that could not hand on an
+        exception of theirs. A signal handler that has interrupted another call always waits so.
     """
     while not _belongs_here():
         try:
             job, ours = _job(key, function)
-        except RuntimeError:  # the system has no more threads
+        except RuntimeError:  # no more threads can be started
             break
         thread = get_ident()
         if patiently or thread in _waiting:
@@ -140,7 +145,7 @@ def run(key: Hashable, function: Callable[[], Result], patiently: bool = False) 
 
 
 def _own_job() -> Job | None:
-    """The job that this thread is at."""
+    """The job that runs in this thread."""
     thread = get_ident()
     return next((job for job in list(_running) if job.thread == thread), None)
 
@@ -151,13 +156,13 @@ def _outcome(job: Job) -> Any:
     try:
         raise job.error
     finally:
-        del job  # which the traceback would hold, and be held by
+        del job  # otherwise it and the traceback would keep each other alive
 
 
 def _job(key: Hashable, function: Callable[[], Any]) -> tuple[Job, bool]:
-    """The job under way for `key`, or a new one, and whether it is new."""
-    # Jobs themselves do without this lock: a signal handler may come here while this thread holds
-    # it, start a job of its own, since none is known that has not been started, and wait for it.
+    """The running job for `key`, or a new one, and whether it is new."""
+    # A signal handler may come here while this thread holds the lock. It finds no job that has not
+    # been started, so it starts another and waits for it. That job must not need this lock.
     with _publishing:
         job = _shared.get(key)
         if job is not None and not job.ended:
@@ -189,7 +194,7 @@ def _work(key: Hashable, job: Job) -> None:
 
 
 def _belongs_here() -> bool:
-    """Whether another thread could not do it: it would wait for this one, or never run."""
+    """Whether this thread must do the work: another one would wait for it, or never run."""
     return (
         _own_job() is not None
         or sys.is_finalizing()
@@ -199,14 +204,14 @@ def _belongs_here() -> bool:
 
 
 def _holds_numba() -> bool:
-    """Whether this thread is amid a compilation by Numba, which lets no other compile."""
+    """Whether this thread is compiling with Numba, which lets no other thread compile."""
     module = sys.modules.get("numba.core.compiler_lock")
     lock = getattr(module, "global_compiler_lock", None)
     return lock is not None and lock.is_locked()
 
 
 def _imports_what_jobs_import() -> bool:
-    """Whether this thread is amid an import that a job would wait for."""
+    """Whether this thread is in the middle of an import that a job would wait for."""
     thread = get_ident()
     for name, reference in list(_import_locks.items()):
         if name.partition(".")[0] in _IMPORTED and getattr(reference(), "owner", 0) == thread:
@@ -215,20 +220,20 @@ def _imports_what_jobs_import() -> bool:
 
 
 def begin_compiling() -> None:
-    """Say that what runs in this thread is about to import Numba and to compile; it holds no lock.
+    """Announce that this thread, which holds no lock, is about to import Numba and to compile.
 
-    That may wait for locks which a fork takes, such as that of `logging`. The hook that waits for
-    such a job has to come before those that take them, so it is registered after them.
+    It may then wait for locks that other hooks acquire before a fork, like the lock of `logging`.
+    The hook that waits for such a job has to run before those, so it is registered after them.
     """
     global _watched
     job = _own_job()
     if job is not None:
         job.pauses = True
-    with _forking:  # after a fork that is under way, which knows neither hook
+    with _forking:  # wait for a fork that has begun: it would not run the hooks added here
         if job is not None:
             job.pauses = False
-        import concurrent.futures.thread  # noqa: F401 - Numba imports it, and it registers one
-        import logging  # noqa: F401 - so does this
+        import concurrent.futures.thread  # noqa: F401 - Numba imports it; it registers a hook
+        import logging  # noqa: F401 - likewise
 
         if not _watched and hasattr(os, "register_at_fork"):
             _watched = True
@@ -236,7 +241,7 @@ def begin_compiling() -> None:
 
 
 def _register() -> None:
-    """Have forks and the end of the process wait for jobs, from the first one on."""
+    """Make forks and the end of the process wait for jobs."""
     global _registered, _logging_forks_first
     if _registered:
         return
@@ -251,13 +256,13 @@ def _register() -> None:
 
 
 def _hold_back() -> None:
-    """Let no job start or begin to compile, and wait for those of other threads."""
+    """Keep jobs from starting and from compiling, and wait for those of other threads."""
     until = time.monotonic() + _LONGEST_WAIT
     thread = get_ident()
     held = False
     while True:
         try:
-            # An exception here would be printed, and the fork happen all the same.
+            # An exception that left this hook would only be printed, and the fork would happen.
             if not held:
                 _forking.acquire()
                 held = True
@@ -273,14 +278,15 @@ def _hold_back() -> None:
             return
         except KeyboardInterrupt:
             interrupt_main()
-            until = 0  # it is to be heard
-        except Exception:  # of a signal handler, which nobody could be given here
+            until = 0  # wait no longer, so that the interrupt takes effect
+        except Exception:  # of a signal handler; there is no caller to raise it in
             continue
 
 
 def _before_fork() -> None:
     _hold_back()
-    # The lock of `logging`, which is released after a fork, if it was imported amid this one.
+    # If `logging` was imported while this fork waited, its hook releases its lock after the fork
+    # but has not acquired it before.
     module: Any = sys.modules.get("logging")
     lock: Any = getattr(module, "_lock", None)
     complete = lock is not None and not module.__spec__._initializing
@@ -295,7 +301,7 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Give up the jobs that were not done."""
+    """Give up the jobs that had not ended."""
     global _publishing
     thread = get_ident()
     for job in [*_running, *_shared.values()]:
@@ -306,7 +312,7 @@ def _after_fork_in_child() -> None:
     _waiting.intersection_update({thread})
     while _forks:
         _after_fork()
-    if not _publishing._is_owned():  # type: ignore[attr-defined] # for `threading` alone
+    if not _publishing._is_owned():  # type: ignore[attr-defined] # not in the stubs of `_thread`
         _publishing = RLock()
 
 

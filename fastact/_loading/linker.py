@@ -1,7 +1,7 @@
 """Machine code in this process: object files made executable through llvmlite's linker.
 
-Code reaches its constants, and they each other, by distances of 32 bits; a linker that finds them
-further apart ends the process. So each object gets one block of memory, with all of its sections.
+Code and constants refer to constants by 32-bit offsets; if a distance is larger, the linker ends
+the process. So all sections of an object are placed in one block of memory.
 """
 
 import functools
@@ -18,11 +18,11 @@ def _native() -> llvm.Target:
 
 
 def _linker() -> llvm.ExecutionEngine:
-    """A linker for one object: others have symbols of the same names."""
+    """A linker for a single object, since other objects define symbols of the same names."""
     nothing = llvm.parse_assembly("", llvm.create_context())
-    # llvmlite's own memory manager is the one that reserves a block for all sections.
+    # use_lmm: llvmlite's memory manager reserves one block for all sections, LLVM's does not.
     linker = llvm.create_mcjit_compiler(nothing, _native().create_target_machine(), use_lmm=True)
-    linker.remove_module(nothing)  # or it would be compiled
+    linker.remove_module(nothing)  # otherwise it would be compiled
     return linker
 
 
@@ -34,7 +34,7 @@ def load(object_code: bytes, symbol: str) -> int:
 def load_all(object_code: bytes, symbols: Iterable[str]) -> dict[str, int]:
     """Make `object_code` executable and return the addresses of `symbols` in it.
 
-    It must refer to no symbol of others, which ``pipeline.emit`` sees to.
+    It must refer to no external symbol; ``pipeline.emit`` ensures that.
     """
     linker = _linker()
     linker.add_object_file(llvm.ObjectFileRef.from_data(object_code))
@@ -43,5 +43,5 @@ def load_all(object_code: bytes, symbols: Iterable[str]) -> dict[str, int]:
     for symbol, address in addresses.items():
         if not address:
             raise RuntimeError(f"no symbol {symbol!r} in the compiled code")
-    linker.detach()  # code is never unloaded: ufuncs hold bare pointers into it
+    linker.detach()  # code is never unloaded, since ufuncs hold raw pointers into it
     return addresses

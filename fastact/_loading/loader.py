@@ -1,7 +1,7 @@
-"""Object code by its name: from the cache, or built, and then executable in this process.
+"""Object code by its name: loaded from the cache or built, then made executable.
 
-LLVM is imported at the first use, not with the package, and Numba only to compile: not where the
-cache has the code.
+LLVM is imported at the first use, not with the package. Numba is imported only to compile, not if
+the cache has the code.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def apart(function: Function) -> Function:
-    """Have `function` run as a job: it imports LLVM, and Numba where there is no code yet."""
+    """Make `function` run as a job, since it imports LLVM, and Numba if there is no code yet."""
 
     @functools.wraps(function)
     def job(*arguments: Any, **named: Any) -> Any:
@@ -38,15 +38,15 @@ def apart(function: Function) -> Function:
 @functools.cache
 @apart
 def host() -> "Target":
-    """The machine this process runs on."""
-    from fastact._compiler import host as _host
+    """The machine that this process runs on."""
+    from fastact._compiler import host as compiler_host
 
-    return _host.host()
+    return compiler_host.host()
 
 
 @contextlib.contextmanager
 def _import_warnings() -> Iterator[None]:
-    """No warnings of text without an encoding where they are asked for: Numba has some."""
+    """Suppress the EncodingWarnings that importing Numba raises if they are enabled."""
     if not sys.flags.warn_default_encoding:
         yield
         return
@@ -63,34 +63,33 @@ def load(
     kernels: Sequence[Callable[..., Any]] = (),
     target: "Target | None" = None,
 ) -> dict[str, int]:
-    """Object code from the cache, or what `build` makes, executable in this process.
+    """Load object code from the cache, or build it, and make it executable in this process.
 
     Parameters
     ----------
     name : str
-        For people, and for the cache.
+        A readable name of the code, also used by the cache.
     build : callable
-        ``build(target)`` is the object code.
+        ``build(target)`` returns the object code.
     symbols : iterable of str
-        What is asked for in it.
+        The symbols whose addresses are returned.
     options : str
-        Everything else that `build` depends on, beside the sources of the compiler.
+        Everything else that `build` depends on, apart from the sources of the compiler.
     kernels : sequence of callable
-        What Numba compiles for it; code without kernels imports LLVM only. Closures are not kept
-        in the cache, since the values in them are in no source.
+        The functions that Numba compiles for it; without any, only LLVM is imported. Code of
+        closures is not cached, since their values are in no source.
     target : Target, optional
-        This machine, unless another is given, whose code has to run here.
+        The machine to build for; by default this one. Code for another has to run here, too.
 
     Returns
     -------
     dict
         The addresses of `symbols` by name.
     """
-    from fastact._compiler import host as _host
-    from fastact._loading import cache as _cache
-    from fastact._loading import linker
+    from fastact._compiler import host as compiler_host
+    from fastact._loading import cache, linker
 
-    target = target or _host.host()
+    target = target or compiler_host.host()
 
     def built() -> bytes:
         jobs.begin_compiling()
@@ -99,7 +98,7 @@ def load(
         with _import_warnings():
             from numba.core.compiler_lock import global_compiler_lock
 
-        # Before any lock of ours: another thread may hold it, and want a loop.
+        # Before any lock of ours, since a thread that holds Numba's may ask for a loop.
         with global_compiler_lock:
             return build(target)
 
@@ -107,7 +106,7 @@ def load(
     if any(kernel.__closure__ for kernel in variants):
         code = built()
     else:
-        code = _cache.object_code(
+        code = cache.object_code(
             name=name,
             sources=_sources(variants),
             imported=imported.TIME,
@@ -120,7 +119,7 @@ def load(
 
 
 def _sources(kernels: Iterable[Callable[..., Any]]) -> list[str]:
-    """The files that object code around `kernels` is made of, their own included."""
+    """The source files that object code for `kernels` depends on, including theirs."""
     own = [kernel.__code__.co_filename for kernel in kernels]
     folders = ["_compiler", "_machine", *(["_kernels"] if own else [])]
     return [*own, *itertools.chain.from_iterable(map(_files, folders))]
@@ -128,7 +127,7 @@ def _sources(kernels: Iterable[Callable[..., Any]]) -> list[str]:
 
 @functools.cache
 def _files(folder: str) -> list[str]:
-    """Every source in a `folder` of the package: a list of names would have to be kept."""
+    """Every source in a `folder` of the package; a list of names would have to be maintained."""
     return [
         os.path.join(place, name)
         for place, _, names in os.walk(os.path.join(_PACKAGE, folder))

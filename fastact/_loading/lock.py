@@ -1,8 +1,8 @@
 """The lock under which code is loaded and loops are registered.
 
-Who holds it waits for no other lock: Numba's own comes first.
+A thread that holds it waits for no other lock: Numba's lock has to be acquired first.
 """
 
-from _thread import RLock  # as functools does: `threading` takes a tenth of our import time
+from _thread import RLock  # importing `threading` would take a tenth of our import time
 
 MAKING = RLock()

@@ -1,4 +1,4 @@
-"""The threads that share work: how many, of which layer, and what loops know of them.
+"""The threads that share work: their number, their layer, and what compiled loops know of them.
 
 Imports ``_loading`` and what is below it.
 """

@@ -22,7 +22,7 @@ def _api(name: str, result: Any, *arguments: Any) -> Any:
     return function
 
 
-# Compiled code asks without the GIL, which a contextvar cannot be read without. Python's
+# Compiled code reads the number without the GIL. A contextvar cannot be read so; Python's
 # thread-specific storage can, on every platform.
 get_own = _api("PyThread_tss_get", c_void_p, c_void_p)
 _set_own = _api("PyThread_tss_set", c_int, c_void_p, c_void_p)
@@ -33,7 +33,7 @@ _default = 0
 
 
 def _chosen(environment: Mapping[str, str]) -> int | None:
-    """What the variable of our own says."""
+    """The number in the variable ``FASTACT_NUM_THREADS``; None if it is not set."""
     text = environment.get(VARIABLE, "").strip()
     if not text:
         return None
@@ -45,39 +45,40 @@ def _chosen(environment: Mapping[str, str]) -> int | None:
 
 
 def _count(text: str) -> int:
-    """The number that `text` is, or a large one where it is larger; 0 where it is none."""
+    """The number in `text`, or 10**9 if it has ten digits or more; 0 if `text` is not a number."""
     if not text.isascii() or not text.isdigit():
         return 0
     digits = text.lstrip("0")
-    return int(digits or "0") if len(digits) < 10 else 10**9  # int() refuses thousands of them
+    return int(digits or "0") if len(digits) < 10 else 10**9  # int() refuses thousands of digits
 
 
 def check(environment: Mapping[str, str]) -> None:
-    """Raise `ValueError` where the variable of our own is no number of threads."""
+    """Raise `ValueError` if ``FASTACT_NUM_THREADS`` is set, but not to a number of threads."""
     _chosen(environment)
 
 
 def default() -> int:
-    """The number of threads where nobody has set one; found out once in each process.
+    """The number of threads if none has been set; determined once in each process.
 
-    That is ``FASTACT_NUM_THREADS``, or the cores that this process may use, by affinity and by
-    the limits of control groups, but no more than ``OMP_NUM_THREADS`` or ``NUMBA_NUM_THREADS``.
+    That is ``FASTACT_NUM_THREADS``, or the number of cores that this process may use, by its
+    affinity and the limits of control groups, but no more than ``OMP_NUM_THREADS`` or
+    ``NUMBA_NUM_THREADS``.
     """
     global _default
     if _default:
         return _default
     failures: list[Exception] = []
     count = count_threads(os.environ, failures)
-    if not failures:  # as these may be of this moment
+    if not failures:  # they may be temporary
         _default = count
     return count
 
 
 def count_threads(environment: Mapping[str, str], failures: list[Exception] | None = None) -> int:
-    """The default under this environment.
+    """The default number of threads in this environment.
 
-    What cannot be found out is no limit, and goes to `failures`: that should cost a caller time
-    at most, so this raises nothing.
+    A limit that cannot be determined is no limit, and its exception is appended to `failures`.
+    Nothing is raised, since a failure should cost a caller time at most.
     """
 
     def known(ask: Callable[..., int | None], *arguments: str) -> int:
@@ -93,7 +94,7 @@ def count_threads(environment: Mapping[str, str], failures: list[Exception] | No
         return None if limit is None else max(1, round(limit))
 
     def of_others(variable: str) -> int:
-        # OpenMP's may be a list, a number for each level of nesting.
+        # OMP_NUM_THREADS may be a list of numbers, one for each level of nesting.
         return _count(environment.get(variable, "").split(",")[0].strip())
 
     chosen = known(lambda: _chosen(environment))
@@ -108,15 +109,14 @@ def count_threads(environment: Mapping[str, str], failures: list[Exception] | No
 
 
 def system() -> ModuleType:
-    from fastact._machine import (
-        system,  # with `pathlib` and `platform`, which the import does without
-    )
+    # Not at the top: it imports `pathlib` and `platform`, which the package can do without.
+    from fastact._machine import system
 
     return system
 
 
 def _forget() -> None:
-    """In a forked child, which may be given other cores."""
+    """Forget the default in a forked child, which may have been given other cores."""
     global _default
     _default = 0
 
@@ -126,15 +126,15 @@ if hasattr(os, "register_at_fork"):
 
 
 def get_num_threads() -> int:
-    """The number of threads that calls from this thread use at most.
+    """Return the maximum number of threads that calls from this thread use.
 
     Returns
     -------
     int
-        What :func:`set_num_threads` or :func:`num_threads` have set in this thread, else the
-        default: the environment variable ``FASTACT_NUM_THREADS``, or the cores that this process
-        may use, by its affinity and the limits of control groups, but no more than
-        ``OMP_NUM_THREADS`` or ``NUMBA_NUM_THREADS``.
+        The number that :func:`set_num_threads` or :func:`num_threads` has set in this thread, or
+        else the default: the environment variable ``FASTACT_NUM_THREADS``, or the number of cores
+        that this process may use, by its affinity and the limits of control groups, but no more
+        than ``OMP_NUM_THREADS`` or ``NUMBA_NUM_THREADS``.
 
     Examples
     --------
@@ -147,20 +147,20 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Set the number of threads that calls from this thread use at most.
+    """Set the maximum number of threads that calls from this thread use.
 
-    Results do not depend on it. Calls that are too small to gain from it use fewer. Other
-    threads, those started later too, have numbers of their own.
+    Results do not depend on it. Calls that are too small to gain from so many threads use fewer.
+    The setting does not apply to other threads, not even to those started later.
 
     Parameters
     ----------
     n : int
-        At least 1. More than there are cores is of no use.
+        At least 1. More threads than cores are of no use.
 
     Raises
     ------
     TypeError, ValueError
-        If `n` is no integer, or less than 1.
+        If `n` is not an integer, or is less than 1.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def num_threads(n: int) -> Iterator[None]:
     Raises
     ------
     TypeError, ValueError
-        If `n` is no integer, or less than 1.
+        If `n` is not an integer, or is less than 1.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""The layer "fastact": threads of our own, the helpers, which wait for work in compiled code.
+"""The layer "fastact": threads of this package, the helpers, which wait for work in compiled code.
 
-They run no Python: neither the GIL nor the end of the interpreter concerns them. Calls start
-them when there is enough to do; see ``_compiler/threads/helpers.py``.
+They run no Python code, so neither the GIL nor the end of the interpreter affects them. Calls
+start them when there is enough work; see ``_compiler/threads/helpers.py``.
 """
 
 import ctypes
@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 
 NAME = "fastact"
 
-# sigmoid of 16,384 float32, 9 us, gains 1.1 to 1.6 with helpers awake (bench/NOTES.md).
+# sigmoid of 16,384 float32 takes 9 us, and 1.1 to 1.6 times less with helpers that are awake
+# (bench/NOTES.md).
 SHARE = 5_000_000
 
 MOST = 255
-"""Helpers at most."""
+"""Maximum number of helpers."""
 
 SPIN = 1e-3
-"""Seconds that a helper spins: calls 0.3 ms apart gain as much as calls that follow at once
-(bench/NOTES.md)."""
+"""Seconds that a helper spins before it sleeps: calls 0.3 ms apart gain as much as calls without
+a pause (bench/NOTES.md)."""
 
 WORTH_WAKING = 500_000_000
-"""Picoseconds of work. To wake a thread costs a call 10 to 100 us on a virtual machine."""
+"""Picoseconds of work for which a call wakes a sleeping helper. Waking a thread costs the call 10
+to 100 us on a virtual machine."""
 
 _api = ctypes.pythonapi
 _addresses: dict[str, int] = {}
@@ -37,13 +39,13 @@ _begun = False
 
 
 def foresee() -> None:
-    """As of `protocol.Layer`: nothing is missing."""
+    """See `protocol.Layer`: this layer needs nothing that may be missing."""
 
 
 def begin() -> Functions:
-    """As of `protocol.Layer`: make ready what starts helpers when they are wanted."""
+    """See `protocol.Layer`: prepare the code that starts helpers when they are needed."""
     global _begun
-    from fastact._compiler.threads.helpers import CALLS, STRIDE, Team  # not where it is foreseen
+    from fastact._compiler.threads.helpers import CALLS, STRIDE, Team  # not needed by `foresee`
 
     if not _addresses:
         found = helper_addresses()
@@ -58,13 +60,13 @@ def begin() -> Functions:
         }
         for name, function in functions.items():
             calls[CALLS.index(name)] = ctypes.cast(function, c_void_p)
-        _addresses.update(found)  # last, as an interrupt may end this anywhere
+        _addresses.update(found)  # last, since an interrupt may end this function anywhere
     if not _begun:
-        # Never freed: helpers look at it until the process ends.
+        # Never freed, since helpers read it until the process ends.
         allocate = PYFUNCTYPE(c_void_p, c_size_t, c_size_t)(("PyMem_RawCalloc", _api))
         start = allocate(MOST + 1, STRIDE)
         if not start:
-            raise MemoryError("no memory for threads")
+            raise MemoryError("no memory for the helper threads")
         new = Team(
             first=start + -start % STRIDE, most=MOST, turns=_turns(), worth_waking=WORTH_WAKING
         )
@@ -75,27 +77,27 @@ def begin() -> Functions:
 
 @apart
 def helper_addresses() -> dict[str, int]:
-    """Compile what threads of our own run, or load its code; the addresses by name."""
+    """Compile the code of the helpers, or load it; return the addresses by name."""
     from fastact._compiler.threads.helpers import SYMBOLS, object_code
 
     return load("helpers", object_code, SYMBOLS)
 
 
 def after_fork() -> None:
-    """As of `protocol.Layer`: the child has none of its parent's helpers."""
+    """See `protocol.Layer`: the child has none of its parent's helpers."""
     global _begun
     _begun = False
 
 
 def team() -> "Team":
-    """What is known of the helpers together, once there is something."""
+    """The state that all helpers share; only after `begin`."""
     from fastact._compiler.threads.helpers import Team
 
     return Team.from_address(_addresses["team"])
 
 
 def _turns() -> int:
-    """How many turns of ``spin`` are `SPIN`."""
+    """How many turns of ``spin`` take `SPIN` seconds."""
     word, cpu, turns, times = c_int64(), c_int64(), 256, []
     spin = CFUNCTYPE(c_int64, c_void_p, c_int64, c_int64, c_void_p)(_addresses["spin"])
     for _ in range(5):
@@ -113,10 +115,10 @@ def _yield() -> Any:
 
 
 def _placing() -> dict[str, Any]:
-    """The functions that tell and set the CPUs of threads; none outside Linux.
+    """The functions that read and set the CPUs of threads; none outside Linux.
 
-    A thread that is woken may come to the CPU of who wakes it, while others are idle, and stay
-    there for 100 ms of calls (bench/NOTES.md).
+    A woken thread may be put on the CPU of the thread that wakes it, although others are idle, and
+    stay there for 100 ms of calls (bench/NOTES.md).
     """
     names = {"cpu": "sched_getcpu", "cpus": "sched_getaffinity", "set_cpus": "sched_setaffinity"}
     library = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -1,6 +1,6 @@
-"""The threading layers: which there are, and which is asked for.
+"""The threading layers, and which of them the environment asks for.
 
-A layer is imported when it is looked at: that takes longer than the rest of this package.
+A layer is imported only when it is needed, since that takes longer than the rest of this package.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,19 +28,19 @@ LAYERS: dict[str, Callable[[], "Layer"]] = {"fastact": _own, "tbb": _tbb}
 """Every layer by its name."""
 
 DEFAULT = "fastact"
-"""Also used in place of one that is not there."""
+"""Also used instead of a layer that is not available."""
 
 LEAST_SHARE = 5_000_000
-"""The least ``SHARE`` of all layers, which none of them has to be imported for."""
+"""The smallest ``SHARE`` of all layers, known without importing any of them."""
 
 
 def chosen(environment: Mapping[str, str]) -> str:
-    """The name of the layer that is asked for.
+    """The name of the layer that the environment asks for.
 
     Raises
     ------
     ValueError
-        Where there is none of that name.
+        If there is no layer of that name.
     """
     name = environment.get(VARIABLE, "").strip() or DEFAULT
     if name not in LAYERS:

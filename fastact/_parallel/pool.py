@@ -1,6 +1,6 @@
 """The threads that compiled loops share their work among, and what the loops know of them.
 
-They are started at the first call that is worth it. Which threads, `layers` knows.
+They are started at the first call with enough work for them; `layers` says which threads.
 """
 
 import ctypes
@@ -21,8 +21,8 @@ _NEVER = 1 << 62
 
 _STARTING = RLock()
 
-# What one core takes to move a byte that comes from beyond its own caches, and the bytes that those
-# hold at most. relu of 262,144 float32 takes 85 us here, 13 by its cost in cache.
+# The time that one core takes to move a byte from outside its caches, and the bytes that these
+# hold at most. relu of 262,144 float32 takes 85 us here; by its cost in cache it would take 13.
 _MEMORY = 0.03  # nanoseconds
 _CACHED = 1 << 20
 
@@ -32,7 +32,7 @@ class _Fields(ctypes.Structure):
 
 
 class State(NamedTuple):
-    """What shares the work, "none" or "not started"; why it is not what was asked for, if so."""
+    """The layer in use, "none" or "not started"; the reason if it is not the one asked for."""
 
     layer: str
     reason: str = ""
@@ -50,9 +50,9 @@ def attach(setting: int, cost: float, nbytes: int = 0) -> None:
     setting : int
         The address of its ``SETTING``.
     cost : float
-        Nanoseconds for a unit of its work, in cache.
+        Nanoseconds for a unit of its work, with the operands in cache.
     nbytes : int
-        Bytes of all operands for a unit, where a call of many goes over them once.
+        Bytes of all operands for a unit, if a large call passes over them only once.
     """
     _fields.count = counts.default()
     _fields.get_limit = _fields.get_limit or numba_limit.of_running()
@@ -64,16 +64,16 @@ def attach(setting: int, cost: float, nbytes: int = 0) -> None:
 
 
 def foreseen() -> State:
-    """What `start` would start, and does not: nothing is compiled and no thread begun."""
+    """The state that `start` would return; compile nothing, and start no thread."""
     if state.layer != "not started":
         return state
     return _first_that_works(lambda layer: layer.foresee())
 
 
 def start() -> State:
-    """Start the layer, if it is not; which it is."""
+    """Start the layer unless it has been started; return the state."""
     if state.layer == "not started":
-        # Who asks is a loop, which could hand on nothing that a signal handler raises.
+        # The caller is a compiled loop, which could not hand on an exception of a signal handler.
         jobs.run("threads", _start_once, patiently=True)
     return state
 
@@ -89,9 +89,9 @@ def _start_once() -> None:
 
 
 def _first_that_works(attempt: Callable[["Layer"], None]) -> State:
-    """The layer that is asked for, else the default; "none" where neither works.
+    """The layer that is asked for, or else the default, or "none" if neither works.
 
-    Whatever is wrong with both, one thread computes the same.
+    Any exception is accepted as the reason, since one thread computes the same results.
     """
     try:
         name = layers.chosen(os.environ)
@@ -109,7 +109,7 @@ def _first_that_works(attempt: Callable[["Layer"], None]) -> State:
 
 
 def _begin(layer: "Layer") -> None:
-    _begun.append(layer)  # first, as an interrupt may end this anywhere
+    _begun.append(layer)  # first, since an interrupt may end this function anywhere
     functions = layer.begin()
     _fields.get_mask, _fields.set_mask = functions.get_mask, functions.set_mask
     _fields.get_limit = _fields.get_limit or numba_limit.of_tbb()
@@ -119,10 +119,10 @@ def _begin(layer: "Layer") -> None:
 
 @CFUNCTYPE(None, c_void_p)  # type: ignore[untyped-decorator] # of ctypes
 def _start_first(quiet: int) -> None:
-    """Start the threads, at the first call that is worth it.
+    """Start the threads, at the first call with enough work for them.
 
-    Sets the word at `quiet` to 1 unless an exception prevents it, which can only be an interrupt.
-    Python raises none between an assignment and the end.
+    Set the word at `quiet` to 1 unless an exception prevents it, which can only be an interrupt.
+    Python raises none between the assignment and the end of the function.
     """
     global _interrupted
     cell = c_int64.from_address(quiet)
@@ -138,24 +138,24 @@ def _start_first(quiet: int) -> None:
 
 @CFUNCTYPE(c_int64, c_void_p)  # type: ignore[untyped-decorator] # of ctypes
 def _count_anew(key: int) -> int:
-    """In place of ``get_count`` in a forked child, which may have been given other cores.
+    """Stand in for ``get_count`` in a forked child, which may have been given other cores.
 
-    It is called once, by the first call that is worth several threads.
+    The first call with enough work for several threads calls it, once.
     """
     global _interrupted
     try:
         _fields.count = counts.default()
         _fields.get_count = _OWN_COUNT
-    except KeyboardInterrupt:  # which cannot leave this; the next call comes here again
+    except KeyboardInterrupt:  # it cannot leave this function; the next call comes here again
         _interrupted = True
-        return 2  # so that threads are to be started
+        return 2  # more than one, so that the loop calls `_start_first`
     return int(counts.get_own(key) or _fields.count)
 
 
 def _reset() -> None:
     global state
     _fields.parallel_for = 0
-    _fields.share = layers.LEAST_SHARE  # a call may have to find out which it is
+    _fields.share = layers.LEAST_SHARE  # a call with more work starts the layer, which sets its own
     state = State("not started")
 
 
@@ -167,7 +167,7 @@ def _reset_in_child() -> None:
 
 
 _begun: list["Layer"] = []
-_interrupted = False  # where that cannot be told; `_start_first` can
+_interrupted = False  # whether `_count_anew` was, which cannot report it; `_start_first` does
 _OWN_COUNT = ctypes.cast(counts.get_own, c_void_p).value
 _fields.get_count = _OWN_COUNT
 _fields.key = counts.KEY

@@ -1,26 +1,27 @@
-"""What a threading layer is: a module that fits the protocol `Layer`."""
+"""The protocol `Layer`, which the module of every threading layer follows."""
 
 from typing import NamedTuple, Protocol
 
 
 class Functions(NamedTuple):
-    """The addresses of what compiled loops call of a layer."""
+    """The addresses of the functions of a layer that compiled loops call."""
 
     parallel_for: int
-    """Of the signature of ``parallel_for`` in numba's threading layers."""
+    """With the signature of ``parallel_for`` in Numba's threading layers."""
     get_mask: int = 0
-    """The number of threads that the layer keeps for the calling thread, and ``parallel_for``
-    overwrites; 0 where it keeps none."""
+    """Returns the number of threads that the layer keeps for the calling thread, and that
+    ``parallel_for`` overwrites. The address is 0 if the layer keeps none."""
     set_mask: int = 0
+    """Sets that number; 0 as `get_mask`."""
 
 
 class Layer(Protocol):
-    """A module of this package. ``layers.LAYERS`` lists all of them."""
+    """A module of this package. ``layers.LAYERS`` lists all layers."""
 
     NAME: str
-    """As in the environment variable ``FASTACT_THREADING_LAYER``."""
+    """The value of the environment variable ``FASTACT_THREADING_LAYER`` that selects it."""
     SHARE: int
-    """The work, in picoseconds, that a thread has to be given for the layer to pay."""
+    """The work, in picoseconds, that each thread must get for the layer to pay off."""
 
     def foresee(self) -> None:
         """Raise what `begin` would raise; compile nothing and start no thread.
@@ -28,11 +29,11 @@ class Layer(Protocol):
         Raises
         ------
         ImportError, OSError, AttributeError
-            Where something is missing that the layer needs; another one is used then.
+            If something that the layer needs is missing; another layer is used then.
         """
 
     def begin(self) -> Functions:
-        """Make the layer ready for calls; raises as `foresee`."""
+        """Make the layer ready for calls; raise the same exceptions as `foresee`."""
 
     def after_fork(self) -> None:
-        """In a forked child of a process that has called `begin`: its threads are gone."""
+        """Give up the threads, in a forked child of a process that has called `begin`."""

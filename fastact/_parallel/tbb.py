@@ -1,10 +1,10 @@
-"""The layer "tbb": numba's threading layer for TBB, on its own.
+"""The layer "tbb": Numba's threading layer for TBB.
 
-Of numba's layers this alone may be entered by several threads at once. It is loaded whatever layer
-numba itself has chosen, and without importing numba. TBB is in the extra "tbb" of this package.
+It is the only one of Numba's layers that several threads may enter at once. It is loaded whichever
+layer Numba has chosen, and without importing Numba. The extra "tbb" of this package installs TBB.
 
-Forked children of a process that has used TBB do without: there it has lost its threads, and maybe
-a lock that one of them held.
+A forked child of a process that has used TBB does not use it: TBB has lost its threads there, and
+maybe a lock that one of them held.
 """
 
 import ctypes
@@ -21,26 +21,26 @@ from fastact._parallel.protocol import Functions
 
 NAME = "tbb"
 
-# sigmoid of 16,384 float32, 9 us, loses with TBB's threads (bench/NOTES.md).
+# sigmoid of 16,384 float32 takes 9 us, and longer with TBB's threads (bench/NOTES.md).
 SHARE = 20_000_000
 
 _LIBRARIES = {"win32": "tbb12.dll", "darwin": "libtbb.12.dylib"}
-_INTERFACE = 12060  # TBB 2021.6, which numba's layer wants
+_INTERFACE = 12060  # TBB 2021.6, which Numba's layer needs
 _MODULE = "numba.np.ufunc.tbbpool"
 
 _begun = False
-_lost = False  # by a fork
+_lost = False  # whether this process was forked from one that had begun
 
 
 def foresee() -> None:
-    """As of `protocol.Layer`: load TBB, which starts no threads before there is work."""
+    """See `protocol.Layer`: load TBB, which starts no threads before there is work."""
     if _lost:
         raise ImportError("this process was forked")
     numba_layer()
 
 
 def begin() -> Functions:
-    """As of `protocol.Layer`."""
+    """See `protocol.Layer`."""
     global _begun
     foresee()
     _begun = True
@@ -49,7 +49,7 @@ def begin() -> Functions:
 
 
 def after_fork() -> None:
-    """As of `protocol.Layer`: a child of a process that never began has nothing to lose."""
+    """See `protocol.Layer`: a child of a process that has not begun loses nothing."""
     global _lost
     _lost = _lost or _begun
 
@@ -60,30 +60,30 @@ def numba_layer() -> Any:
     Raises
     ------
     ImportError
-        Where TBB or the layer is missing, and says which.
+        If TBB or the layer is missing; the message says which.
     """
     _load_library()
     if _MODULE in sys.modules:
         return sys.modules[_MODULE]
     try:
         package = importlib.util.find_spec("numba")
-    except ValueError:  # something that has no spec is in its place
+    except ValueError:  # sys.modules has something without a spec under that name
         package = None
     if package is None or not package.submodule_search_locations:
-        raise ImportError("numba is not found")
+        raise ImportError("Numba is not found")
     folder = Path(package.submodule_search_locations[0], "np", "ufunc")
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         path = folder / f"tbbpool{suffix}"
         if path.exists():
             loader = importlib.machinery.ExtensionFileLoader(_MODULE, str(path))
             spec = importlib.util.spec_from_file_location(_MODULE, path, loader=loader)
-            assert spec is not None  # as the loader is given
+            assert spec is not None  # because a loader is given
             return importlib.util.module_from_spec(spec)
-    raise ImportError("this build of numba has no layer for TBB")
+    raise ImportError("this build of Numba has no layer for TBB")
 
 
 def _load_library() -> None:
-    """Load TBB where pip puts it, so that numba's layer finds it loaded."""
+    """Load TBB, also from where pip puts it, so that Numba's layer finds it loaded."""
     name = _LIBRARIES.get(sys.platform, "libtbb.so.12")
     reasons = []
     for path in itertools.chain([name], _places(name)):
@@ -102,7 +102,7 @@ def _places(name: str) -> Iterator[str]:
     folder = ("Library", "bin") if os.name == "nt" else ("lib",)
     for prefix in dict.fromkeys((sys.prefix, sys.base_prefix)):
         yield str(Path(prefix, *folder, name))
-    import importlib.metadata  # slow, and needed only where it is elsewhere
+    import importlib.metadata  # slow, and needed only if TBB is elsewhere
 
     try:
         files = importlib.metadata.files("tbb") or []

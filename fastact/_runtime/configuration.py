@@ -1,8 +1,8 @@
 """Versions, machine and settings, for people who report a bug.
 
-To collect them changes nothing: nothing is compiled, no thread is started, no file is written, and
-Numba is not imported. What cannot be found out is reported as unknown, with the reason, since a
-report is wanted most where something is broken.
+Collecting them changes nothing: nothing is compiled, no thread is started, no file is written, and
+Numba is not imported. A value that cannot be determined is reported as unknown, with the reason,
+since a report is needed most where something is broken.
 """
 
 import importlib.metadata
@@ -12,40 +12,39 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastact._machine import system as _system
+from fastact._machine import system
 
 DEPENDENCIES = ("numpy", "numba", "llvmlite", "platformdirs")
 PEERS = (
     *("ml_dtypes", "scipy", "torch", "onnxruntime", "jax", "numexpr", "tbb"),
     *("scikit-learn", "pandas", "xarray", "dask", "matplotlib"),
 )
-"""Distributions that may be in the same process, with arrays or threads of their own."""
+"""Distributions with their own arrays or threads that may be used in the same process."""
 
 SETTINGS = ("FASTACT_", "NUMBA_", "OMP_NUM_THREADS")
-"""How environment variables begin that change what code is made, or how it runs."""
+"""Prefixes of the environment variables that change which code is made, or how it runs."""
 
 
 def show_config(mode: str = "stdout") -> dict[str, dict[str, Any]] | None:
     """Show versions, machine and settings that matter to this package.
 
-    Nothing is compiled for it, and no thread is started. ``python -m fastact info`` prints the
-    same.
+    It compiles nothing and starts no thread. ``python -m fastact info`` prints the same.
 
     Parameters
     ----------
     mode : {"stdout", "dicts"}, optional
-        Whether to print it, or to return it as a dictionary of dictionaries.
+        Whether to print the report, or to return it as a dictionary of dictionaries.
 
     Returns
     -------
     dict or None
-        Sections by their names, if `mode` is "dicts". They hold strings, numbers, lists, booleans
-        and None, and what cannot be found out is a string that begins with "unknown".
+        The sections by name, if `mode` is "dicts". They contain strings, numbers, lists, booleans
+        and None. A value that cannot be determined is a string that begins with "unknown".
 
     Raises
     ------
     ValueError
-        For another `mode`.
+        If `mode` is neither.
 
     Examples
     --------
@@ -66,7 +65,7 @@ def show_config(mode: str = "stdout") -> dict[str, dict[str, Any]] | None:
 
 
 def collect() -> dict[str, dict[str, Any]]:
-    """Everything that is known, by section; fit for JSON."""
+    """The whole report, by section; it can be written as JSON."""
     from fastact import __version__
 
     return {
@@ -78,10 +77,10 @@ def collect() -> dict[str, dict[str, Any]]:
         },
         "machine": {
             "system": _known(platform.platform),
-            "processor": _known(_system.cpu_model),
+            "processor": _known(system.cpu_model),
             "cores": _known(os.cpu_count),
-            "cores by affinity": _known(_system.affinity),
-            "cores by cgroup": _known(_system.cgroup_limit),
+            "cores by affinity": _known(system.affinity),
+            "cores by cgroup": _known(system.cgroup_limit),
         },
         "code": _known(_target),
         "threads": _known(_threads_state),
@@ -91,7 +90,7 @@ def collect() -> dict[str, dict[str, Any]]:
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """The report in lines, a column of names and one of values."""
+    """The report as lines, with a column of names and one of values."""
     lines = []
     for section, content in report.items():
         rows = content if isinstance(content, dict) else {"": content}
@@ -121,7 +120,7 @@ def _unknown(reason: Exception) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Of dependencies, and of peers that are there; none of them is imported."""
+    """The versions of dependencies and of installed peers; none of them is imported."""
     versions = {}
     for name in (*DEPENDENCIES, *PEERS):
         try:
@@ -157,7 +156,7 @@ def _threads_state() -> dict[str, Any]:
 
 
 def _target() -> dict[str, Any]:
-    """The machine as code is made for it."""
+    """The machine that code is made for."""
     from fastact._compiler.host import host
     from fastact._machine import cpu
 

@@ -1,7 +1,7 @@
-"""Arrays converted to another type, whatever the caller's floating-point environment.
+"""Conversion of arrays to another type, whatever the caller's floating-point environment.
 
-Of float16, bfloat16, float32, float64, and from integers and bool, in native byte order, by
-machine code; of others by NumPy, with the environment put aside.
+Machine code converts float16, bfloat16, float32 and float64 to each other, and integers and bool
+to them, in native byte order. NumPy converts the others, in the default environment.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fastact._runtime.undisturbed import undisturbed
 
 
 def copy(source: np.ndarray, sink: np.ndarray) -> None:
-    """`source` into `sink`, which are of one shape, have an axis, and do not overlap."""
-    if sink.flags.fnc:  # by columns, as they lie in memory
+    """Convert `source` into `sink`: of the same shape, with at least one axis, not overlapping."""
+    if sink.flags.fnc:  # column by column, in the order of memory
         source, sink = source.T, sink.T
     convert = _compiled(source.dtype, sink.dtype)
     if convert is None:
@@ -31,7 +31,7 @@ def copy(source: np.ndarray, sink: np.ndarray) -> None:
 
 
 def converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`array`, which has an axis, if it is of `dtype`, or a new one."""
+    """`array` itself if its type is `dtype`, or else a new array; at least one axis."""
     if array.dtype == dtype:
         return array
     result = np.empty_like(array, dtype, subok=False)
@@ -46,5 +46,5 @@ def _compiled(source: np.dtype, sink: np.dtype) -> Callable[[np.ndarray, np.ndar
         return None
     from fastact._compiler.symbols import ENTRY
 
-    # ctypes lets other threads run during the call.
+    # CFUNCTYPE releases the GIL during the call.
     return CFUNCTYPE(c_int64, py_object, py_object)(engine.convert_addresses(*pair)[ENTRY])

@@ -1,4 +1,4 @@
-"""From a kernel and a DType to the address of a compiled loop, which knows of the threads."""
+"""From a kernel and a DType to the address of a compiled loop, which can use several threads."""
 
 import ctypes
 import functools
@@ -15,16 +15,16 @@ from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format
 if TYPE_CHECKING:
     from fastact._machine.targets import Target
 
-DType: TypeAlias = Any  # type[np.dtype], whose `type` NumPy's stubs know of objects only
+DType: TypeAlias = Any  # type[np.dtype]; NumPy's stubs know its `type` of instances only
 
 _LOOP = (ENTRY, ALONE, SETTING)
 
 
 def choose_dtype(dtype: DType, requested: bool, keeps_integers: bool) -> DType | None:
-    """The DType to compute in for operands of `dtype`, or None where there is none.
+    """The DType to compute in for operands of `dtype`, or None if there is none.
 
-    Floats keep their type. bool and integers give float64, or stay what they are where the
-    activation keeps integers; a `requested` type is never replaced by another.
+    Floats keep their type. bool is computed in float64, and so are integers unless the activation
+    keeps them. A `requested` type is never replaced by another.
     """
     if not issubclass(dtype.type, np.bool_):
         form = format_of(dtype.type)
@@ -44,10 +44,10 @@ def loop_address(
     alone: bool = False,
     nout: int = 1,
 ) -> int:
-    """Compile `kernel` for `dtype`, or load its code; the address of its strided loop.
+    """Compile `kernel` for `dtype`, or load its code; return the address of its strided loop.
 
-    `target` is this machine unless another is given, whose code has to run here. The loop
-    shares much work among threads unless it is to work `alone`.
+    `target` is this machine by default; code for another has to run here, too. The loop shares
+    large amounts of work among threads unless it is to work `alone`.
     """
     from fastact._parallel import pool
     from fastact._runtime import loop_timing
@@ -75,7 +75,7 @@ def loop_address(
 
 @apart
 def scalar_address(kernel: Callable[..., Any], nin: int, dtype: DType) -> int:
-    """As :func:`loop_address`: that of ``double function(double, ...)``, or of float alike."""
+    """Like :func:`loop_address`, but for ``double function(double, ...)``, or float likewise."""
     form = format_of(dtype.type)
     if form not in (FLOAT32, FLOAT64):
         raise TypeError(f"no scalar function computes in {dtype.type.__name__}")
@@ -95,14 +95,14 @@ def scalar_address(kernel: Callable[..., Any], nin: int, dtype: DType) -> int:
 def rows_address(
     steps: type, dtype: DType, target: "Target | None" = None, alone: bool = False
 ) -> int:
-    """As :func:`loop_address` for the `steps` of a function of rows.
+    """Like :func:`loop_address`, for the `steps` of a function of rows.
 
-    The address is that of ``int loop(context, char **data, npy_intp *dimensions, npy_intp
-    *strides, auxdata)``, where `context` and `auxdata` are ignored, the two data pointers are
-    those of the first row of input and output, the dimensions are the number of rows and their
-    length, and the strides, in bytes: input and output from row to row, then input and output
-    from element to element. Output and input may be the same, and must not overlap otherwise; rows
-    of an output that overlaps itself are written in order.
+    The address is of ``int loop(context, char **data, npy_intp *dimensions, npy_intp *strides,
+    auxdata)``. `context` and `auxdata` are ignored. The two data pointers point to the first row
+    of the input and of the output. The dimensions are the number of rows and their length. The
+    strides, in bytes, are those of input and output from row to row, then those of input and
+    output from element to element. The output may be the input, but must not overlap it otherwise.
+    Rows of an output that overlaps itself are written in order.
     """
     from fastact._parallel import pool
     from fastact._runtime import loop_timing
@@ -113,10 +113,10 @@ def rows_address(
 
     def build(target: "Target") -> bytes:
         from fastact._compiler import pipeline
-        from fastact._compiler.loops import rows as _rows
+        from fastact._compiler.loops import rows
 
-        scalars = _rows.steps_ir(steps, form, target)
-        return pipeline.object_code(_rows.rows_ir(scalars, form, target), scalars.values(), target)
+        scalars = rows.steps_ir(steps, form, target)
+        return pipeline.object_code(rows.rows_ir(scalars, form, target), scalars.values(), target)
 
     kernels = [step for step in vars(steps).values() if callable(step)]
     name = f"{steps.__name__.strip('_').lower()}-{form.name}"
@@ -132,7 +132,7 @@ def rows_address(
 def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
     """Compile the loops of dense layers, or load their code.
 
-    The addresses of the entries, and of the threads' ``SETTING``, by name.
+    Return the addresses of the entries, and of ``SETTING``, by name.
     """
     from fastact._compiler.gemm.interface import ENTRIES
 
@@ -150,13 +150,13 @@ def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
 def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
     """Compile the conversion of arrays, or load its code.
 
-    The addresses of what ``_compiler/loops/convert.py`` describes, by name.
+    Return the addresses of the functions that ``_compiler/loops/convert.py`` describes, by name.
     """
 
     def build(target: "Target") -> bytes:
-        from fastact._compiler.loops import convert as _convert_code
+        from fastact._compiler.loops import convert
 
-        return _convert_code.object_code(source, sink, target)
+        return convert.object_code(source, sink, target)
 
     name, options = f"convert-{source.name}-{sink.name}", repr((source, sink, object.__basicsize__))
     return load(name, build, [ENTRY, RUN], options)
@@ -164,25 +164,25 @@ def convert_addresses(source: Format, sink: Format) -> dict[str, int]:
 
 @apart
 def mixed_address(inputs: tuple[DType, ...], dtype: DType, loop: int, nout: int = 1) -> int:
-    """The address of a strided loop for `inputs` of these types, around the `loop` for `dtype`."""
+    """The address of a strided loop for `inputs` of these DTypes that calls `loop` for `dtype`."""
     nin = len(inputs)
 
     def build(target: "Target") -> bytes:
-        from fastact._compiler.loops import mixed as _mixed_code
+        from fastact._compiler.loops import mixed
 
-        return _mixed_code.object_code(nin, nout, target)
+        return mixed.object_code(nin, nout, target)
 
     return _mixed(f"mixed-{nin}-{nout}", build, inputs, dtype, loop)
 
 
 @apart
 def mixed_rows_address(inputs: tuple[DType, ...], dtype: DType, loop: int) -> int:
-    """The same for a function of rows, as by :func:`rows_address`."""
+    """The same for a function of rows, with a `loop` of :func:`rows_address`."""
 
     def build(target: "Target") -> bytes:
-        from fastact._compiler.loops import mixed as _mixed_code
+        from fastact._compiler.loops import mixed
 
-        return _mixed_code.rows_object_code(target)
+        return mixed.rows_object_code(target)
 
     calls = [
         ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in ROWS_CALLS
@@ -210,11 +210,14 @@ def _mixed(
 
 @apart
 def undisturbed_address() -> int:
-    """Compile what runs a function in the default environment, or load its code."""
+    """Compile the code that calls a function in the default floating-point environment, or load it.
+
+    Return its address.
+    """
 
     def build(target: "Target") -> bytes:
-        from fastact._compiler.loops import undisturbed as _undisturbed_code
+        from fastact._compiler.loops import undisturbed
 
-        return _undisturbed_code.object_code(target)
+        return undisturbed.object_code(target)
 
     return load("undisturbed", build, [ENTRY])[ENTRY]

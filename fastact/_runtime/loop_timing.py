@@ -1,7 +1,6 @@
-"""What compiled loops cost on this machine, measured when they are loaded.
+"""The cost of compiled loops on this machine, measured when they are loaded.
 
-From that follows how many elements are worth a second thread: many more of a relu than of a
-softplus.
+It determines how many elements are worth a second thread: many more for relu than for softplus.
 """
 
 import ctypes
@@ -9,7 +8,7 @@ import time
 from collections.abc import Callable
 from ctypes import c_int64, c_void_p
 
-_ELEMENTS = 2048  # three operands of 8 bytes are within the first level of the cache, nearly
+_ELEMENTS = 2048  # three operands of 8 bytes nearly fit into the first level of the cache
 _ROW = 128
 _SAMPLES = 3
 
@@ -17,7 +16,7 @@ _LOOP = ctypes.CFUNCTYPE(ctypes.c_int, *[c_void_p] * 5)
 
 
 def of_loop(address: int, operands: int, itemsize: int) -> float:
-    """Nanoseconds for an element of a strided loop."""
+    """Nanoseconds that a strided loop takes for an element."""
     return _of(address, operands, itemsize, [_ELEMENTS], [itemsize] * operands)
 
 
@@ -31,9 +30,7 @@ def _of(
     address: int, operands: int, itemsize: int, lengths: list[int], strides: list[int]
 ) -> float:
     size = _ELEMENTS * itemsize
-    buffer = ctypes.create_string_buffer(
-        operands * size
-    )  # zeros, for which every kernel is at its fastest
+    buffer = ctypes.create_string_buffer(operands * size)  # zeros: every kernel is fastest for them
     start = ctypes.addressof(buffer)
     data = (c_void_p * operands)(*(start + k * size for k in range(operands)))
     steps = (c_int64 * len(strides))(*strides)

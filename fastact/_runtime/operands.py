@@ -1,4 +1,4 @@
-"""What callers of layers hand over, as arrays: no element of them is one that was hidden."""
+"""The arguments of layers as arrays; masked elements and missing values are not used as numbers."""
 
 import sys
 from collections.abc import Iterable
@@ -10,8 +10,8 @@ import numpy as np
 def as_array(caller: str, name: str, value: Any) -> np.ndarray:
     """`value` as an ndarray.
 
-    ValueError if some of its elements are masked. What is missing from a Series or a DataFrame
-    becomes NaN, and columns of several types of numbers become one.
+    Raise ValueError if some of its elements are masked. Missing values of a Series or a DataFrame
+    become NaN, and columns of several numeric types are converted to one.
     """
     if type(value) is np.ndarray:
         return value
@@ -23,9 +23,9 @@ def as_array(caller: str, name: str, value: Any) -> np.ndarray:
 
 
 def check_unmasked(caller: str, name: str, value: Any, remedy: str = "filled(...)") -> None:
-    """ValueError for arrays with masked elements, also in lists."""
+    """Raise ValueError for arrays with masked elements, also in lists."""
     masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
-    if masked is None:  # without the module there are none
+    if masked is None:  # without the module there are no masked arrays
         return
     if isinstance(value, list | tuple):
         if any(issubclass(kind, list | tuple | masked) for kind in set(map(type, value))):
@@ -39,7 +39,7 @@ def check_unmasked(caller: str, name: str, value: Any, remedy: str = "filled(...
 
 
 def check_present(caller: str, name: str, value: Any) -> None:
-    """ValueError for arrays of pandas in which values are missing."""
+    """Raise ValueError for pandas arrays with missing values."""
     if not isinstance(value, np.ndarray) and hasattr(value, "isna"):
         missing = np.count_nonzero(value.isna())
         if missing:
@@ -50,7 +50,7 @@ def check_present(caller: str, name: str, value: Any) -> None:
 
 
 def _numbers(value: Any, array: np.ndarray) -> np.ndarray:
-    """A Series or a DataFrame in one type of numbers; `array`, of objects, where there is none."""
+    """A Series or DataFrame in one numeric type; `array`, of objects, if there is no such type."""
     dtypes: Any = getattr(value, "dtypes", None)
     if isinstance(dtypes, np.dtype) or not isinstance(dtypes, Iterable):
         dtypes = [getattr(value, "dtype", None)]
@@ -61,7 +61,7 @@ def _numbers(value: Any, array: np.ndarray) -> np.ndarray:
     if common.kind != "f":
         try:
             return value.to_numpy(dtype=common)  # type: ignore[no-any-return] # of pandas
-        except (TypeError, ValueError):  # some are missing, and it has no NaN
+        except (TypeError, ValueError):  # values are missing, and `common` has no NaN
             common = np.dtype(np.float64)
     try:
         return value.to_numpy(dtype=common, na_value=np.nan)  # type: ignore[no-any-return] # as above
@@ -70,7 +70,7 @@ def _numbers(value: Any, array: np.ndarray) -> np.ndarray:
 
 
 def _of_numbers(dtype: Any) -> np.dtype | None:
-    """The type of NumPy that a column of type `dtype` has its real numbers in, if it has such."""
-    for attribute in ("numpy_dtype", "subtype"):  # of nullable and Arrow types; of sparse ones
+    """The NumPy type of the real numbers in a column of type `dtype`; None if it has no such."""
+    for attribute in ("numpy_dtype", "subtype"):  # of nullable and Arrow types; of sparse types
         dtype = getattr(dtype, attribute, dtype)
     return dtype if isinstance(dtype, np.dtype) and dtype.kind in "biuf" else None

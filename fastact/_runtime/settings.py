@@ -1,7 +1,7 @@
-"""The variables of the environment that are ours, looked at when the package is imported.
+"""A check of our environment variables when the package is imported.
 
-An error in one belongs to the import: what is called later may not be able to raise it. The
-command line, whose package is imported before any code of its own runs, gets its usual message.
+An error in one is raised by the import, since a later call may not be able to raise it. The
+command line prints it like its other errors, although its code does not run before the import.
 """
 
 import contextlib
@@ -13,9 +13,9 @@ from fastact._parallel import counts, layers
 
 
 def _is_command() -> bool:
-    """Whether Python is looking for what ``python -m fastact`` asks for."""
+    """Whether Python imports the package to run ``python -m fastact``."""
     arguments = getattr(sys, "argv", [])  # embedded interpreters may have none
-    if arguments[:1] != ["-m"]:  # as long as it is looking
+    if arguments[:1] != ["-m"]:  # it is "-m" until Python has found the module
         return False
     module = sys.orig_argv[-len(arguments)]
     return module == "fastact" or (module[:1] == "-" and module.endswith("mfastact"))
@@ -28,6 +28,6 @@ try:
 except ValueError as refused:
     if not _is_command():
         raise
-    with contextlib.suppress(Exception):  # where it is closed or full
+    with contextlib.suppress(Exception):  # stderr may be closed or full
         sys.stderr.write(f"python -m fastact: error: {refused}\n")
     raise SystemExit(2) from None

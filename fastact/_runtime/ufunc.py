@@ -2,9 +2,9 @@
 
 NumPy's C API is reached through ctypes; its slot numbers are part of the stable ABI
 (``numpy/_core/code_generators/numpy_api.py``). A ufunc is created without loops, but with a
-*promoter* that matches every DType: a function that NumPy calls once per combination of
-DTypes, when it has no loop for it. Ours makes the loop, registers it and names the DTypes to
-use, so that the first call compiles and every later one goes straight to machine code.
+*promoter* that matches every DType: a function that NumPy calls, once per combination of
+DTypes, when it has no loop for them. Ours makes the loop, registers it and names the DTypes to
+use. So the first call compiles, and every later one goes straight to machine code.
 """
 
 import ctypes
@@ -48,7 +48,7 @@ _add_loop_from_spec = _function("_UFUNC_API", 43, c_int, py_object, c_void_p)
 _add_promoter = _function("_UFUNC_API", 44, c_int, py_object, py_object, py_object)
 _promote_dtypes = _function("_ARRAY_API", 364, py_object, c_ssize_t, POINTER(py_object))
 
-# The abstract DTypes of Python's numbers.
+# NumPy's abstract DTypes of Python numbers.
 _WEAK = {"_PyFloatDType": float, "_PyLongDType": int}
 
 _NO_IDENTITY = -1  # PyUFunc_None
@@ -111,7 +111,7 @@ MakeMixed = Callable[[DTypes, DType, int], int]
 _promoter_type = ctypes.CFUNCTYPE(
     c_int, py_object, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_void_p)
 )
-_immortal: list[object] = []  # ufuncs live as long as the process; so do their buffers
+_immortal: list[object] = []  # ufuncs, and their buffers, live as long as the process
 
 
 def create(
@@ -125,22 +125,22 @@ def create(
     nout: int = 1,
     make_mixed: MakeMixed | None = None,
 ) -> np.ufunc:
-    """A ufunc of `nin` inputs and `nout` outputs that computes in one DType.
+    """Create a ufunc of `nin` inputs and `nout` outputs that computes in one DType.
 
     Parameters
     ----------
     types : str
         The type characters that ``ufunc.types`` lists, one loop each.
     choose : callable
-        ``choose(dtype, requested)`` is the DType to compute in when the common DType of the
+        ``choose(dtype, requested)`` returns the DType to compute in when the common DType of the
         inputs (or, if `requested`, the one the caller asked for) is `dtype`; None to refuse.
     make_loop : callable
-        ``make_loop(dtype)`` is the address of a strided loop. Called once per DType.
+        ``make_loop(dtype)`` returns the address of a strided loop. Called once per DType.
     signature : str, optional
-        The core dimensions of a generalized ufunc, such as "(n)->(n)".
+        The core dimensions of a generalized ufunc, for example "(n)->(n)".
     make_mixed : callable, optional
-        ``make_mixed(inputs, dtype, loop)`` is the address of a strided loop for `inputs` of
-        other DTypes around the `loop` for `dtype`. Without it, NumPy casts.
+        ``make_mixed(inputs, dtype, loop)`` returns the address of a strided loop that converts
+        `inputs` of other DTypes for the `loop` for `dtype`. Without it, NumPy casts.
     """
     names = [name.encode(), doc.encode()]
     core = None if signature is None else signature.encode()
@@ -152,21 +152,23 @@ def create(
     struct = _UFuncStruct.from_address(id(ufunc) + object.__basicsize__)
     struct.types = ctypes.addressof(listed)
     struct.ntypes = len(types)
-    # It would look for the types in the list that a call casts to, and call a loop of the past.
+    # NumPy's legacy resolver would select a type from the list, and call a legacy loop for it.
+    # There are none.
     struct.type_resolver = None
 
     if hasattr(ufunc, "__dict__"):  # not in older versions of NumPy
-        # Otherwise pickle looks for the name in every module there is.
+        # Otherwise pickle searches every module for the name.
         vars(ufunc).update(__module__="fastact", __qualname__=name)
 
     made: dict[DTypes, int] = {}  # addresses by the DTypes of inputs and outputs
-    # NumPy keeps what it has found for DTypes. With outputs that the caller asks for, inputs of
-    # several types are to lead to NumPy's casts, which some methods insist on; without, to a loop
-    # of their own, whose outputs must not be named on the way: these are, for which there is none.
+    # NumPy caches what it finds for a combination of DTypes. If the caller asks for the DTypes of
+    # outputs, inputs of several types have to lead to NumPy's casts, which some methods insist on.
+    # If not, they have to lead to a loop for these inputs. `promote` must not name the DTypes of
+    # its outputs, since NumPy would find the casts. It names this one, which has no loop.
     detour = [np.dtypes.VoidDType] * nout
 
     def promote(ufunc: Any, operands: Any, signature: Any, result: Any) -> int:
-        # NumPy looks at `result` even where an exception is lost on the way back.
+        # NumPy reads `result` even if an exception is lost on the way back.
         for i in range(nargs):
             result[i] = _new_reference(operands[i])
         try:
@@ -175,15 +177,15 @@ def create(
                 if dtypes is not None:
                     if dtypes not in made:
                         jobs.run((ufunc, dtypes), functools.partial(make, dtypes))
-                    # NumPy looks again with these, if they differ from what it had: an
-                    # unspecified output becomes known, or a known one unspecified.
+                    # NumPy looks again with these if they differ from what it had. So an
+                    # unspecified output becomes known, and a known one unspecified.
                     found = dtypes if len(set(dtypes)) == 1 else (*dtypes[:nin], *detour)
                     for i in range(nargs):
                         known_output = i >= nin and operands[i]
                         _replace(result, i, None if known_output else found[i])
             except BaseException as error:
                 _replace(result, 0, _Raiser(error))
-        except BaseException as error:  # an interrupt amid these very lines
+        except BaseException as error:  # an interrupt within the lines above
             _replace(result, 0, _Raiser(error))
         return 0
 
@@ -193,9 +195,10 @@ def create(
         if plain not in made:
             register(plain, make_loop(dtype))
         if dtypes not in made:
-            # Without it, `wanted` gives no others than plain ones.
+            # Without `make_mixed`, `wanted` returns only plain combinations.
             address = make_mixed(tuple(inputs), dtype, made[plain])  # type: ignore[misc]
-            # What it is to find with outputs, as long as there is no loop of just these DTypes.
+            # Have NumPy cache the casts for calls that ask for outputs, before there is a loop for
+            # exactly these DTypes.
             given = [np.dtype(one.type) for one in dtypes]
             ufunc.resolve_dtypes(tuple(given), signature=(*[None] * nin, *given[nin:]))
             register(dtypes, address)
@@ -221,7 +224,7 @@ def create(
         dtype = dtype or _first_safe(inputs, types)
         if dtype is None:
             return None
-        if not operands[0]:  # a reduction, of operands that are results too
+        if not operands[0]:  # a reduction, whose first operand is a result
             inputs = [dtype] * nin
         taken = (given if make_mixed and _converts(given, dtype) else dtype for given in inputs)
         return *taken, *(dtype,) * nout
@@ -232,29 +235,29 @@ def create(
     capsule_name = b"numpy._ufunc_promoter"
     wrapped = capsule(ctypes.cast(callback, c_void_p), capsule_name, None)
     _add_promoter(ufunc, (np.dtype,) * nargs, wrapped)
-    if (nin, nout) == (2, 1):  # for reductions, where the first is not known
+    if (nin, nout) == (2, 1):  # for reductions, where the first DType is not known
         _add_promoter(ufunc, (None, np.dtype, np.dtype), wrapped)
     _immortal.append((ufunc, names, listed, callback, capsule_name))
     return ufunc  # type: ignore[no-any-return] # of ctypes
 
 
 def _converts(given: DType, dtype: DType) -> bool:
-    """Whether a loop that computes in `dtype` may take `given`. (Numbers of Python's have none.)"""
+    """Whether a loop that computes in `dtype` can convert `given`; False for Python numbers."""
     if given.type is None:
         return False
     return (conversion_format(given.type), format_of(dtype.type)) in CONVERSIONS
 
 
 class _Raiser:
-    """Stands for a DType where a promoter cannot give one, and raises `error` instead.
+    """An object that a promoter returns instead of a DType in order to raise `error`.
 
-    NumPy takes no exception from a function of ctypes. (Python prints it, and returns something.)
-    But it compares the DTypes that it is given with those of its loops, by ``issubclass``, which
-    asks what is no class for its bases, and hands on what that raises.
+    An exception cannot leave a ctypes callback: Python prints it, and returns something. But NumPy
+    compares the DTypes that it gets with those of its loops by ``issubclass``. For an object that
+    is not a class, that looks up ``__bases__``, and it passes on what the look-up raises.
     """
 
     def __init__(self, error: BaseException) -> None:
-        # issubclass takes this one for the lack of bases.
+        # To issubclass, an AttributeError only means that there are no bases.
         if isinstance(error, AttributeError):
             cause, error = error, RuntimeError(f"the loop cannot be made: {error}")
             error.__cause__ = cause
@@ -276,7 +279,7 @@ def _new_reference(address: int | None) -> int | None:
 
 
 def _replace(references: Any, i: int, new: object | None) -> None:
-    """Put `new` in the place of one of an array's own references."""
+    """Replace one of the references that an array owns by one to `new`."""
     before = references[i]
     references[i] = None if new is None else _new_reference(id(new))
     if before:
@@ -284,9 +287,9 @@ def _replace(references: Any, i: int, new: object | None) -> None:
 
 
 def _common(dtypes: Sequence[DType]) -> DType:
-    """The DType that NumPy promotes `dtypes` to; TypeError where there is none.
+    """The DType that NumPy promotes `dtypes` to; raise TypeError if there is none.
 
-    Python's numbers are weak beside bfloat16, too, as beside NumPy's own floats.
+    Python numbers are weak next to bfloat16, too, as they are next to NumPy's floats.
     """
     others = [dtype for dtype in dtypes if dtype.__name__ not in _WEAK]
     if not others:
@@ -301,8 +304,8 @@ def _format(dtype: DType) -> Format | None:
 
 
 def _first_safe(dtypes: Sequence[DType], codes: str) -> DType | None:
-    """The same as `first_safe`, of DTypes."""
-    # Numbers of Python's go along with others, and are of NumPy's default types by themselves.
+    """The same as `first_safe`, for DTypes."""
+    # Python numbers follow the other operands; alone, they have NumPy's default types.
     firm = [dtype for dtype in dtypes if dtype.type not in (int, float)]
     found = first_safe(*(np.dtype(dtype.type) for dtype in firm or dtypes), codes=codes)
     return None if found is None else type(found)
@@ -314,9 +317,8 @@ def _add_loop(ufunc: np.ufunc, name: str, dtypes: DTypes, address: int) -> None:
         _Slot(_SLOT_UNALIGNED_STRIDED_LOOP, address),
         _Slot(0, None),
     )
-    # The loops clear nothing and leave the status flags as they were, so NumPy need not
-    # look at them: that saves two accesses to the control register a call, and the caller's
-    # own flags survive.
+    # The loops leave the status flags as they were, so NumPy need not clear and read them. That
+    # saves two accesses to the control register per call, and keeps the caller's flags.
     flags = _NO_FLOATING_POINT_ERRORS | _SUPPORTS_UNALIGNED
     casting = max(_casting(given, dtypes[-1]) for given in dtypes)
     listed = (py_object * ufunc.nargs)(*dtypes)
@@ -325,7 +327,7 @@ def _add_loop(ufunc: np.ufunc, name: str, dtypes: DTypes, address: int) -> None:
 
 
 def _casting(given: DType, dtype: DType) -> int:
-    """NumPy's number of the strictest rule by which `given` may be cast to `dtype`."""
+    """NumPy's number for the strictest rule by which `given` may be cast to `dtype`."""
     rules: tuple[Any, ...] = ("no", "equiv", "safe", "same_kind", "unsafe")
     arguments = np.dtype(given.type), np.dtype(dtype.type)
     return next(k for k, rule in enumerate(rules) if np.can_cast(*arguments, rule))

@@ -1,8 +1,8 @@
-"""Python code that runs with the floating-point environment put aside.
+"""Calls of Python functions in the default floating-point environment.
 
-For NumPy's arithmetic, which else depends on the caller's rounding mode and flush-to-zero, and
-leaves status flags raised or lowered. It is machine code that calls the function, so that the
-environment comes back however the function ends, and no exception can come in between.
+For NumPy's arithmetic, which otherwise depends on the caller's rounding mode and flush-to-zero,
+and changes its status flags. Machine code calls the function, so that the environment is restored
+however the function ends, and no exception can come in between.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def undisturbed(function: Callable[[], T]) -> T:
-    """What `function` returns, in the default environment and without warnings of NumPy's."""
+    """Return what `function` returns in the default environment, without NumPy's warnings."""
     with np.errstate(all="ignore"):
         result: T = _run()(_CALL, function)
         return result

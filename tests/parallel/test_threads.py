@@ -574,7 +574,7 @@ assert foreseen == pool.state
 """
     run_python(code.format(change=""))
     code = code.format(change="sys.modules['numba'] = types.ModuleType('numba')")
-    reason = "no tbb: numba is not found" if layer == "tbb" else ""
+    reason = "no tbb: Numba is not found" if layer == "tbb" else ""
     assert run_python(code, FASTACT_THREADING_LAYER=layer) == f"0.0, fastact, {reason}\n"
 
 

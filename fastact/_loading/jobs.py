@@ -104,8 +104,11 @@ _publishing = RLock()
 _forking = RLock()  # held during a fork, and for a moment by each job
 _forks: list[bool] = []  # an element for each time that a fork has acquired `_forking`
 _registered = False
-_watched = False
-_logging_forks_first = False  # whether the hook of `logging`, once imported, runs before ours
+# Modules that Numba or the program may import while a job runs, with the lock that their hooks
+# acquire before a fork and release after it.
+_LOCKS_OF_HOOKS = {"logging": "_lock", "concurrent.futures.thread": "_global_shutdown_lock"}
+# Those that had not been imported when our hook was registered: their hooks run before ours.
+_earlier_hooks: set[str] = set()
 
 
 def run(key: Hashable, function: Callable[[], Result], patiently: bool = False) -> Result:
@@ -219,33 +222,12 @@ def _imports_what_jobs_import() -> bool:
     return False
 
 
-def begin_compiling() -> None:
-    """Announce that this thread, which holds no lock, is about to import Numba and to compile.
-
-    It may then wait for locks that other hooks acquire before a fork, like the lock of `logging`.
-    The hook that waits for such a job has to run before those, so it is registered after them.
-    """
-    global _watched
-    job = _own_job()
-    if job is not None:
-        job.pauses = True
-    with _forking:  # wait for a fork that has begun: it would not run the hooks added here
-        if job is not None:
-            job.pauses = False
-        import concurrent.futures.thread  # noqa: F401 - Numba imports it; it registers a hook
-        import logging  # noqa: F401 - likewise
-
-        if not _watched and hasattr(os, "register_at_fork"):
-            _watched = True
-            os.register_at_fork(before=_hold_back, after_in_parent=_after_fork)
-
-
 def _register() -> None:
     """Make forks and the end of the process wait for jobs."""
-    global _registered, _logging_forks_first
+    global _registered
     if _registered:
         return
-    _logging_forks_first = "logging" not in sys.modules
+    _earlier_hooks.update(name for name in _LOCKS_OF_HOOKS if name not in sys.modules)
 
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(
@@ -284,14 +266,25 @@ def _hold_back() -> None:
 
 
 def _before_fork() -> None:
+    # The jobs that this fork waits for may need the locks that it has acquired.
+    for lock in _locks_of_hooks():
+        with contextlib.suppress(RuntimeError):  # its hook was registered a moment too late
+            lock.release()
     _hold_back()
-    # If `logging` was imported while this fork waited, its hook releases its lock after the fork
-    # but has not acquired it before.
-    module: Any = sys.modules.get("logging")
-    lock: Any = getattr(module, "_lock", None)
-    complete = lock is not None and not module.__spec__._initializing
-    if _logging_forks_first and complete and not lock._is_owned():
+    # Also those of modules that were imported meanwhile, which are released after the fork, too.
+    for lock in _locks_of_hooks():
         lock.acquire()
+
+
+def _locks_of_hooks() -> list[Any]:
+    """The locks of hooks that run before ours."""
+    locks = []
+    for name in _earlier_hooks:
+        module = sys.modules.get(name)
+        spec = getattr(module, "__spec__", None)
+        if hasattr(module, _LOCKS_OF_HOOKS[name]) and not getattr(spec, "_initializing", False):
+            locks.append(getattr(module, _LOCKS_OF_HOOKS[name]))
+    return locks
 
 
 def _after_fork() -> None:

@@ -92,7 +92,6 @@ def load(
     target = target or compiler_host.host()
 
     def built() -> bytes:
-        jobs.begin_compiling()
         if not kernels:
             return build(target)
         with _import_warnings():

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from conftest import run_python
 
+from fastact._loading import jobs
+
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks as POSIX has them")
 
 SOFTPLUS_1 = 1.3132616875182228
@@ -230,6 +232,49 @@ def test_forks_while_another_thread_makes_its_first_call(imports, delay):
     """With `logging`, whose lock a fork takes, imported before this package and after."""
     code = FORK.format(imports=imports, delay=delay, expected=SOFTPLUS_1)
     assert first(code) == "0\n"
+
+
+FORK_WITH_HOOKS = """
+import os, sys, threading, time, warnings
+import fastact as fa
+from fastact._loading import jobs
+
+waiting = threading.Event()
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numba" and not waiting.is_set():
+            if {before}:
+                __import__({name!r})
+            waiting.set()
+            time.sleep(0.5)  # the fork waits by now
+            module = __import__({name!r}, fromlist=["any"])
+            with module.{lock}:
+                pass
+
+jobs._LONGEST_WAIT = 1e6
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=lambda: fa.tanh(1.0))
+thread.start()
+assert {name!r} not in sys.modules and waiting.wait(60)
+child = os.fork()
+if child == 0:
+    os._exit(0 if fa.tanh(0.0) == 0 else 1)
+print(os.waitpid(child, 0)[1])
+thread.join()
+print(sys.modules[{name!r}].{lock}.acquire(timeout=60))
+sys.modules[{name!r}].{lock}.release()
+"""
+
+
+@posix
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(("name", "lock"), jobs._LOCKS_OF_HOOKS.items())
+def test_forks_and_hooks_of_modules_that_are_imported_by_a_job(name, lock, before):
+    """Locks that hooks acquire and release are there for the job, and are acquired once."""
+    code = FORK_WITH_HOOKS.format(name=name, lock=lock, before=before)
+    assert first(code) == "0\nTrue\n"
 
 
 def test_a_module_in_the_place_of_numba():

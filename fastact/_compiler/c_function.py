@@ -1,7 +1,7 @@
-"""LLVM IR of a C function of one number (or two) around a scalar function.
+"""LLVM IR of a C function of one or two numbers around a scalar function.
 
-It neither saves the floating-point environment nor resets it, which would take longer than many
-kernels: the caller's rounding mode counts, and flags may be raised.
+It neither saves nor resets the floating-point environment, because that would take longer than
+many kernels. So the caller's rounding mode applies, and flags may be raised.
 """
 
 from fastact._compiler.conversions import compute_type

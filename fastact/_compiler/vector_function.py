@@ -1,7 +1,7 @@
-"""A function of one number with variants for vectors, as LLVM IR for the modules of others.
+"""A function of one number with variants for vectors, as LLVM IR for modules of other packages.
 
-LLVM vectorises a loop of theirs by calling a variant. A kernel that looks up tables cannot become
-a part of the loop instead: LLVM inlines before it vectorises, and sees a load for each lane then.
+LLVM vectorises a loop there by calling a variant. A kernel that looks up tables cannot be inlined
+into the loop instead: LLVM inlines before it vectorises, and would then see a load for each lane.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ define float @{ENTRY}(float %x) {{
 
 
 def function(kernel: Callable[..., Any], form: Format, target: Target) -> tuple[str, str]:
-    """The name of ``float function(float)`` and the IR of its module.
+    """Return the name of ``float function(float)`` and the IR of its module.
 
-    The name is new wherever the code is, since code of other versions of this package may be in
-    one process, kept on disk by others.
+    The name contains a hash of the code: a process may also hold code of other versions of this
+    package, which other packages keep on disk.
     """
     scalar = frontend.scalar_ir(kernel, form, 1, target)
     loop = vector_loop_ir(ALONE, scalar, form, target)
@@ -45,13 +45,13 @@ def function(kernel: Callable[..., Any], form: Format, target: Target) -> tuple[
 
 
 def _variants(name: str, whole: int) -> str:
-    """The functions that are visible; the one for half as many lanes fills up with zeros."""
+    """The visible functions; the one for half as many lanes pads its vector with zeros."""
     half = whole // 2
     there = ", ".join(f"i32 {min(lane, half)}" for lane in range(whole))
     back = ", ".join(f"i32 {lane}" for lane in range(half))
     mangled = ",".join(f"_ZGV_LLVM_N{n}v_{name}({name}_{n})" for n in (whole, half))
     pure = "memory(none) nounwind willreturn"
-    # Weak, not discardable: the calls come last.
+    # Weak, not discardable: LLVM inserts the calls only when it vectorises.
     return f"""
 define weak_odr float @{name}(float %x) noinline {pure} "vector-function-abi-variant"="{mangled}" {{
   %y = call float @{ENTRY}(float %x)

@@ -1,10 +1,10 @@
-"""LLVM IR that calls a scalar function as the front end leaves it."""
+"""LLVM IR that calls a scalar function of the front end."""
 
 from fastact._compiler.pipeline import ScalarIR
 
 
 def scalar_call_ir(name: str, scalar: ScalarIR, compute: str, arity: int, results: int) -> str:
-    """@NAME: the scalar function, returning an array of its results."""
+    """@NAME: call the scalar function, and return an array of its results."""
     kind = f"[{results} x {compute}]"
     values = ", ".join(f"{compute} %v{i}" for i in range(arity))
     return f"""

@@ -1,4 +1,4 @@
-"""LLVM IR of a call that offers its work to helpers, and takes back what none has taken up."""
+"""LLVM IR of a call that offers its work to helpers, and takes back unaccepted offers."""
 
 PARALLEL_FOR_IR = """
 define void @parallel_for(ptr %task, ptr %args, ptr %counts, ptr %steps, ptr %data, \
@@ -71,7 +71,7 @@ put.it:
   call void @place(ptr %helper, ptr %set, i64 %place)
   br label %offer.it
 locate:
-  ; On our own CPU it would only be in the way; it will be placed when there is more work.
+  ; A helper on our own CPU would only be in the way. It is moved when there is more work.
   %cpu.at = getelementptr i64, ptr %helper, i64 {helper_cpu}
   %cpu = load atomic i64, ptr %cpu.at monotonic, align 8
   %somewhere = icmp sge i64 %here, 0

@@ -25,6 +25,7 @@ holds
     depends on the position of its element.
 """
 
+from fastact._compiler import nontemporal
 from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.loops.hot_loop import ASSUME_IR, hot_loop_ir
@@ -34,7 +35,6 @@ from fastact._compiler.loops.overlap import ANY, BLOCKS, apart_ir, relation_ir
 from fastact._compiler.loops.past_the_caches import streamed_ir
 from fastact._compiler.loops.scalar_call import scalar_call_ir
 from fastact._compiler.loops.strided_copies import copies_ir
-from fastact._compiler.nontemporal import AHEAD as AHEAD_LOOP
 from fastact._compiler.pipeline import ScalarIR
 from fastact._compiler.symbols import ALONE, ENTRY
 from fastact._compiler.threads.fan_out import FAN_OUT_IR, chunk_ir, sharing_ir
@@ -157,12 +157,12 @@ def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
     declared, branch, streamed, handled = "", "br label %plain", "", "%handled.plain, %body.end"
     hot_loop = f"call void @hot_loop({pointers(operands)}, i64 %blocks)"
     if fence is not None:
-        declared = f"\ndeclare void @{AHEAD_LOOP}({pointers(operands)}, i64)"
+        declared = f"\ndeclare void @{nontemporal.AHEAD}({pointers(operands)}, i64)"
         hot_loop = f"""%bytes = mul i64 %whole, {size}
   %far = icmp uge i64 %bytes, {AHEAD}
   br i1 %far, label %body.far, label %body.near
 body.far:
-  call void @{AHEAD_LOOP}({pointers(operands)}, i64 %blocks)
+  call void @{nontemporal.AHEAD}({pointers(operands)}, i64 %blocks)
   br label %body.end
 body.near:
   {hot_loop}"""

@@ -12,17 +12,12 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from fastact._compiler import frontend, pipeline
+from fastact._compiler.conversions import compute_type
 from fastact._compiler.loops.hot_loop import vector_loop_ir
+from fastact._compiler.loops.scalar_call import single_result_ir
 from fastact._compiler.symbols import ALONE, ENTRY
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
-
-_ONE = f"""
-define float @{ENTRY}(float %x) {{
-  %values = call [1 x float] @scalar(float %x)
-  %y = extractvalue [1 x float] %values, 0
-  ret float %y
-}}"""
 
 
 def function(kernel: Callable[..., Any], form: Format, target: Target) -> tuple[str, str]:
@@ -33,7 +28,8 @@ def function(kernel: Callable[..., Any], form: Format, target: Target) -> tuple[
     """
     scalar = frontend.scalar_ir(kernel, form, 1, target)
     loop = vector_loop_ir(ALONE, scalar, form, target)
-    module, machine = pipeline.optimised(loop + _ONE, [scalar], target)
+    single = single_result_ir(ENTRY, "scalar", compute_type(form), 1)
+    module, machine = pipeline.optimised(loop + single, [scalar], target)
     name = f"fastact_{kernel.__name__}_{hashlib.sha256(str(module).encode()).hexdigest()[:16]}"
     text = str(module).replace(" noinline ", " nounwind ")
     text = re.sub(rf"(?m)^(define .*@{ALONE}\(.*) \{{$", r"\1 alwaysinline {", text)

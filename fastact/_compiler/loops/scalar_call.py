@@ -15,3 +15,14 @@ define internal {kind} @{name}({values}) alwaysinline {{
   %v = load {kind}, ptr %r
   ret {kind} %v
 }}"""
+
+
+def single_result_ir(name: str, function: str, compute: str, arity: int) -> str:
+    """@NAME: call @FUNCTION of :func:`scalar_call_ir`, and return its only result."""
+    values = ", ".join(f"{compute} %v{i}" for i in range(arity))
+    return f"""
+define {compute} @{name}({values}) {{
+  %results = call [1 x {compute}] @{function}({values})
+  %v = extractvalue [1 x {compute}] %results, 0
+  ret {compute} %v
+}}"""

@@ -39,6 +39,13 @@ back (upper half); the number of all chunks; and the address of ``run_chunk``.""
 CHUNKS = 8
 """Chunks per thread: with more, a thread that is late or interrupted leaves less work undone."""
 
+TASK = "ptr %args, ptr %counts, ptr %steps"
+"""The first parameters of the functions that threads run: the operands, the numbers of elements and
+the strides of numba's gufunc kernels. ``parallel_for`` has them after the function."""
+
+TIME_STEP = 1
+"""The word of %steps that tells ``parallel_for`` the time of the work in picoseconds."""
+
 _WORD = struct.calcsize("P")
 
 
@@ -100,8 +107,8 @@ one:
   ret i64 1
 }}
 
-; Every thread runs this. The first three arguments are those that numba's layer passes on.
-define void @run_chunks(ptr %args, ptr %counts, ptr %steps, ptr %job) {{
+; What each thread runs. Our helpers pass null in place of the first arguments.
+define void @run_chunks({TASK}, ptr %job) {{
 entry:
   %total.at = getelementptr i64, ptr %job, i64 1
   %total = load i64, ptr %total.at
@@ -141,7 +148,7 @@ entry:
   store i64 0, ptr %args
   store i64 %threads, ptr %counts
   store i64 1, ptr %steps
-  %time.at = getelementptr i64, ptr %steps, i64 1
+  %time.at = getelementptr i64, ptr %steps, i64 {TIME_STEP}
   %time = call i64 @time(i64 %work)
   store i64 %time, ptr %time.at
   %pool = load ptr, ptr @{SETTING}{_field("parallel_for")}
@@ -173,8 +180,7 @@ remember:
   br label %share_out
 share_out:
   %before = phi i32 [ 0, %ready ], [ %mask, %remember ]
-  call void %share(ptr @run_chunks, ptr %args, ptr %counts, ptr %steps, ptr %job, \
-i64 0, i64 1, i32 %threads.32)
+  call void %share(ptr @run_chunks, {TASK}, ptr %job, i64 0, i64 1, i32 %threads.32)
   br i1 %masked, label %restore, label %alone
 restore:
   ; Below 1, no number was set, and numba must go on using its default.
@@ -184,7 +190,7 @@ restore:
   br label %alone
 alone:
   ; The chunks that are left: all of them, if no threads could be started.
-  call void @run_chunks(ptr %args, ptr %counts, ptr %steps, ptr %job)
+  call void @run_chunks({TASK}, ptr %job)
   ret i64 0
 }}
 """

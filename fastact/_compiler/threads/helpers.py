@@ -78,11 +78,14 @@ declare i{cpus} @llvm.ctpop.i{cpus}(i{cpus})
 def object_code(target: "Target") -> bytes:
     """A relocatable object file of these functions for `target`."""
     from fastact._compiler import pipeline
+    from fastact._compiler.threads.fan_out import TASK, TIME_STEP
 
     machine = pipeline.machine_of(target)
     pause = target.instructions.pause
     parts = (_DECLARATIONS_IR, HELPER_THREAD_IR, HELPER_START_IR, PARALLEL_FOR_IR)
     text = "\n".join(parts).format(
+        task=TASK,
+        time_step=TIME_STEP,
         declared=pause.declaration,
         pause=pause.call,
         size=STRIDE,

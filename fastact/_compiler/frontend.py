@@ -77,7 +77,7 @@ def scalar_ir(
 def _settings() -> Iterator[None]:
     """Run Numba with `_SETTINGS`, whatever the environment or a configuration file says."""
     with global_compiler_lock:  # as in every compilation
-        config.reload_config()  # or the compiler would, if the environment has changed
+        config.reload_config()  # else the compiler does so if the environment has changed
         before = {name: getattr(config, name) for name in _SETTINGS}
         path_of = Loc._get_path
 

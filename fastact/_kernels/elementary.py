@@ -296,7 +296,7 @@ def exp_tail(r, low):
 
 @scalar
 def exp_short_tail(r):
-    """e^r - 1 - r for |r| <= ln(2)/2, for sums that the 1 remains in."""
+    """e^r - 1 - r for |r| <= ln(2)/2, for sums that include the 1."""
     return r * r * horner(r, pick(EXP, r).short_tail)
 
 
@@ -304,7 +304,7 @@ def exp_short_tail(r):
 def logistic(n, r, smaller):
     """(q, c) with q (1 + c) 2^-max(n, 0) = 1 / (1 + e^-x), for n and r of exp_reduced(-x).
 
-    `smaller` is -2^-|n|, or any number between 0 and -ulp(1) where -2^-|n| is there, too.
+    `smaller` is -2^-|n|; if that is between 0 and -ulp(1), any number between them will do.
     """
     # The denominator is computed negative: its residual then needs no change of sign, which would
     # change the sign of NaN.

@@ -40,7 +40,10 @@ class Plan:
 
 
 def lanes_for(columns: int, form: Format, target: "Target") -> int:
-    """Lanes of the widest vector that `columns` fill at least once, as the last may overlap."""
+    """The lanes of the widest vector that `columns` fill at least once.
+
+    So the last vector may overlap the one before it.
+    """
     lanes = target.vector_bits // form.bits
     while lanes > columns and lanes * form.bits > 128:
         lanes //= 2

@@ -21,8 +21,8 @@ from fastact._machine.targets import Target
 _FEW = 8  # with fewer columns, a loop over each row is not worthwhile
 
 # Double is converted to 16 bits by way of float, yet rounded only once: a float that is not exact
-# is cut off, with its last bit set ("rounding to odd"). Float has more than the two spare bits that
-# this needs.
+# is cut off, with its last bit set ("rounding to odd"). That works because float has more than two
+# bits to spare.
 _TO_ODD = """
 define internal float @to_odd(double %v) alwaysinline {
   %near = fptrunc double %v to float

@@ -162,7 +162,7 @@ begin:{_field("start")}
   %interrupted = icmp eq i64 %quiet, 0
   br i1 %interrupted, label %ask.again, label %begun
 ask.again:{_field("interrupt")}
-  ; An interrupt came in the code that starts threads, which could not raise it.
+  ; An interrupt came in the code that starts threads, which could not raise it: set it again.
   call void %interrupt()
   br label %begun
 begun:

@@ -73,7 +73,7 @@ end:
   ret void
 }}
 
-; Writes the CPUs for helpers of this caller to %set: those that it may run on but %here, its own.
+; Writes the CPUs for helpers of this caller to %set: those that it may run on, without %here.
 ; Returns how many there are, or -1 if that is unknown, and writes a hash of them to %placing.at.
 define internal i64 @others(ptr %set, i64 %here, ptr %placing.at) noinline {{
 entry:

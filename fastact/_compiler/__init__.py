@@ -1,4 +1,4 @@
 """From kernels to object files: LLVM IR of all loops, and the passes over it.
 
-Imports ``_kernels`` and ``_machine``. ``frontend.py`` alone knows Numba's compiler.
+Imports ``_kernels`` and ``_machine``. Only ``frontend.py`` uses Numba's compiler.
 """

@@ -1,8 +1,7 @@
 """LLVM IR from structured Python: integers with operators, loops, conditions.
 
-For code that handles addresses and counts, which takes Numba much longer to compile
-(bench/NOTES.md). Variables are stack slots, which LLVM's passes turn into
-registers.
+It is for code that handles addresses and counts, which Numba takes much longer to compile
+(bench/NOTES.md). Variables are stack slots, which LLVM's passes turn into registers.
 """
 
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ I64 = ir.IntType(64)
 
 
 class Integer:
-    """An int64 (or truth value) of the function being built."""
+    """An int64 or a truth value in the function being built."""
 
     def __init__(self, function: "Function", value: ir.Value):
         self.function, self.value = function, value
@@ -71,7 +70,7 @@ class Integer:
 
 
 class Variable:
-    """An int64 that is assigned to."""
+    """An int64 that can be assigned to."""
 
     def __init__(self, function: "Function", initial: "Integer | int"):
         self.function = function
@@ -87,7 +86,7 @@ class Variable:
 
 
 class Function:
-    """A function of int64 arguments and result."""
+    """A function with int64 arguments and an int64 result."""
 
     def __init__(self, module: ir.Module, name: str, *parameters: str):
         kind = ir.FunctionType(I64, [I64] * len(parameters))
@@ -111,7 +110,7 @@ class Function:
         return Variable(self, initial)
 
     def load(self, address: Integer, kind: ir.Type = I64) -> Integer:
-        """The int64, or the shorter integer widened with its sign, at `address`."""
+        """The integer of type `kind` at `address`, sign-extended to an int64."""
         pointer = self.builder.inttoptr(address.value, kind.as_pointer())
         loaded = self.builder.load(pointer)
         return Integer(self, loaded if kind == I64 else self.builder.sext(loaded, I64))
@@ -121,7 +120,7 @@ class Function:
         self.builder.store(self.value(value), pointer)
 
     def array(self, length: int) -> Integer:
-        """The address of so many int64, which last as long as the call."""
+        """The address of `length` int64, which exist until the function returns."""
         with self.builder.goto_entry_block():
             return Integer(self, self.builder.ptrtoint(self.builder.alloca(I64, length), I64))
 
@@ -141,7 +140,7 @@ class Function:
         return self.select(a > b, a, b)
 
     def call(self, callee: "Function | str", *arguments: Integer | int) -> Integer:
-        """Call a function of this module, or one to be linked by its name."""
+        """Call a function of this module or, by its name, one that is linked later."""
         if isinstance(callee, str):
             function = self._linked(callee, len(arguments))
         else:
@@ -149,7 +148,7 @@ class Function:
         return Integer(self, self.builder.call(function, [self.value(a) for a in arguments]))
 
     def address_of(self, name: str, arity: int) -> Integer:
-        """The address of a function to be linked."""
+        """The address of a function that is linked later."""
         return Integer(self, self.builder.ptrtoint(self._linked(name, arity), I64))
 
     def _linked(self, name: str, arity: int) -> ir.Function:
@@ -157,7 +156,6 @@ class Function:
         return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
     def return_(self, value: Integer | int) -> None:
-        """Return `value`."""
         self.builder.ret(self.value(value))
 
     @contextmanager
@@ -173,7 +171,7 @@ class Function:
         start: Integer | int = 0,
         at_least_once: bool = False,
     ) -> Iterator[Integer]:
-        """For `start`, `start + step`, ... below `stop`."""
+        """Loop over `start`, `start + step`, ... below `stop`."""
         counter = self.variable(start)
         body, after = (self.function.append_basic_block(name) for name in ("body", "after"))
         builder = self.builder

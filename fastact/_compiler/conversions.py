@@ -40,9 +40,9 @@ define internal half @encode(float %v) alwaysinline {
 }
 """
 
-# Without instructions for half: a product with 2**112 rebiases the exponent and normalises
-# subnormals at once; the way back rounds to nearest even in integers, or, for subnormal
-# results, in the float sum with 0.5.
+# For targets without instructions for half. Decoding multiplies by 2**112, which rebiases the
+# exponent and normalises subnormals at once. Encoding rounds to nearest even with integers or, if
+# the result is subnormal, by adding 0.5 as a float.
 _SOFT_HALF = """
 define internal float @decode(i16 %s) alwaysinline {
   %w = zext i16 %s to i32
@@ -88,7 +88,7 @@ define internal i16 @encode(float %v) alwaysinline {
 }
 """
 
-# bfloat16 is the upper half of a binary32; rounding to nearest even is an integer sum.
+# bfloat16 is the upper half of a binary32; rounding to nearest even is an integer addition.
 _BFLOAT = """
 define internal float @decode(i16 %s) alwaysinline {
   %w = zext i16 %s to i32
@@ -113,7 +113,7 @@ define internal i16 @encode(float %v) alwaysinline {
 
 
 def conversions_ir(form: Format, target: Target) -> str:
-    """The pair for arrays of `form` on `target`."""
+    """``@decode`` and ``@encode`` for arrays of `form` on `target`."""
     if form.kind == "bfloat":
         return _BFLOAT
     if form.bits == 16 and form.kind == "float":

@@ -1,16 +1,16 @@
-"""LLVM IR that puts the floating-point environment aside during a loop.
+"""LLVM IR that replaces the caller's floating-point environment by the default during a loop.
 
-``@enter`` saves control (rounding, flush to zero) and status flags and installs the power-on
-default: nearest even, no flushing, no traps. ``@leave`` puts everything back. So neither do
-the caller's settings change a result, nor do the flags that branch-free code raises reach
-the caller.
+``@enter`` saves the control settings (rounding, flush to zero) and the status flags, and installs
+the power-on default: rounding to nearest even, no flushing, no traps. ``@leave`` restores what was
+saved. So the caller's settings change no result, and the flags that branch-free code raises do not
+reach the caller.
 """
 
 from fastact._machine.targets import Target
 
 
 def environment_ir(target: Target) -> str:
-    """The functions described above, for the 16 bytes at ``%saved``."""
+    """The two functions, which save in the 16 bytes at ``%saved``."""
     environment = target.instructions.environment
     return f"""{environment.declarations}
 define internal void @enter(ptr %saved) alwaysinline {{{environment.enter}

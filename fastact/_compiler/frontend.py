@@ -1,9 +1,9 @@
-"""Numba as the front end: a scalar kernel in Python becomes LLVM IR of one scalar function.
+"""Numba as the front end: it compiles a scalar kernel to LLVM IR of one scalar function.
 
-Numba types and lowers; vectorisation and code generation happen in ``pipeline.py``. But for the
-choice between a kernel and that by tables, the IR is the same for every target: an exact `fma` is
-a call of ``llvm.fma`` and a `muladd` one of ``llvm.fmuladd``, which a later stage resolves for the
-target at hand.
+Numba infers types and lowers; ``pipeline.py`` vectorises and generates code. The IR is the same for
+every target, except that some targets use a kernel's variant with tables. An exact `fma` is a call
+of ``llvm.fma`` and a `muladd` a call of ``llvm.fmuladd``, which a later stage resolves for the
+target.
 """
 
 import contextlib
@@ -36,16 +36,16 @@ from fastact._kernels import vocabulary
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
 
-# The default's zero-division test is a branch. What is not said here, a function would take over
-# from the one that Numba compiles at the same time.
+# Numba's default error model tests divisors for zero, with a branch. An option that is not set here
+# would be inherited from the function that Numba is compiling at the same time.
 _OPTIONS = {"error_model": "numpy", "fastmath": False}
 
 _SETTINGS = {"DISABLE_JIT": 0, "DEBUGINFO_DEFAULT": 0, "BOUNDSCHECK": None, "ENABLE_PROFILING": 0}
-"""What kernels need of Numba's settings, which may serve to debug or profile the code of others."""
+"""The settings of Numba that kernels need; users may set others to debug or profile their code."""
 
 
 _Emit = Callable[[Any, ir.IRBuilder, Any, Any], ir.Value]
-"""The code of an operation, from Numba's context, a builder, and its operands' types and values."""
+"""Builds an operation from Numba's context, a builder, and the types and values of operands."""
 
 _rounds_to_odd = contextvars.ContextVar("rounds_to_odd", default=False)
 
@@ -53,9 +53,9 @@ _rounds_to_odd = contextvars.ContextVar("rounds_to_odd", default=False)
 def scalar_ir(
     kernel: Callable[..., Any], form: Format, arity: int, target: Target, results: int = 1
 ) -> ScalarIR:
-    """The IR of `kernel`, with arguments and result in the format that `form` computes in.
+    """Return the IR of `kernel`, with arguments and result in the format that `form` computes in.
 
-    Where it returns several `results`, the result is an array of them.
+    If `kernel` returns several `results`, the function returns an array of them.
     """
     register_vocabulary()
     if target.lookup is not None and form.compute == "float32":
@@ -68,23 +68,23 @@ def scalar_ir(
             compiled = numba.cfunc(result(*[number] * arity), nopython=True, **_OPTIONS)(kernel)
     finally:
         _rounds_to_odd.reset(token)
-    # `native_name` is a wrapper with the C ABI, which reports exceptions that kernels cannot
-    # raise; the function inside it has the same name without the prefix.
+    # `native_name` is a wrapper with the C ABI that reports exceptions, but kernels raise none. The
+    # function inside it has the same name without the prefix.
     return ScalarIR(compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc."))
 
 
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
-    """Numba under `_SETTINGS`, whatever the environment or a file of the user's says."""
-    with global_compiler_lock:  # as all who compile
-        config.reload_config()  # which the compiler does where the environment has changed
+    """Run Numba with `_SETTINGS`, whatever the environment or a configuration file says."""
+    with global_compiler_lock:  # as in every compilation
+        config.reload_config()  # else the compiler does so if the environment has changed
         before = {name: getattr(config, name) for name in _SETTINGS}
         path_of = Loc._get_path
 
         def path_from_anywhere(location: Loc) -> str:
             try:
-                return path_of(location)  # type: ignore[no-any-return] # of Numba
-            except OSError:  # relative to the current folder, which is gone
+                return path_of(location)  # type: ignore[no-any-return] # Numba is untyped
+            except OSError:  # the path is relative to the current folder, which is gone
                 return location.filename  # type: ignore[no-any-return] # as above
 
         vars(config).update(_SETTINGS)
@@ -98,15 +98,15 @@ def _settings() -> Iterator[None]:
 
 @functools.cache
 def register_vocabulary() -> None:
-    """Make the functions that kernels may call known to Numba."""
+    """Register the functions that kernels may call with Numba."""
     for function in vocabulary.SCALAR_FUNCTIONS:
         register_jitable(**_OPTIONS)(function)
 
 
 def _operation(declared: Callable[..., Any], result: int = 0) -> Callable[[_Emit], _Emit]:
-    """Decorate the code of a `declared` operation: `emit(context, builder, kinds, values)`.
+    """Register the decorated `emit(context, builder, kinds, values)` as the code of `declared`.
 
-    It returns the type of operand number `result`.
+    The operation has the type of its operand number `result`.
     """
 
     def attach(emit: _Emit) -> _Emit:
@@ -115,7 +115,7 @@ def _operation(declared: Callable[..., Any], result: int = 0) -> Callable[[_Emit
             def kind(*operands: Any) -> Any:
                 return operands[result]
 
-            kind.__signature__ = inspect.signature(declared)  # type: ignore[attr-defined] # Numba's
+            kind.__signature__ = inspect.signature(declared)  # type: ignore[attr-defined] # Numba reads it
             return kind
 
         @lower_builtin(declared, types.VarArg(types.Any))
@@ -173,9 +173,10 @@ def _last_muladd(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -
         return _intrinsic(builder, "llvm.fmuladd", values)
     low, high = builder.fmul(values[0], values[1]), values[2]
     total = builder.fadd(high, low)
-    # Where the significand of the sum is even, its pattern moves by one towards the exact
-    # sum, and is odd then. Exact sums may move too, up: that is far from where the conversion
-    # that follows changes its result. So may NaN, whose lowest bits it cuts off.
+    # If the significand of the sum is even, the bits of the sum move by one towards the exact sum,
+    # and are odd then. An exact sum may move up too, but it is far from where the following
+    # conversion changes its result. NaN may change in its lowest bits, which the conversion
+    # cuts off.
     error = builder.fadd(builder.fsub(high, total), low)
     integer = ir.IntType(kinds[0].bitwidth)
     below = builder.sext(builder.fcmp_ordered("<", error, ir.Constant(error.type, 0.0)), integer)
@@ -194,10 +195,10 @@ def _horner(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.
 
 @_operation(vocabulary.pow2)
 def _pow2(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
-    # Adding 1.5 * 2**p + bias leaves n + bias in the low bits of the sum; shifted to the
-    # exponent field they are 2**n. (In integers here, as 2.0**52 depends on the rounding mode
-    # that the caller has set.) One add and one shift; converting to an integer and
-    # adding the bias there would be one operation more.
+    # Adding 1.5 * 2**p + bias leaves n + bias in the low bits of the sum; shifted to the exponent
+    # field, they are 2**n. That is one addition and one shift; to convert to an integer and add the
+    # bias would take one operation more. The constant is computed in integers, because 2.0**52
+    # depends on the caller's rounding mode.
     significand, bias = (52, 1023) if kinds[0] is types.float64 else (23, 127)
     magic = ir.Constant(values[0].type, float((3 << (significand - 1)) + bias))
     shift = context.cast(builder, values[1], kinds[1], kinds[0])
@@ -210,14 +211,14 @@ def _pow2_of_sum(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -
 
 
 def _exponent(builder: ir.IRBuilder, total: ir.Value, significand: int) -> ir.Value:
-    """The lowest bits of the sum `total`, as the exponent field of a number."""
+    """The number whose exponent field is the lowest bits of the sum `total`."""
     integer = ir.IntType(64 if significand == 52 else 32)
     low = builder.bitcast(total, integer)
     return builder.bitcast(builder.shl(low, ir.Constant(integer, significand)), total.type)
 
 
 class _TableType(types.Opaque):
-    """Each table has a type of its own, so that its values are known where it is looked up."""
+    """The type of one table, so that the values are known where it is looked up."""
 
     def __init__(self, table: vocabulary.Table) -> None:
         self.values = table.values

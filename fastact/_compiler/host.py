@@ -14,14 +14,14 @@ from fastact._machine.targets import CERTAIN, KNOWN, Target, architecture_of, ta
 
 @functools.cache
 def host() -> Target:
-    """This machine, as LLVM sees it, or the baseline that ``FASTACT_CPU`` asks for.
+    """Return this machine, as LLVM sees it, or the baseline that ``FASTACT_CPU`` names.
 
     Raises
     ------
     RuntimeError
-        On an architecture that no code is made for.
+        If the architecture is not supported, or the process is not 64-bit.
     ValueError
-        Where this machine lacks what is asked for.
+        If this machine lacks features of that baseline.
     """
     triple = llvm.get_process_triple()
     architecture = architecture_of(triple)
@@ -35,13 +35,13 @@ def host() -> Target:
     if chosen != cpu.NATIVE:
         return replace(_level(chosen, architecture, features), triple=triple)
     if not any(features.values()):
-        # A name of a processor would promise LLVM features that nothing has confirmed.
+        # The processor's name would promise LLVM features that nothing has confirmed.
         return replace(CERTAIN[architecture], triple=triple)
     return target_of(triple, llvm.get_host_cpu_name(), features)
 
 
 def _features() -> "llvm.FeatureMap":
-    """What this processor has; nothing where LLVM does not know."""
+    """The features of this processor; none if LLVM does not know them."""
     try:
         return llvm.get_host_cpu_features()
     except RuntimeError:
@@ -49,7 +49,7 @@ def _features() -> "llvm.FeatureMap":
 
 
 def levels() -> list[str]:
-    """The baselines that this machine can run, the lesser ones first."""
+    """Return the baselines that this machine can run, the lowest first."""
     architecture = architecture_of(llvm.get_process_triple())
     features = _features()
     return [
@@ -60,7 +60,7 @@ def levels() -> list[str]:
 
 
 def _level(name: str, architecture: str, features: Mapping[str, bool]) -> Target:
-    """The baseline of this `name`, if this machine can run its code."""
+    """The baseline called `name`; ValueError if this machine cannot run its code."""
     usable, target = levels(), KNOWN[name]
     if name not in usable:
         other = target.architecture != architecture

@@ -1,15 +1,15 @@
 """Reading ndarray objects in compiled code.
 
-A call through ctypes with the object itself costs a fraction of asking it for its address,
-shape and strides in Python.
+Passing the object itself through ctypes costs a fraction of reading its address, shape and strides
+in Python.
 """
 
 from llvmlite import ir
 
 from fastact._compiler.builder import Function, Integer
 
-# PyArrayObject_fields of numpy/ndarraytypes.h, behind the object header: part of NumPy's ABI,
-# which every extension has compiled in.
+# Offsets in PyArrayObject_fields (numpy/ndarraytypes.h), which follow the object header. They are
+# part of NumPy's ABI: every extension has them compiled in.
 _HEADER = object.__basicsize__
 _DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (_HEADER + o for o in (0, 8, 16, 24, 40, 48))
 _ALIGNED, _WRITEABLE = 0x100, 0x400
@@ -42,7 +42,7 @@ class NDArray:
         return self.function.constant(axis) if isinstance(axis, int) else axis
 
     def unusable(self, dtype: Integer, writeable: bool = False) -> Integer:
-        """Whether it has no axis, another dtype object, or is not aligned (or writeable)."""
+        """Whether it has no axes, has another dtype object, or is not aligned (or `writeable`)."""
         flags = _ALIGNED | (_WRITEABLE if writeable else 0)
         return (
             (self.dimensions < 1)
@@ -51,7 +51,7 @@ class NDArray:
         )
 
     def rows(self) -> tuple[Integer, Integer]:
-        """All axes but the last as one: length and stride; the length is -1 if they are not."""
+        """Length and stride of all axes but the last, as one axis; -1 if they cannot be one."""
         f = self.function
         rows, row, regular = f.variable(1), f.variable(0), f.variable(1)
         last = self.dimensions - 1
@@ -68,7 +68,7 @@ class NDArray:
         return f.select(empty | regular.get().differs(0), rows.get(), -1), row.get()
 
     def bounds(self, itemsize: int) -> tuple[Integer, Integer]:
-        """The addresses between which the data lie; (0, 0) where an axis is empty."""
+        """The addresses that the data lie between; (0, 0) if an axis is empty."""
         f = self.function
         low, high, empty = f.variable(self.data), f.variable(self.data + itemsize), f.variable(0)
         with f.loop(self.dimensions) as axis:
@@ -81,7 +81,7 @@ class NDArray:
         return f.select(some, low.get(), 0), f.select(some, high.get(), 0)
 
     def overlaps(self, other: "NDArray", itemsize: int) -> Integer:
-        """Whether elements might be shared; interleaved arrays count as sharing."""
+        """Whether the arrays may share elements; interleaved arrays count as sharing."""
         low, high = self.bounds(itemsize)
         other_low, other_high = other.bounds(itemsize)
         return (low < other_high) & (other_low < high)

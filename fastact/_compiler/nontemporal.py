@@ -1,10 +1,10 @@
-"""Copies of a vectorised loop for operands beyond the caches.
+"""Copies of a vectorised loop for operands larger than the caches.
 
-`AHEAD` fetches into the cache what comes next. `STREAMED` has stores that go past the caches:
-results that none could keep would only be read into it first, line by line. LLVM does not vectorise
-stores that are marked non-temporal unless every single element is aligned as a vector is, nor
-loops with prefetches at all. So the copies are made of the optimised text, where the vectors are
-known.
+`AHEAD` prefetches the elements that come next. `STREAMED` has non-temporal stores, which bypass the
+caches. Ordinary stores would first read every line of the output into a cache that is too small to
+keep it. LLVM vectorises no loops with prefetches, and non-temporal stores only if every single
+element is aligned like a vector. So the copies are made from the optimised text, where the vectors
+are known.
 """
 
 import itertools
@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 
 HOT_LOOP, AHEAD, STREAMED = "hot_loop", "hot_loop_ahead", "hot_loop_stream"
 
-DISTANCE = 2048  # bytes from a vector to what is prefetched (bench/NOTES.md)
+DISTANCE = 2048  # bytes from a vector to the line prefetched for it (bench/NOTES.md)
 
 PREFETCH_IR = "\ndeclare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
 
@@ -24,9 +24,9 @@ _BYTES = {"half": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4, "i64"
 
 
 def add_copies(module: llvm.ModuleRef) -> llvm.ModuleRef:
-    """Define those of `AHEAD` and `STREAMED` that `module` declares, as copies of `HOT_LOOP`.
+    """Define `AHEAD` and `STREAMED`, if `module` declares them, as copies of `HOT_LOOP`.
 
-    `STREAMED` is for outputs that are aligned as its vectors are.
+    `STREAMED` is for outputs that are aligned like its vectors.
     """
     text = str(module)
     found = False

@@ -1,22 +1,23 @@
-"""What an object file in ELF's format refers to, as on Linux; other formats are not read.
+"""The symbols and sections that an object file in ELF format, as on Linux, refers to.
 
-See the System V ABI, "Object Files"; all targets are little-endian and of 64 bits.
+Other formats are not read. See the System V ABI, "Object Files". All targets are little-endian and
+64-bit.
 """
 
 import struct
 from collections.abc import Iterator
 
 _SYMBOL_TABLE, _RELOCATIONS = 2, 4  # kinds of sections
-_UNDEFINED = 0  # as number of a symbol's section
+_UNDEFINED = 0  # the section number of an undefined symbol
 
 
 def is_elf(object_code: bytes) -> bool:
-    """Whether it is in that format."""
+    """Whether `object_code` is in ELF format."""
     return object_code.startswith(b"\x7fELF")
 
 
 def _sections(object_code: bytes) -> list[tuple[int, ...]]:
-    """The headers: name, kind, flags, address, offset, size, link, ..."""
+    """The section headers: name, kind, flags, address, offset, size, link, ..."""
     (start,) = struct.unpack_from("<Q", object_code, 40)
     size, count = struct.unpack_from("<HH", object_code, 58)
     return [struct.unpack_from("<2I4Q2I2Q", object_code, start + i * size) for i in range(count)]
@@ -27,7 +28,7 @@ def _content(object_code: bytes, section: tuple[int, ...]) -> bytes:
 
 
 def _symbols(object_code: bytes) -> list[tuple[str, int]]:
-    """Of each symbol the name and the section that it is defined in."""
+    """The name of each symbol, and the number of the section that defines it."""
     found = []
     sections = _sections(object_code)
     for section in sections:
@@ -41,14 +42,14 @@ def _symbols(object_code: bytes) -> list[tuple[str, int]]:
 
 
 def undefined(object_code: bytes) -> list[str]:
-    """The symbols that others have to define."""
+    """The symbols that the file uses but does not define; none if it is not ELF."""
     if not is_elf(object_code):
         return []
     return [name for name, section in _symbols(object_code) if name and section == _UNDEFINED]
 
 
 def relocations(object_code: bytes) -> Iterator[tuple[int, int]]:
-    """Of each relocation its kind and the number of the section that it refers to."""
+    """The kind of each relocation, and the number of the section that it refers to."""
     symbols = _symbols(object_code)
     for section in _sections(object_code):
         if section[1] == _RELOCATIONS:

@@ -13,9 +13,9 @@ from fastact._compiler.symbols import ALONE, ENTRY
 from fastact._compiler.threads.fan_out import SETTING
 from fastact._machine.targets import Target
 
-# The exact fma where there is no instruction: T. J. Dekker, "A floating-point technique for
-# extending the available precision" (1971), product and sum as unevaluated pairs. Right up
-# to one rounding of the low parts, for operands whose product neither over- nor underflows.
+# An fma for targets without the instruction, after T. J. Dekker, "A floating-point technique for
+# extending the available precision" (1971): product and sum are unevaluated pairs. It is exact up
+# to one rounding of the low parts if the product neither overflows nor underflows.
 _EMULATED_FMA = """
 define internal {t} @split.{t}({t} %a) alwaysinline {{
   %c = fmul {t} %a, {splitter}
@@ -74,7 +74,7 @@ def machine_of(target: Target) -> llvm.TargetMachine:
 
 
 def for_target(text: str, target: Target, layout: str) -> str:
-    """The IR `text` for a module of `target`, with an fma of its own where there is none."""
+    """The IR `text` as a module for `target`, with an emulated fma if the target has none."""
     text = re.sub(r"(?m)^target (datalayout|triple) = .*\n", "", text)
     if not target.has_fma:
         for t, suffix in (("float", "f32"), ("double", "f64")):
@@ -82,8 +82,8 @@ def for_target(text: str, target: Target, layout: str) -> str:
             if f"@llvm.fma.{suffix}" in text:
                 text = text.replace(f"@llvm.fma.{suffix}", f"@fma.{t}")
                 text += _EMULATED_FMA.format(t=t, splitter=_SPLITTERS[t])
-    # In the text: llvmlite 0.47 would add it to what the functions return, and then there are
-    # tables for unwinding, which nothing here does.
+    # In the text, because llvmlite 0.47 would add the attribute to the return value. There would be
+    # tables for unwinding then, and nothing here unwinds.
     text = re.sub(r"(?m)^(define .*?)\s*\{$", r"\1 nounwind {", text)
     return f'target datalayout = "{layout}"\ntarget triple = "{target.triple}"\n{text}'
 
@@ -94,7 +94,7 @@ def parse(text: str, target: Target, machine: llvm.TargetMachine) -> llvm.Module
 
 
 def hide(module: llvm.ModuleRef, visible: set[str]) -> None:
-    """Make every definition but the `visible` ones internal."""
+    """Make every definition internal except the `visible` ones."""
     for thing in (*module.functions, *module.global_variables):
         special = thing.name.startswith("llvm.")
         if not thing.is_declaration and not special and thing.name not in visible:
@@ -102,7 +102,7 @@ def hide(module: llvm.ModuleRef, visible: set[str]) -> None:
 
 
 def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
-    """Run LLVM's passes, with loops vectorised but not straight code."""
+    """Run LLVM's passes, which vectorise loops but not straight-line code."""
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     options.slp_vectorization = False
@@ -111,7 +111,7 @@ def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
 
 
 def seal(module: llvm.ModuleRef) -> None:
-    """Have the code of `module` reach what it defines directly.
+    """Let the code of `module` refer to its own definitions directly.
 
     The alternative, a table of addresses, is for definitions that another library may replace.
     """
@@ -121,11 +121,11 @@ def seal(module: llvm.ModuleRef) -> None:
 
 
 def emit(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> bytes:
-    """The object file of `module`; an error where it would refer to symbols of others."""
+    """The object file of `module`; RuntimeError if it refers to undefined symbols."""
     seal(module)
     code: bytes = machine.emit_object(module)
     if missing := object_file.undefined(code):
-        raise RuntimeError(f"compiled code may call no functions of others, got {missing}")
+        raise RuntimeError(f"compiled code must not refer to undefined symbols, got {missing}")
     return code
 
 
@@ -136,7 +136,7 @@ def optimised(
     machine = machine_of(target)
     module = parse(loop, target, machine)
     for scalar in scalars:
-        # In the text: llvmlite 0.47 would add it to what the functions return.
+        # In the text, because llvmlite 0.47 would add the attribute to the return value.
         text = table_lookup.declare(scalar.text, target)
         inlined = re.sub(r"(?m)^(define .*) \{$", r"\1 alwaysinline {", text)
         module.link_in(parse(inlined, target, machine))
@@ -146,13 +146,13 @@ def optimised(
 
 
 def object_code(loop: str, scalars: Iterable[ScalarIR], target: Target) -> bytes:
-    """A relocatable object file of a ufunc's loop; it refers to no symbol of others."""
+    """A relocatable object file of a ufunc's loop, which refers to no undefined symbols."""
     module, machine = optimised(loop, scalars, target)
     return emit(module, machine)
 
 
 def assembly(loop: str, scalars: Iterable[ScalarIR], target: Target) -> str:
-    """The same as text, for people and tests."""
+    """The same as assembly, for people and tests."""
     module, machine = optimised(loop, scalars, target)
     seal(module)
     text: str = machine.emit_assembly(module)

@@ -1,10 +1,10 @@
-"""The names that object files export their functions by, one for each kind."""
+"""The names of what object files export, one for each kind."""
 
-ENTRY = "loop"  # the function that every object file of a ufunc's loop is made for
-ALONE = "loop_alone"  # the same without sharing its work among threads
+ENTRY = "loop"  # the main function of an object file
+ALONE = "loop_alone"  # the same, which does not share its work among threads
 
-RUN = "run"  # what converts a run of elements
-WORDS = "words"  # the words of a loop that leaves the work to others
+RUN = "run"  # the function that converts a run of elements
+WORDS = "words"  # int64: the addresses and sizes that a loop for mixed types uses
 
 ROWS_CALLS = (
     "PyMem_RawMalloc",
@@ -13,4 +13,4 @@ ROWS_CALLS = (
     "PyErr_NoMemory",
     "PyGILState_Release",
 )
-"""Functions of Python whose addresses the loop for rows has at the end of its `WORDS`."""
+"""Functions of Python whose addresses are the last `WORDS` of the loop for rows."""

@@ -1,9 +1,9 @@
 """LLVM IR of tables that are looked up in vector registers.
 
-A kernel looks entries up one by one, by calls of `LOOKUP`, which its module defines. Where the
-target has an instruction for that, LLVM is not to see that definition, but a variant for whole
-vectors, which it calls when it vectorises a loop. What that does is defined, and all is inlined,
-only afterwards.
+A kernel looks up entries one by one, by calls of `LOOKUP`, which its module defines. If the target
+has an instruction for that, LLVM must not see the definition. Instead, a variant for whole vectors
+is declared, which LLVM calls when it vectorises a loop. The variant is defined and everything is
+inlined only after that.
 """
 
 import re
@@ -42,10 +42,10 @@ define internal <{lanes} x float> @{_VECTOR}(ptr %table, <{lanes} x i32> %number
 
 
 def declare(text: str, target: Target) -> str:
-    """The IR `text` of a kernel, with the variant for vectors made known if it is to be used."""
+    """The IR `text` of a kernel, with the variant for vectors declared if the target has one."""
     if f"@{LOOKUP}(" not in text:
         return text
-    text = text.replace(" noinline ", " nounwind ")  # all is inlined here
+    text = text.replace(" noinline ", " nounwind ")  # everything is inlined here
     if target.lookup is None:
         return text
     return re.sub(rf"(?m)^(define .*@){LOOKUP}\(", rf"\g<1>{_SCALAR}(", text) + _declaration(
@@ -54,7 +54,7 @@ def declare(text: str, target: Target) -> str:
 
 
 def define(module: llvm.ModuleRef, target: Target, machine: llvm.TargetMachine) -> llvm.ModuleRef:
-    """`module`, whose loops have been vectorised, with lookups in place of the calls."""
+    """The vectorised `module`, with lookups in place of the calls."""
     text = str(module)
     if target.lookup is None or f"@{_VECTOR}" not in text:
         return module

@@ -1,7 +1,7 @@
 """LLVM IR that transposes small matrices by shuffles of whole vectors.
 
-Rows are interleaved with those half of the rows ahead, the results with those a quarter ahead,
-until the first element of all rows comes first.
+Each row is interleaved with the row half of all rows further down, then each result with the one a
+quarter of the rows further down, and so on, until the first elements of all rows come first.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ def _shuffle(kind: str, size: int, first: str, second: str, order: Sequence[int]
 
 
 def rows_to_cells(kind: str, rows: int, width: int) -> str:
-    """Load rows, and store each of their elements beside those of the other rows.
+    """Load rows, and store each of their elements next to those of the other rows.
 
     There are `rows` rows of `width` elements, both powers of two, at ``%row.at.0``, ... and
     `width` cells of `rows` elements at ``%cell.at.0``, ...
@@ -22,7 +22,8 @@ def rows_to_cells(kind: str, rows: int, width: int) -> str:
     text = "".join(
         f"\n  %row.{k} = load <{width} x {kind}>, ptr %row.at.{k}, align 1" for k in range(rows)
     )
-    size, groups = width, [[f"%row.{k}"] for k in range(rows)]  # each one sequence of elements
+    # Each group is one sequence of elements.
+    size, groups = width, [[f"%row.{k}"] for k in range(rows)]
     while len(groups) > 1:
         half = len(groups) // 2
         zipped = [k for i in range(size) for k in (i, size + i)]
@@ -43,7 +44,7 @@ def rows_to_cells(kind: str, rows: int, width: int) -> str:
 
 
 def cells_to_rows(kind: str, rows: int, width: int) -> str:
-    """The way back."""
+    """Load cells, and store rows: the inverse of :func:`rows_to_cells`."""
     text = "".join(
         f"\n  %cell.{k} = load <{rows} x {kind}>, ptr %cell.at.{k}, align 1" for k in range(width)
     )

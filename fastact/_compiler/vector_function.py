@@ -1,7 +1,7 @@
-"""A function of one number with variants for vectors, as LLVM IR for the modules of others.
+"""A function of one number with variants for vectors, as LLVM IR for modules of other packages.
 
-LLVM vectorises a loop of theirs by calling a variant. A kernel that looks up tables cannot become
-a part of the loop instead: LLVM inlines before it vectorises, and sees a load for each lane then.
+LLVM vectorises a loop there by calling a variant. A kernel that looks up tables cannot be inlined
+into the loop instead: LLVM inlines before it vectorises, and would then see a load for each lane.
 """
 
 import hashlib
@@ -12,28 +12,24 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from fastact._compiler import frontend, pipeline
+from fastact._compiler.conversions import compute_type
 from fastact._compiler.loops.hot_loop import vector_loop_ir
+from fastact._compiler.loops.scalar_call import single_result_ir
 from fastact._compiler.symbols import ALONE, ENTRY
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
 
-_ONE = f"""
-define float @{ENTRY}(float %x) {{
-  %values = call [1 x float] @scalar(float %x)
-  %y = extractvalue [1 x float] %values, 0
-  ret float %y
-}}"""
-
 
 def function(kernel: Callable[..., Any], form: Format, target: Target) -> tuple[str, str]:
-    """The name of ``float function(float)`` and the IR of its module.
+    """Return the name of ``float function(float)`` and the IR of its module.
 
-    The name is new wherever the code is, since code of other versions of this package may be in
-    one process, kept on disk by others.
+    The name contains a hash of the code: a process may also hold code of other versions of this
+    package, which other packages keep on disk.
     """
     scalar = frontend.scalar_ir(kernel, form, 1, target)
     loop = vector_loop_ir(ALONE, scalar, form, target)
-    module, machine = pipeline.optimised(loop + _ONE, [scalar], target)
+    single = single_result_ir(ENTRY, "scalar", compute_type(form), 1)
+    module, machine = pipeline.optimised(loop + single, [scalar], target)
     name = f"fastact_{kernel.__name__}_{hashlib.sha256(str(module).encode()).hexdigest()[:16]}"
     text = str(module).replace(" noinline ", " nounwind ")
     text = re.sub(rf"(?m)^(define .*@{ALONE}\(.*) \{{$", r"\1 alwaysinline {", text)
@@ -45,13 +41,13 @@ def function(kernel: Callable[..., Any], form: Format, target: Target) -> tuple[
 
 
 def _variants(name: str, whole: int) -> str:
-    """The functions that are visible; the one for half as many lanes fills up with zeros."""
+    """The visible functions; the one for half as many lanes pads its vector with zeros."""
     half = whole // 2
     there = ", ".join(f"i32 {min(lane, half)}" for lane in range(whole))
     back = ", ".join(f"i32 {lane}" for lane in range(half))
     mangled = ",".join(f"_ZGV_LLVM_N{n}v_{name}({name}_{n})" for n in (whole, half))
     pure = "memory(none) nounwind willreturn"
-    # Weak, not discardable: the calls come last.
+    # Weak, not discardable: LLVM inserts the calls only when it vectorises.
     return f"""
 define weak_odr float @{name}(float %x) noinline {pure} "vector-function-abi-variant"="{mangled}" {{
   %y = call float @{ENTRY}(float %x)

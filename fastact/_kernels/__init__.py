@@ -1,4 +1,4 @@
-"""The language that kernels are written in, and their common parts: pure mathematics.
+"""The operations that kernels are written with, and the mathematics that kernels share.
 
-Imports nothing else of the package, and no compiler.
+This package imports no other part of fastact, and no compiler.
 """

@@ -1,7 +1,7 @@
-"""Parts of exp and log1p, branch-free, for both binary32 and binary64.
+"""Branch-free parts of exp and log1p for binary32 and binary64.
 
-Results come unrounded, as terms to be added, so that a kernel rounds once at its end. The
-notation follows the sums: ``high + low`` is one value whose rounded sum is about ``high``.
+Functions return unrounded results, as terms to be added, so that a kernel rounds only once, at
+its end. ``high + low`` stands for one value whose rounded sum is about ``high``.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,11 @@ from fastact._kernels.vocabulary import (
 class Exp(NamedTuple):
     log2_e: Any
     shift: Any  # 1.5 * 2**(p-1): adding it rounds to an integer
-    biased: Any  # the same and the bias of exponents, for pow2_of_sum
-    ln2_high: Any  # few enough bits that n * ln2_high is exact for every n that occurs
+    biased: Any  # `shift` plus the exponent bias, for pow2_of_sum
+    ln2_high: Any  # short enough that n * ln2_high is exact for every n that occurs
     ln2_low: Any
-    tail: tuple[Any, ...]  # (e^r - 1 - r) / r^2, relative to e^r - 1
-    short_tail: tuple[Any, ...]  # the same relative to e^r, where a degree less does
+    tail: tuple[Any, ...]  # (e^r - 1 - r) / r^2, for an error relative to e^r - 1
+    short_tail: tuple[Any, ...]  # the same for an error relative to e^r, of one degree less
 
 
 class Log(NamedTuple):
@@ -45,7 +45,7 @@ def _single(*values: float) -> tuple[Any, ...]:
 
 
 EXP = PerFormat(
-    single=Exp(  # type: ignore[misc] # mypy takes each of `_single` for any number of values
+    single=Exp(  # type: ignore[misc] # mypy does not know how many values `_single` returns
         *_single(1.4426950216293335, 12582912.0, 12583039.0),
         *_single(0.693145751953125, 1.428606765330187e-06),
         tail=_single(
@@ -141,18 +141,18 @@ LOG = PerFormat(
 
 
 class Range(NamedTuple):
-    """Where arguments of exp may stop, and how results near the subnormals are scaled."""
+    """The arguments of exp that matter, and how results near the subnormals are scaled."""
 
-    # e^x is 0 from here on. It could stop where e^x is below half the smallest subnormal, but
-    # here pow2(n, split) becomes 0 as well, and no result is computed by way of a subnormal:
-    # masked entries of -1e9 or -inf would take ten times as long.
+    # At and below this argument, e^x is 0. It would be enough for e^x to be less than half the
+    # smallest subnormal, but here pow2(n, split) is 0 as well, so that no intermediate result is
+    # subnormal: masked entries of -1e9 or -inf would take ten times as long.
     lowest: Any
-    enough: Any  # 1 + e^-x is 1 above
-    # Results near the subnormals are computed 2**split too large; the square of 2**-split is
-    # no subnormal.
+    enough: Any  # above, 1 + e^-x is 1
+    # Results near the subnormals are computed 2**split times too large. The square of 2**-split
+    # is not subnormal.
     split: Any
     upsplit: Any  # 2**split
-    unsplit: Any  # 2**-split brings them down, and rounds once where they are subnormal
+    unsplit: Any  # 2**-split: the product with it rounds once if the result is subnormal
 
 
 RANGE = PerFormat(
@@ -161,18 +161,19 @@ RANGE = PerFormat(
 )
 
 
-# softplus_backward's input may be lower than that of exp, as a large factor may lift the result.
-# Lower than here, that takes a float64 above 2**970, and only subnormals come of it.
+# The lowest input of softplus_backward. It is lower than for exp, because a large factor can bring
+# the result back into range. Below it, the result counts as 0: only a float64 factor above 2**970
+# could make it anything else, and that would be subnormal.
 LOWEST_SLOPE = PerFormat(np.float32(-192.5), -1418.5)
 
 
 class Scales(NamedTuple):
-    """How factors are scaled for products whose rounding errors are wanted."""
+    """How factors are scaled for products whose rounding errors are computed."""
 
-    large: Any
-    up: Any  # for those that are large, and back
-    down: Any
-    small_up: Any  # for the others
+    large: Any  # a factor from here on is large
+    up: Any  # scales a large factor
+    down: Any  # scales it back
+    small_up: Any  # the same for other factors
     small_down: Any
 
 
@@ -183,15 +184,16 @@ SCALES = PerFormat(
 
 
 class Shares(NamedTuple):
-    """How softmax keeps what it sums up away from the subnormals."""
+    """How softmax keeps the terms of its sums away from the subnormals."""
 
-    # From here on, x - max(x) is exact wherever e^(x - max) is not 0 (P. H. Sterbenz: within a
-    # factor of two); below, the argument of exp need not be small, and nothing is subtracted.
+    # If |max(x)| is at least this, x - max(x) is exact wherever e^(x - max(x)) is not 0, since
+    # both are within a factor of two (P. H. Sterbenz). Below, nothing is subtracted: the argument
+    # of exp need not be small.
     exact: Any
-    # e^x with an exponent `zero` below that of e^max is 0 in every sum of shares, and the terms
-    # are computed 2**(zero - bias) too large, so that this exponent gives pow2_of_sum's 0.
+    # e^x counts as 0 in every sum of shares if its exponent is `zero` below that of e^max(x). Terms
+    # are computed 2**(zero - bias) times too large, so that pow2_of_sum returns 0 for it.
     zero: Any
-    above: Any  # no term is as large
+    above: Any  # larger than every term
 
 
 SHARES = PerFormat(
@@ -201,10 +203,10 @@ SHARES = PerFormat(
 
 
 class Fit(NamedTuple):
-    """How a polynomial was derived, for ``tools/minimax.py`` to do it again."""
+    """How a polynomial was derived, so that ``tools/minimax.py`` can derive it again."""
 
     coefficients: PerFormat
-    function: Callable[..., Any]  # of a module m like mpmath.mp, and the argument
+    function: Callable[..., Any]  # called with a module m like mpmath.mp, and the argument
     interval: tuple[float, float]
     weight: Callable[..., Any]
     error: PerFormat  # the largest weight * |polynomial - function|
@@ -214,7 +216,7 @@ def _exp_tail(m, r):
     return (m.exp(r) - 1 - r) / r**2
 
 
-# r of exp_reduced is within ln(2)/2, and a little more by the rounding of n.
+# |r| in exp_reduced is at most ln(2)/2, and a little more because n is rounded.
 _R = (-0.3472, 0.3472)
 
 FITS = {
@@ -257,7 +259,7 @@ def exp_reduced(x):
 
 @scalar
 def exp_scaled(x):
-    """(2^n, r, r_low) as by :func:`exp_reduced`, for x > -87, but a number in place of 2^NaN."""
+    """(2^n, r, r_low) as in :func:`exp_reduced`, for x > -87; 2^n is a number even if x is NaN."""
     c = pick(EXP, x)
     total = muladd(x, c.log2_e, c.biased)
     r, r_low = exp_remainder(total - c.biased, x)
@@ -266,7 +268,7 @@ def exp_scaled(x):
 
 @scalar
 def exp_remainder(n, x):
-    """x - n log(2) as two terms; see :func:`exp_reduced`."""
+    """x - n ln(2) as two terms; see :func:`exp_reduced`."""
     c = pick(EXP, x)
     exact = muladd(n, -c.ln2_high, x)
     r = muladd(n, -c.ln2_low, exact)
@@ -275,9 +277,9 @@ def exp_remainder(n, x):
 
 @scalar
 def expm1_reduced(n, x):
-    """e^(x - n ln(2)) - 1 for the n that rounds x / ln(2), to 1/4 ulp of e^r.
+    """e^(x - n ln(2)) - 1 to 1/4 ulp of e^r, where n is x / ln(2) rounded.
 
-    The low part of n ln(2) joins the tail, so that the only rounding that counts is the last.
+    The low part of n ln(2) is added to the tail, so that only the last rounding matters.
     """
     c = pick(EXP, x)
     high = fma(n, -c.ln2_high, x)
@@ -294,7 +296,7 @@ def exp_tail(r, low):
 
 @scalar
 def exp_short_tail(r):
-    """e^r - 1 - r for |r| <= ln(2)/2, for sums in which 1 stays."""
+    """e^r - 1 - r for |r| <= ln(2)/2, for sums that include the 1."""
     return r * r * horner(r, pick(EXP, r).short_tail)
 
 
@@ -302,14 +304,14 @@ def exp_short_tail(r):
 def logistic(n, r, smaller):
     """(q, c) with q (1 + c) 2^-max(n, 0) = 1 / (1 + e^-x), for n and r of exp_reduced(-x).
 
-    `smaller` is -2^-|n|, or anything between 0 and an ulp of -1 where that is.
+    `smaller` is -2^-|n|; if that is between 0 and -ulp(1), any number between them will do.
     """
-    # The denominator is negative, so that its residual is found without a change of sign, which
-    # NaN would keep.
+    # The denominator is computed negative: its residual then needs no change of sign, which would
+    # change the sign of NaN.
     one = like(r, 1)
     w = exp_short_tail(r)
     b = -one if n > like(n, 0) else smaller
-    # The denominator -(d + d_low), from 1, 2^-|n|, b r and b w.
+    # The denominator is -(d + d_low), a sum of 1, 2^-|n|, b r and b w.
     d = muladd(b, r, smaller - one)
     d_low = muladd(b, w, muladd(b, r, (-one - d) + smaller))
     q = -one / (d + d_low)
@@ -318,13 +320,13 @@ def logistic(n, r, smaller):
 
 @scalar
 def log1p_rest(f, low):
-    """log(1 + f + low) - f for f in [-1/4, 1/2], `low` below an ulp of it."""
+    """log(1 + f + low) - f for f in [-1/4, 1/2] and `low` below an ulp of f."""
     return muladd(-(f * f), horner(f, pick(LOG, f).tail), muladd(-f, low, low))
 
 
 @scalar
 def two_sum(a, b):
-    """a + b as (high, low), exactly: D. E. Knuth, "The Art of Computer Programming", vol. 2."""
+    """a + b as (high, low), exact (D. E. Knuth, "The Art of Computer Programming", vol. 2)."""
     high = a + b
     b_part = high - a
     return high, (a - (high - b_part)) + (b - b_part)
@@ -332,9 +334,9 @@ def two_sum(a, b):
 
 @scalar
 def add_product(a, b, c):
-    """a + b*c as (high, low): T. J. Dekker's sum (1971) with the product fused.
+    """a + b*c as (high, low): T. J. Dekker's sum (1971) with a fused product.
 
-    Exact if b*c is (b a power of two) and a is 0 or not below b*c in magnitude.
+    Exact if b*c is exact (b is a power of two) and either a is 0 or |a| >= |b*c|.
     """
     high = muladd(b, c, a)
     return high, muladd(b, c, a - high)
@@ -344,7 +346,7 @@ def add_product(a, b, c):
 def scales(a):
     """(up, down), powers of 2 whose product is 1, for products of `a` with numbers up to 2^17.
 
-    Those of a * up do not overflow where an fma is emulated, and are not subnormal unless
+    Products of a * up do not overflow even if the fma is emulated. They are subnormal only if
     `down` makes them 0.
     """
     limits = pick(SCALES, a)
@@ -354,16 +356,16 @@ def scales(a):
 
 @scalar
 def product(a, high, low):
-    """a * (high + low) as (high, low), for `low` far below an ulp of `high` or 0."""
+    """a * (high + low) as (high, low), for `low` 0 or far below an ulp of `high`."""
     p = a * high
     return p, muladd(a, low, fma(a, high, -p))
 
 
 @scalar
 def rounded(y, p):
-    """The product whose parts are `p` and a rest, from `y` = |p + rest|.
+    """The product p + rest, from `p` and `y` = |p + rest|.
 
-    It has the sign of `p`, and is `p` where that is 0, infinite or NaN, which the rest cannot mend.
+    It has the sign of `p`. It is `p` if that is 0, infinite or NaN, where the rest is meaningless.
     """
     y = copysign(y, p)
     y = y if y == y else p

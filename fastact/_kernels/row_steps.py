@@ -1,4 +1,4 @@
-"""What a function of whole rows, such as softmax, is made of."""
+"""The steps that make up a function of whole rows, like softmax."""
 
 STEPS = {
     "larger": (2, 1),
@@ -11,15 +11,15 @@ STEPS = {
     "finish": (2, 2),
     "result": (4, 1),
 }
-"""The scalar functions that make up a function of rows, with their arguments and results.
+"""The scalar functions that make up a function of rows: numbers of arguments and results.
 
 ==========  =============================================  =========================
 larger      two elements                                   the larger
 prepare     largest element of the row                     3 parameters of `term`
 term        element, parameters                            term, as a pair
-start       largest element                                sum to start a chunk with
+start       largest element                                initial sum of a chunk
 add         term, sum                                      sum
-collect     sum of the chunks before, sum of a chunk       sum of chunks
+collect     sum of previous chunks, sum of a chunk         sum of chunks
 merge       two sums of chunks                             sum of both
 finish      sum of the row                                 divisor, as a pair
 result      term, divisor                                  element of the result

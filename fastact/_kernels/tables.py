@@ -1,7 +1,7 @@
 """Tables of polynomials in binary32, for kernels that look them up in vector registers.
 
-``tools/tables.py`` derives the rows. Each holds a centre, the function there, and the coefficients
-of its difference quotient: f(centre + t) = value + t * polynomial(t).
+``tools/tables.py`` derives the rows. Each row holds a centre, the value of the function there, and
+the coefficients of its difference quotient: f(centre + t) = value + t * polynomial(t).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _SHIFT = 12582912.0  # 1.5 * 2**23: adding it rounds to an integer
 
 
 class Pieces(NamedTuple):
-    """The rows as columns, for :func:`vocabulary.lookup`."""
+    """The columns of the rows, for :func:`vocabulary.lookup`."""
 
     centre: Table
     value: Table
@@ -24,7 +24,7 @@ class Pieces(NamedTuple):
 
 
 def _pieces(rows: Sequence[Sequence[float]], first: int, step: int) -> Pieces:
-    """Row number k is looked up as entry first + k * step, modulo the number of entries."""
+    """The columns with row k at entry (first + k * step) modulo the number of entries."""
     order = sorted(range(len(rows)), key=lambda k: (first + k * step) % len(rows))
     columns = zip(*(rows[k] for k in order), strict=True)
     centre, value, *slope = map(Table, columns)
@@ -32,19 +32,19 @@ def _pieces(rows: Sequence[Sequence[float]], first: int, step: int) -> Pieces:
 
 
 class Tanh(NamedTuple):
-    per_unit: Any  # intervals
+    per_unit: Any  # intervals per unit of x
     shift: Any
-    enough: Any  # tanh is 1 above
+    enough: Any  # above, tanh is 1
     pieces: Pieces
 
 
 class Sigmoid(NamedTuple):
-    shift: Any  # as pow2_of_sum wants it, for powers of 2 that are 2**split too large
-    last: Any  # the sum that stands for the last row
+    shift: Any  # as for pow2_of_sum, for powers of 2 that are 2**split times too large
+    last: Any  # the sum that selects the last row
     pieces: Pieces
 
 
-# Row k is for |x| nearest to k / per_unit. The first gives the quotient of tanh(x) - x by x.
+# Row k is for |x| nearest to k / per_unit. The first row holds (tanh(x) - x) / x.
 # fmt: off
 _TANH_ROWS = (
     (0.0, 0.0, 2.6765545e-10, -1.1674648e-07, -0.3333241, -0.00027186293, 0.13698387, -0.022766378),
@@ -81,8 +81,8 @@ _TANH_ROWS = (
     (8.665146, 0.99999994, 1.2245617e-07, -1.668683e-07, 4.1255848e-07, -1.2735915e-06, 2.3364087e-06, -1.7474845e-06),
 )
 
-# Row k is for x <= 0 nearest to -k ln(2), and holds sigmoid(x) 2^k. The last also stands for all
-# below, where sigmoid(x) is e^x.
+# Row k is for x <= 0 nearest to -k ln(2), and holds sigmoid(x) 2^k. The last row is also for all
+# lower x, where sigmoid(x) is e^x.
 _SIGMOID_ROWS = (
     (0.0, 0.5, 0.25, 6.7672744e-08, -0.020831399, 2.0218218e-05, 0.0021822734, 0.0002311134),
     (-0.69062316, 0.6677889, 0.4448179, 0.073886685, -0.024795577, -0.010273918, 0.0009868786, 0.0010955464),
@@ -126,7 +126,7 @@ TANH = Tanh(
     pieces=_pieces(_TANH_ROWS, 0, 1),
 )
 
-_TOO_LARGE = 127 + float(RANGE.single.split)  # in the exponent field, with its bias
+_TOO_LARGE = 127 + float(RANGE.single.split)  # the biased exponent of 2**split
 
 SIGMOID = Sigmoid(
     shift=np.float32(_SHIFT + _TOO_LARGE),

@@ -1,9 +1,9 @@
-"""The vocabulary that kernels are written in.
+"""The operations that kernels are written with.
 
 A kernel is a plain Python function of scalars. It may use ``+ - * /``, comparisons,
-``a if c else b``, other functions marked :func:`scalar`, and the operations declared
-here. They get their meaning in ``_compiler/frontend.py``, the only file that knows Numba, so that
-importing a kernel costs nothing.
+``a if c else b``, other functions marked :func:`scalar`, and the operations declared here.
+``_compiler/frontend.py``, the only file that uses Numba's compiler, implements them. So the import
+of a kernel costs nothing.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 SCALAR_FUNCTIONS: list[Callable[..., Any]] = []
-"""Every function that kernels may call; ``_compiler/frontend.py`` makes them known to Numba."""
+"""Every function that kernels may call; ``_compiler/frontend.py`` registers them with Numba."""
 
 
 def scalar(function: Function) -> Function:
-    """Record `function` as one that kernels may call."""
+    """Mark `function` as one that kernels may call."""
     SCALAR_FUNCTIONS.append(function)
     return function
 
@@ -41,9 +41,9 @@ class Table:
 
 
 def with_tables(by_tables: Callable[..., Any]) -> Callable[[Function], Function]:
-    """Let `by_tables` stand for the decorated kernel where it is computed in binary32.
+    """Use `by_tables` in place of the decorated kernel where tables are faster.
 
-    That is on targets that look tables up in vector registers.
+    That is in binary32 on targets that look up tables in vector registers.
     """
 
     def attach(kernel: Function) -> Function:
@@ -54,7 +54,7 @@ def with_tables(by_tables: Callable[..., Any]) -> Callable[[Function], Function]
 
 
 def _compiled_only() -> NoReturn:
-    raise NotImplementedError("this operation has a meaning in compiled kernels only")
+    raise NotImplementedError("this operation is available in compiled kernels only")
 
 
 def like(x, value):
@@ -63,12 +63,12 @@ def like(x, value):
 
 
 def pick(table, x):
-    """The field of the :class:`PerFormat` `table` that belongs to the type of `x`."""
+    """The field of the :class:`PerFormat` `table` for the type of `x`."""
     _compiled_only()
 
 
 def fma(a, b, c):
-    """a*b + c rounded once on every target; emulated where there is no instruction."""
+    """a*b + c rounded once on every target; emulated if the target has no instruction."""
     _compiled_only()
 
 
@@ -80,10 +80,10 @@ def muladd(a, b, c):
 def last_muladd(a, b, c):
     """a*b + c with |a*b| <= c, as the last step of a kernel: call it there, not in a helper.
 
-    In loops over 16-bit formats the sum is rounded to odd, so that the conversion that
-    follows rounds the sum itself, not a value that has been rounded to nearest before
-    (S. Boldo and G. Melquiond, "Emulation of FMA and correctly rounded sums: proved
-    algorithms using rounding to odd", IEEE Trans. Comput. 57, 2008). Elsewhere it is `muladd`.
+    In loops over 16-bit formats, the sum is rounded to odd. So the following conversion rounds
+    the sum itself, not a value that was rounded to nearest before (S. Boldo and G. Melquiond,
+    "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", IEEE
+    Trans. Comput. 57, 2008). Elsewhere it is `muladd`.
     """
     _compiled_only()
 
@@ -94,28 +94,32 @@ def horner(x, coefficients):
 
 
 def pow2(n, shift):
-    """2**(n + shift) for integral floats whose sum is a normal exponent, and 0 for the sum
-    just below; `shift` is a constant.
+    """2**(n + shift) for integral floats whose sum is a normal exponent; `shift` is a constant.
+
+    The result is 0 if the sum is just below the normal exponents.
     """
     _compiled_only()
 
 
 def pow2_of_sum(total):
-    """2**k for `total` = 1.5 * 2**(p-1) + bias + k, as rounding to an integer k by adding
-    that constant leaves it; k is a normal exponent, or just below, where the power is 0.
+    """2**k for `total` = 1.5 * 2**(p-1) + bias + k, where k is a normal exponent.
+
+    Adding that constant to a number rounds it to an integer k, and leaves this total. The result
+    is 0 if k is just below the normal exponents.
     """
     _compiled_only()
 
 
 def lookup(table, total):
-    """The entry k mod 32 of the :class:`Table` `table`, for `total` = 1.5 * 2**23 + k in
-    binary32, as rounding to an integer k by adding that constant leaves it.
+    """The entry k mod 32 of the :class:`Table` `table`, for `total` = 1.5 * 2**23 + k in binary32.
+
+    Adding that constant to a number rounds it to an integer k, and leaves this total.
     """
     _compiled_only()
 
 
 def polynomial(x, tables, total):
-    """As :func:`horner`, with an entry of each of the `tables` for a coefficient."""
+    """Like :func:`horner`; coefficient i is the entry for `total` of ``tables[i]``."""
     _compiled_only()
 
 
@@ -130,23 +134,23 @@ def copysign(x, sign):
 
 
 def quiet(x):
-    """`x`; a signalling NaN becomes the quiet one of the same sign and payload."""
+    """`x`, but a signalling NaN becomes the quiet NaN of the same sign and payload."""
     _compiled_only()
 
 
-# The order of the operands makes each of the next two one min or max instruction that
-# hands a NaN in `x` on; `x if x < high else high` would be compare and blend (and lose it).
+# With this order of operands, each of the next two is one min or max instruction, and returns a
+# NaN in `x`. `x if x < high else high` would be a comparison and a blend, and lose the NaN.
 
 
 @scalar
 def at_most(x, high):
-    """min(x, high); NaN if `x` is."""
+    """min(x, high); NaN if `x` is NaN."""
     return high if high < x else x
 
 
 @scalar
 def at_least(x, low):
-    """max(x, low); NaN if `x` is."""
+    """max(x, low); NaN if `x` is NaN."""
     return low if low > x else x
 
 
@@ -158,5 +162,5 @@ def number_at_least(x, low):
 
 @scalar
 def or_nan(x, first):
-    """`x`, or `first` if that is NaN, so that of two NaN the first counts."""
+    """`x`, or `first` if `first` is NaN: of two NaNs, the first is returned."""
     return x if first == first else first

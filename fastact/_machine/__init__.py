@@ -1,4 +1,4 @@
-"""Facts: number formats, targets, and what the system tells of the machine.
+"""Number formats, compile targets, and what the operating system reports about the machine.
 
-Imports nothing else of the package.
+This package imports no other part of fastact.
 """

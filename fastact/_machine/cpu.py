@@ -1,7 +1,7 @@
-"""Which processor code is made for, as the environment variable ``FASTACT_CPU`` asks.
+"""The processor that code is compiled for, as set in the environment variable ``FASTACT_CPU``.
 
-An error in the name belongs to the import (``_runtime/settings.py``); LLVM says later what the
-machine has.
+An unknown name is an error at import (``_runtime/settings.py``). Whether this machine can run the
+code is checked later, with LLVM (``_compiler/host.py``).
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ NATIVE = "native"
 
 
 def chosen(environment: Mapping[str, str]) -> str:
-    """`NATIVE` or the name of a baseline, whether or not this machine has it."""
+    """Return `NATIVE` or the name of a baseline, whether or not this machine can run it."""
     name = environment.get(VARIABLE, "").strip() or NATIVE
     if name == NATIVE:
         return name
-    # An import that asks for nothing does without it.
+    # Imported here, because most imports of fastact do not need it.
     from fastact._machine.targets import KNOWN
 
     if name not in KNOWN:

@@ -1,16 +1,16 @@
-"""The number formats that arrays may hold, and which one a kernel computes in."""
+"""The number formats of arrays, and the formats that kernels compute in."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 
-# Not a dataclass: to make one takes 1.5 ms of every import of the package.
+# Not a dataclass: creating one would add 1.5 ms to every import of the package.
 class Format(NamedTuple):
     """A storage format.
 
-    `kind` is "float", "bfloat", "signed" or "unsigned"; `compute` names the format that
-    kernels calculate in, which differs for the 16-bit floats only.
+    `kind` is "float", "bfloat", "signed", "unsigned" or "bool"; `compute` is the name of the
+    format that kernels compute in, which is wider for the 16-bit floats.
     """
 
     name: str
@@ -41,13 +41,13 @@ INTEGERS = {
 FORMATS = FLOATS | INTEGERS
 
 BOOL = Format("bool", "bool", 8, "float64")
-"""As a source of conversions only: nothing is computed in it."""
+"""Only a source of conversions: nothing is computed in it."""
 
 
 def format_of(scalar_type: type) -> Format | None:
-    """The format of arrays of `scalar_type`, or None where there is none.
+    """Return the format of arrays of `scalar_type`, or None if there is none.
 
-    bfloat16 is known by its name, so that ml_dtypes need not be imported.
+    bfloat16 is recognised by its name, so that ml_dtypes need not be imported.
     """
     if issubclass(scalar_type, np.timedelta64):  # a subclass of np.signedinteger
         return None
@@ -65,22 +65,22 @@ CONVERSIONS = frozenset(
     for source in (BOOL, *FORMATS.values())
     for sink in FORMATS.values()
     if source == sink
-    # A long integer would be rounded twice on its way to 16 bits.
+    # A 64-bit integer would be rounded twice on its way to 16 bits.
     or not (sink.is_integer or (source.is_integer and (source.bits, sink.bits) == (64, 16)))
 )
-"""Source and sink of the conversions that are compiled (``_compiler/loops/convert.py``)."""
+"""The pairs (source, sink) that have a compiled conversion (``_compiler/loops/convert.py``)."""
 
 
 def conversion_format(scalar_type: type) -> Format | None:
-    """The format of arrays of `scalar_type` in conversions, if it has one."""
+    """Return the format of `scalar_type` as the source of a conversion, or None."""
     return BOOL if scalar_type is np.bool_ else format_of(scalar_type)
 
 
 def first_safe(*dtypes: np.dtype, codes: str = "efd") -> np.dtype | None:
-    """The first type of `codes` (float16, float32, float64) that all `dtypes` cast to safely.
+    """Return the first type of `codes` that all `dtypes` cast to safely, or None.
 
-    That is what types are computed in that have no common one here, such as float16 and bfloat16,
-    or int4.
+    The default `codes` are float16, float32 and float64. Types without a common type of this
+    package, like float16 and bfloat16, or int4, are computed in the result.
     """
     for wide in map(np.dtype, codes):
         if all(dtype.kind not in "mM" and np.can_cast(dtype, wide) for dtype in dtypes):

@@ -1,15 +1,15 @@
-"""What the operating system tells of the processor and of how much of it is ours."""
+"""What the operating system reports about the processor, and how much of it we may use."""
 
 import os
 import platform
 from pathlib import Path
 
-# What a file under /proc or /sys may give: it may not be read, or is not as it should be.
+# Errors from files under /proc and /sys that cannot be read or have unexpected contents.
 _UNUSABLE = (OSError, ValueError, ArithmeticError)
 
 
 def cpu_model() -> str:
-    """The name of the processor, from /proc/cpuinfo where there is one that tells."""
+    """Return the name of the processor, from /proc/cpuinfo if it has one."""
     try:
         lines = _text(Path("/proc/cpuinfo")).splitlines()
     except OSError:
@@ -19,31 +19,31 @@ def cpu_model() -> str:
 
 
 def affinity() -> int | None:
-    """On how many cores this process may run; None where the system has no such limit."""
+    """Return how many cores this process may run on, or None if the system has no such limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def cgroup_limit(
     groups: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
 ) -> float | None:
-    """How many cores' worth of time the control groups grant, as containers limit it.
+    """Return how many cores' worth of time the control groups grant, as set for containers.
 
     Parameters
     ----------
     groups : Path
-        The file that tells the groups of this process.
+        The file that lists the control groups of this process.
     mount : Path
         Where the hierarchies are mounted.
 
     Returns
     -------
     float or None
-        The tightest limit of the group and those around it; None where there is none.
+        The tightest limit of the group and its ancestors; None if there is no limit.
 
     Raises
     ------
     OSError, ValueError, ArithmeticError
-        Where no limit is found, and something could not be read.
+        If no limit is found and a file could not be read.
     """
     try:
         lines = _text(groups).splitlines()
@@ -60,7 +60,7 @@ def cgroup_limit(
             top = top if os.path.exists(top) else mount / "cpu"
         else:
             continue
-        # In a container the path may be that outside of it, and its end is missing here.
+        # In a container, the path may be the one on the host, and its last parts missing here.
         group = top / path.lstrip("/")
         for place in [group, *group.parents]:
             if not place.is_relative_to(top):
@@ -90,10 +90,10 @@ def _quota_v1(place: Path) -> float | None:
 def _cores(quota: int, period: int) -> float:
     cores = quota / period
     if not cores > 0:
-        raise ValueError(f"a quota of {quota} for a period of {period}")
+        raise ValueError(f"expected a positive CPU quota, got {quota} for a period of {period}")
     return cores
 
 
 def _text(path: Path) -> str:
-    # Names of groups are bytes; what is not text in this locale's encoding is no error.
+    # Names of groups are bytes, and need not be text in the encoding of the locale.
     return os.fsdecode(path.read_bytes())

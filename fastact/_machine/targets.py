@@ -1,6 +1,6 @@
-"""The machines that kernels are compiled for, as data: all that differs between them is here.
+"""The machines that kernels are compiled for, and everything that differs between them, as data.
 
-What LLVM has no common operation for is given as lines of its IR.
+Operations without an LLVM intrinsic common to all targets are given as lines of LLVM IR.
 """
 
 from collections.abc import Mapping
@@ -9,21 +9,21 @@ from typing import NamedTuple
 
 
 class Operation(NamedTuple):
-    """An instruction as lines of LLVM IR: a declaration, and a call."""
+    """An instruction as lines of LLVM IR: a declaration and a call."""
 
     declaration: str
     call: str
 
 
 class Lookup(NamedTuple):
-    """An instruction that picks an entry of a table for each of `lanes` float.
+    """An instruction that looks up an entry of a float table in each of `lanes` lanes.
 
-    Its call computes ``%values`` from ``%numbers``, as many int32, and the halves ``%low`` and
-    ``%high`` of the table, which fill a vector each. It ignores all but the lowest bits of a
-    number, those that tell entries apart.
+    Its call computes ``%values`` from ``%numbers``, a vector of int32, and from ``%low`` and
+    ``%high``, the halves of the table, which fill one vector each. It uses only the lowest bits
+    of a number, as many as the index of an entry has.
     """
 
-    feature: str  # that brings it, by LLVM's name
+    feature: str  # LLVM's name of the feature that provides it
     lanes: int
     operation: Operation
 
@@ -41,7 +41,7 @@ class Environment(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """What comes with vectors of a width: the features that it needs, and registers."""
+    """The features that vectors of some width need, their registers, and a table lookup."""
 
     features: tuple[str, ...] = ()
     registers: int = 16
@@ -49,11 +49,11 @@ class Vectors(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """Half cycles that one core takes, where an instruction waits for no other."""
+    """Half cycles that one core takes per instruction, if it waits for no other."""
 
     fma: int
     load: int
-    latency: int  # until the result of an fma may be added to
+    latency: int  # from one fma to the next one that adds to its result
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,23 @@ class Architecture:
     Attributes
     ----------
     name : str
-        As it begins a triple.
+        The first part of a triple.
     aliases : tuple of str
-        Other names that mean the same.
+        Other names of the same architecture.
     vectors : mapping
-        :class:`Vectors` by their bits, the widest first.
+        :class:`Vectors` by width in bits, the widest first.
     fma, half : str
-        The features that bring a fused multiply-add, and conversions of half precision; empty
-        where every processor has them.
+        The features that provide a fused multiply-add and conversions of half precision; empty
+        if every processor has them.
     reported : tuple of str
-        Features that decide what code is made, or one day might.
+        The features that ``show_config`` reports: those that code depends on, or one day may.
     environment : Environment
     pause : Operation
-        What a processor should do in a loop that waits.
+        The instruction for a loop that waits.
     costs : Costs
     fence : Operation, optional
-        What orders stores that go past the caches before later ones. Without one, there are no
-        such stores.
+        The instruction that orders non-temporal stores before later stores. Without one, code
+        has no non-temporal stores.
     """
 
     name: str
@@ -96,10 +96,10 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Target:
-    """What code generation has to know of a machine.
+    """What code generation has to know about a machine.
 
-    `vector_bits` is the width of the vectors in the hot loop; `interleave` how many of them
-    one iteration handles, to hide the latency of a long polynomial.
+    `vector_bits` is the width of the vectors in the hot loop. One iteration handles `interleave`
+    of them, to hide the latency of a long polynomial.
     """
 
     triple: str
@@ -120,24 +120,24 @@ class Target:
 
     @property
     def lookup(self) -> Lookup | None:
-        """What looks tables up in vector registers, if anything does."""
+        """The instruction that looks up tables in vector registers, or None."""
         return self.instructions.vectors[self.vector_bits].lookup
 
     @property
     def tiles(self) -> Mapping[int, int]:
-        """Most rows of a register tile by its number of vectors."""
+        """The largest number of rows of a register tile, by its number of vectors."""
         name = f"{self.instructions.vectors[self.vector_bits].registers} registers"
         return TILES[name] if self.has_fma else TILES.get(f"{name}, no fma", TILES[name])
 
 
 def architecture_of(triple: str) -> str:
-    """The first part of a `triple`, by one name for each architecture."""
+    """Return the architecture of `triple`, by one name for all its aliases."""
     name = triple.split("-")[0]
     return next((a.name for a in ARCHITECTURES.values() if name in a.aliases), name)
 
 
 def target_of(triple: str, cpu: str, features: Mapping[str, bool]) -> Target:
-    """The machine with a processor of these `features`, by LLVM's names."""
+    """Return the target for a processor with these `features`, by LLVM's names."""
     architecture = ARCHITECTURES[architecture_of(triple)]
 
     def has(*needed: str) -> bool:
@@ -153,15 +153,15 @@ def target_of(triple: str, cpu: str, features: Mapping[str, bool]) -> Target:
     )
 
 
-# Accumulators, a row of W and one element of x have to fit the vector registers, and pointers
-# to the rows of x the integer registers. The wide and flat ones are for one or two rows,
-# where more streams of W arrive faster from memory (bench/NOTES.md).
+# The accumulators, a row of W and one element of x must fit into the vector registers, and the
+# pointers to the rows of x into the integer registers. The wide, flat tiles are for one or two
+# rows: W arrives faster from memory in more streams (bench/NOTES.md).
 TILES = {
     "16 registers": {1: 8, 2: 6, 3: 4, 4: 2},
-    "16 registers, no fma": {1: 8, 2: 6, 3: 3, 4: 2},  # a product takes one more
+    "16 registers, no fma": {1: 8, 2: 6, 3: 3, 4: 2},  # a product needs one more
     "32 registers": {1: 8, 2: 8, 3: 8, 4: 6, 5: 2, 6: 2, 7: 2, 8: 2},
 }
-"""By vector registers: tile sizes as in `Target.tiles`."""
+"""Tile sizes as in `Target.tiles`, by vector registers."""
 
 
 _X86_64 = Architecture(
@@ -239,9 +239,9 @@ declare void @llvm.aarch64.set.fpsr(i64)""",
 )
 
 ARCHITECTURES = {architecture.name: architecture for architecture in (_X86_64, _AARCH64)}
-"""By name; no code is made for others."""
+"""The supported architectures, by name."""
 
-# As the psABI of x86-64 has them, by LLVM's names; each level has those before it, too.
+# The levels of the x86-64 psABI, by LLVM's names; each includes the levels before it.
 _V1 = ("cmov", "cx8", "fxsr", "mmx", "sse", "sse2")
 _V2 = (*_V1, "cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3")
 _V3 = (*_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
@@ -259,11 +259,11 @@ KNOWN = {
     "x86-64-v4": _baseline(_X86_64, "x86-64-v4", _V4),
     "aarch64": _baseline(_AARCH64, "generic", ("neon",)),
 }
-"""The baselines that may be asked for by name (``_machine/cpu.py``), and whose code the tests
-read; the lesser ones of an architecture come first."""
+"""The baselines that ``FASTACT_CPU`` may name (``_machine/cpu.py``), and whose code the tests
+read; lower levels of an architecture come first."""
 
 CERTAIN = {
     name: next(target for target in KNOWN.values() if target.architecture == name)
     for name in ARCHITECTURES
 }
-"""What every processor of an architecture can run."""
+"""The baseline that every processor of an architecture can run."""

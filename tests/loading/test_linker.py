@@ -141,7 +141,7 @@ define double @loop(double %x) {
   ret double %y
 }"""
     machine = pipeline.machine_of(target)
-    with pytest.raises(RuntimeError, match=r"call no functions of others, got .*elsewhere"):
+    with pytest.raises(RuntimeError, match=r"must not refer to undefined symbols, got .*elsewhere"):
         pipeline.emit(pipeline.parse(text, target, machine), machine)
 
 

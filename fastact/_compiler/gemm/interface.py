@@ -1,4 +1,4 @@
-"""What the compiled dense loops and their callers agree on."""
+"""The interface between the compiled dense loops and their callers."""
 
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,13 @@ FIELDS = (
     "row_wise",
     "dtype",
 )
-"""A plan is an array of int64 with a layer's weights, bias and activation in this order."""
+"""The fields of a plan, an array of int64 that describes weights, bias and activation."""
 
 ENTRIES = {"packed": 3, "direct": 5, "pack": 7}
-"""The compiled functions that are called from outside, with their numbers of arguments."""
+"""The compiled functions that callers use, with their numbers of arguments."""
 
 DONE, REFUSED = 0, 1
-"""What the compiled functions return; operands that need more care are refused, untouched."""
+"""Results of the compiled functions. Operands that need more care are refused, untouched."""
 
 
 class Plan:
@@ -40,7 +40,10 @@ class Plan:
 
 
 def lanes_for(columns: int, form: Format, target: "Target") -> int:
-    """The widest vector that `columns` fill at least once, so that the last one may overlap."""
+    """The lanes of the widest vector that `columns` fill at least once.
+
+    So the last vector may overlap the one before it.
+    """
     lanes = target.vector_bits // form.bits
     while lanes > columns and lanes * form.bits > 128:
         lanes //= 2

@@ -1,10 +1,10 @@
 """The loops around the register tiles.
 
-``act(x @ W + b)`` goes block by block over the rows of x; a block's products are finished,
-over all k, before the activation goes over it while it is in cache. Operands are addresses
-and strides in bytes. Every element is ``fma(x[k], W[k], ...)`` from 0 in the order of k, then
-plus its bias, whichever blocks and tiles it falls in: hence rows whose bits do not depend on
-the batch, on the number of threads, or on whether W was packed.
+``act(x @ W + b)`` is computed in blocks of rows of x. The products of a block are finished, over
+all k, before the activation is applied to it while it is in cache. Operands are addresses and
+strides in bytes. Every element is ``fma(x[k], W[k], ...)`` from 0 in the order of k, plus its bias,
+whatever block and tile it is in. So the bits of a row do not depend on the batch, on the number of
+threads, or on whether W was packed.
 """
 
 from llvmlite import ir
@@ -16,15 +16,15 @@ from fastact._compiler.threads.fan_out import JOB
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
 
-# Where W stays in the second level of the cache, blocks of rows are as small as the first level
-# wants them; a larger W comes from beyond once per block, which then has to be large.
+# If W stays in the second-level cache, blocks of rows are small enough for the first level. A
+# larger W is read from farther away once per block, so that blocks have to be large.
 W_CACHED = 1 << 19  # bytes
 SMALL_BLOCK = 1 << 16  # bytes of output
 LARGE_BLOCK = 1 << 21
-K_BLOCK = 1024  # k at a time beside a large W: three vectors of it are 192 KB
-ROWS_AT_ONCE = 16  # what a thread takes at least: two of the tallest tiles
-CHUNKS = 4  # for each thread; every one reads the operand that is not divided
-STRIP = 16  # rows of W at a time where they are read as they are: as many streams from memory
+K_BLOCK = 1024  # k at a time of a large W: three vectors of it are 192 KB
+ROWS_AT_ONCE = 16  # the least that a thread takes: two of the tallest tiles
+CHUNKS = 4  # per thread; each chunk reads all of the operand that is not divided
+STRIP = 16  # rows at a time of a W that is not packed: as many streams from memory
 
 
 def loops_ir(form: Format, lanes: int, target: Target) -> str:
@@ -58,7 +58,7 @@ def _forward(module: ir.Module, form: Format, lanes: int, target: Target) -> Fun
     small, large = vectors // groups, groups - vectors % groups
     out_final = (columns - lanes) * form.itemsize
     beyond = depth * columns * form.itemsize > W_CACHED
-    # Few rows read packed W as one stream, and W itself along its rows.
+    # For few rows, packed W is read as one stream, and W that is not packed along its rows.
     whole = f.select(w_k.equals(width), depth, STRIP)
     longest = f.select(rows > tall * 2, K_BLOCK, whole)
     depth_block = f.minimum(depth, f.select(beyond, longest, depth))
@@ -74,8 +74,8 @@ def _forward(module: ir.Module, form: Format, lanes: int, target: Target) -> Fun
             final = f.select((k + k_rows).equals(depth), 1, 0)
             p = f.variable(0)
             with f.loop(groups) as g:
-                # The larger groups last, so that a ragged last vector lies in one tile with
-                # the vector it overlaps: both are read before either is written.
+                # The larger groups come last, so that a ragged last vector lies in the same tile
+                # as the vector it overlaps: both are read before either is written.
                 v = f.select(g >= large, small + 1, small)
                 at = p.get()
                 ends = (at + v).equals(vectors)
@@ -105,23 +105,23 @@ _WORDS = (
     *("plan", "x", "x_row", "x_k", "rows", "w", "w_vector", "w_final", "w_k", "depth", "columns"),
     *("bias", "out", "out_row", "by_columns", "units", "chunk"),
 )
-"""What threads that share a call have to know, behind the head of its job."""
+"""The words of a job after its head: the data that the threads of a call share."""
 
 
 def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
-    """forward, by several threads if that is worth it."""
+    """``forward`` in several threads if that is worth it."""
     f = Function(module, "shared", *_WORDS[:-3])
     plan, _, _, _, rows, *_, depth, columns, _, _, _ = f.arguments
     work = rows * columns * depth
     parts = f.call("parts", work)
     with f.when(parts < 2):
         f.return_(f.call(forward, *f.arguments))
-    # All threads read all of x, or all of W: the smaller of the two.
+    # Every thread reads all of x or all of W, whichever is smaller.
     vectors = columns // lanes
     whole_rows = Plan(f, plan).get("row_wise").differs(0)
     by_columns = (columns > rows) & (vectors >= parts) & whole_rows.equals(0)
     units = f.select(by_columns, vectors, rows)
-    # As broad as tiles are, where there is enough.
+    # As broad as a tile, if there are enough vectors.
     broad = f.maximum(f.minimum(f.call("breadth", rows, vectors), vectors // parts), 1)
     granule = f.select(by_columns, broad, ROWS_AT_ONCE)
     chunk = (units + parts * CHUNKS * granule - 1) // (parts * CHUNKS * granule) * granule
@@ -135,7 +135,7 @@ def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
 
 
 def _run_chunk(module: ir.Module, forward: Function, form: Format, lanes: int) -> None:
-    """run_chunk(job, index): one of the chunks of rows, or of columns."""
+    """run_chunk(job, index): compute one of the chunks of rows or of columns."""
     f = Function(module, "inner.run_chunk", "job", "index")
     job, index = f.arguments
     word = {name: f.load(job + 8 * (JOB + k)) for k, name in enumerate(_WORDS)}
@@ -147,7 +147,7 @@ def _run_chunk(module: ir.Module, forward: Function, form: Format, lanes: int) -
         return f.call(forward, *(changes.get(name, word[name]) for name in names))
 
     with f.when(word["by_columns"].differs(0)):
-        # What is left beyond the whole vectors goes with the last of them.
+        # The columns beyond the whole vectors belong to the last chunk.
         final = (start + count).equals(word["units"])
         skipped = start * lanes
         skipped_w = start * word["w_vector"]
@@ -172,7 +172,7 @@ def _run_chunk(module: ir.Module, forward: Function, form: Format, lanes: int) -
 
 
 def _breadth(module: ir.Module, target: Target) -> Function:
-    """How many vectors a tile should have, by the half cycles that one k takes."""
+    """breadth(rows, vectors): vectors of a tile for which one k takes the fewest half cycles."""
     f = Function(module, "breadth", "rows", "vectors")
     rows, vectors = f.arguments
 
@@ -196,7 +196,7 @@ def _breadth(module: ir.Module, target: Target) -> Function:
 
 
 def _height(module: ir.Module, target: Target) -> Function:
-    """How many rows a tile of so many vectors has at most."""
+    """height(vectors): the largest number of rows of a tile of so many vectors."""
     f = Function(module, "height", "vectors")
     (vectors,) = f.arguments
     height = f.constant(1)
@@ -225,7 +225,7 @@ def _activate(module: ir.Module, form: Format) -> Function:
 
 
 def _layer(module: ir.Module, shared: Function, form: Format) -> Function:
-    """Check x and out, and go forward."""
+    """Check x and out, and compute the layer."""
     f = Function(
         module, "layer", "plan", "x", "out", "w", "w.vector", "w.final", "w.k", "depth", "columns",
         "bias",
@@ -248,7 +248,7 @@ def _layer(module: ir.Module, shared: Function, form: Format) -> Function:
     with f.when(rows.equals(0) | columns.equals(0)):
         f.return_(DONE)
     scattered = (columns > 1) & out.stride(last).differs(form.itemsize)
-    # Rows one after the other, by a stride of either sign.
+    # Rows of `out` must not overlap; their stride may have either sign.
     width = columns * form.itemsize
     mingled = (rows > 1) & (out_row < width) & (f.constant(0) - out_row < width)
     with f.when((rows < 0) | (out_rows < 0) | scattered | mingled):
@@ -261,7 +261,7 @@ def _layer(module: ir.Module, shared: Function, form: Format) -> Function:
 
 
 def _packed(module: ir.Module, layer: Function) -> None:
-    """packed(plan, x, out): ndarray objects, and the weights in the plan."""
+    """packed(plan, x, out): x and out are ndarray objects; the weights are in the plan."""
     f = Function(module, "inner.packed", "plan", "x", "out")
     address, x, out = f.arguments
     plan = Plan(f, address)
@@ -270,7 +270,7 @@ def _packed(module: ir.Module, layer: Function) -> None:
 
 
 def _direct(module: ir.Module, layer: Function, form: Format, lanes: int) -> None:
-    """direct(plan, x, w, b, out): ndarray objects all, rows of w contiguous."""
+    """direct(plan, x, w, b, out): all but the plan are ndarray objects; rows of w contiguous."""
     f = Function(module, "inner.direct", "plan", "x", "w", "b", "out")
     plan, x, w_address, b_address, out_address = f.arguments
     w, b, out = NDArray(f, w_address), NDArray(f, b_address), NDArray(f, out_address)
@@ -283,7 +283,7 @@ def _direct(module: ir.Module, layer: Function, form: Format, lanes: int) -> Non
     with f.when(b.length(0).differs(columns)):
         f.return_(REFUSED)
     size = form.itemsize
-    # NumPy gives empty arrays any strides.
+    # Empty arrays may have any strides.
     scattered = (depth > 0) & w.stride(1).differs(size) | b.stride(0).differs(size)
     with f.when((columns > 1) & scattered):
         f.return_(REFUSED)
@@ -294,7 +294,7 @@ def _direct(module: ir.Module, layer: Function, form: Format, lanes: int) -> Non
 
 
 def _pack(module: ir.Module, form: Format, lanes: int) -> None:
-    """pack(w, w_k, w_column, depth, columns, to, to_vector): vectors of columns, k after k."""
+    """pack(w, w_k, w_column, depth, columns, to, to_vector): copy to vectors of columns, by k."""
     item = {"float32": ir.FloatType(), "float64": ir.DoubleType()}[form.name]
     size = form.itemsize
     f = Function(
@@ -309,7 +309,7 @@ def _pack(module: ir.Module, form: Format, lanes: int) -> None:
         with f.when(w_column.equals(size)), f.loop(strip) as k:
             f.copy(source + k * w_k, sink + k * (lanes * size), ir.VectorType(item, lanes), size)
         with f.when(w_column.differs(size)):
-            # Columns of contiguous k, as weights that are transposed have, go by square blocks.
+            # Columns with contiguous k, as in transposed weights, are copied by square blocks.
             squares = f.select(w_k.equals(size), strip // lanes, 0)
             with f.loop(squares) as q:
                 at = q * lanes

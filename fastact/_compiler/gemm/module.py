@@ -14,7 +14,7 @@ from fastact._machine.targets import Target
 
 
 def object_code(form: Format, lanes: int, target: Target) -> bytes:
-    """A relocatable object file with the `ENTRIES`; it needs no other."""
+    """A relocatable object file with the `ENTRIES`, which needs no other."""
     module, machine = compiled(form, lanes, target)
     return pipeline.emit(module, machine)
 
@@ -28,7 +28,7 @@ def compiled(form: Format, lanes: int, target: Target) -> tuple[llvm.ModuleRef, 
     visible = {*ENTRIES, SETTING}
     pipeline.hide(module, {*visible, *tiles})
     pipeline.optimise(module, machine)
-    # Tiles are written as they should be; passes would only take time, 10 ms for each.
+    # Tiles need no optimisation; the passes would only take time, 10 ms for each tile.
     text = "".join(tile_ir(form, *size, lanes, target) for size in _sizes(target))
     tiles_ir = fma_declaration(form, lanes) + text
     module.link_in(pipeline.parse(tiles_ir, target, machine))
@@ -42,7 +42,7 @@ def _sizes(target: Target) -> list[tuple[int, int]]:
 
 
 def _entry_ir(name: str, arity: int) -> str:
-    """`name`, with the floating-point environment put aside while it runs."""
+    """The entry `name`, which runs in the default floating-point environment."""
     parameters = ", ".join(f"i64 %a{i}" for i in range(arity))
     return f"""
 declare i64 @inner.{name}({", ".join(["i64"] * arity)})
@@ -56,7 +56,7 @@ define i64 @{name}({parameters}) {{
 
 
 def _support_ir(form: Format, lanes: int, target: Target) -> str:
-    """The entries, and what the loops call."""
+    """The entries, and the functions that the loops call."""
     return "\n".join(
         [
             environment_ir(target),
@@ -70,7 +70,7 @@ def _support_ir(form: Format, lanes: int, target: Target) -> str:
 
 
 def _tile_switch(target: Target) -> str:
-    """@tile: the tile of so many rows and vectors."""
+    """@tile: call the tile of so many rows and vectors."""
     names = [parameter.split()[-1] for parameter in PARAMETERS.split(", ")]
     kinds = [parameter.split()[0] for parameter in PARAMETERS.split(", ")]
     integers = ", ".join(f"i64 {name}" for name in names)
@@ -132,7 +132,7 @@ define i64 @apply(i64 %loop, i64 %at, i64 %outer, i64 %inner, i64 %stride) {{
 
 
 def _transpose(form: Format, lanes: int) -> str:
-    """@transpose: `lanes` columns `stride` bytes apart, of as many k, to k after k."""
+    """@transpose: copy `lanes` columns, `stride` bytes apart, of as many k, in the order of k."""
     size = form.itemsize
     rows = "".join(
         f"""

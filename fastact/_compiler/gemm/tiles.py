@@ -1,7 +1,7 @@
 """LLVM IR of register tiles: a few rows of x times a few vectors of columns of W.
 
 A tile keeps ``rows * vectors`` accumulators in registers and adds the products in the order
-of k, one fma each, so that no element's value depends on the tile it lies in. It knows
+of k, one fma each, so that the value of an element does not depend on its tile. It knows
 neither packing nor activations: every operand comes with its strides, in bytes.
 """
 
@@ -16,18 +16,18 @@ PARAMETERS = (
     "ptr %w, i64 %w.vector, i64 %w.last, i64 %w.k, i64 %depth, "
     "ptr %bias, ptr %c, i64 %c.row, i64 %c.last, i64 %first, i64 %final"
 )
-"""Of every tile.
+"""The parameters of every tile.
 
 x
     First element; strides between rows and along k.
 w
-    First element; stride between vectors, offset of the last one, stride along k. Where the
-    number of columns is ragged the last vector overlaps the one before it, and what they
-    share is computed twice, to the same bits.
+    First element; stride between vectors, offset of the last one, stride along k. If the number
+    of columns is ragged, the last vector overlaps the one before it, and their common columns
+    are computed twice, to the same bits.
 depth
     The number of k.
 bias, c
-    Vectors of the bias and of the output lie next to each other, but the last at `c.last`.
+    Vectors of the bias and of the output lie next to each other, except the last one, at `c.last`.
 first, final
     Whether to start from 0 instead of what is in `c`; whether to add the bias at the end.
 """
@@ -64,7 +64,7 @@ def tile_ir(form: Format, rows: int, vectors: int, lanes: int, target: Target) -
   %c.{i} = getelementptr i8, ptr %c, i64 %c.offset.{i}"""
         for i in heads
     )
-    # In bytes from the first column, and from the first vector of W.
+    # Offsets in bytes: from the first column, and from the first vector of W.
     column = [*(str(j * width) for j in columns[:-1]), "%c.last"]
     vector_starts = "".join(
         f"""
@@ -159,8 +159,8 @@ def _multiply_add(place: str, vector: str, suffix: str, target: Target) -> str:
     if target.has_fma:
         factors = f"{vector} %xv.{i}, {vector} %wv.{j}, {vector} %acc.{place}"
         return f"\n  %sum.{place} = call {vector} @llvm.fma.{suffix}({factors})"
-    # Emulating the fma would take 15 operations; product and sum rounded apart are as good
-    # as any BLAS here, and the same for every tile.
+    # Emulating the fma would take 15 operations. With product and sum rounded separately, results
+    # are as good as those of any BLAS on such a target, and the same for every tile.
     return f"""
   %product.{place} = fmul {vector} %xv.{i}, %wv.{j}
   %sum.{place} = fadd {vector} %acc.{place}, %product.{place}"""

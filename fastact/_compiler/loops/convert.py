@@ -1,15 +1,14 @@
 """Machine code that converts arrays from one format to another, rounded to nearest even.
 
-An object holds one pair of formats. Its `ENTRY` takes two ndarray objects of one shape and of any
-strides, which may not overlap. It returns `DONE` or, where the axes of an array but the last
-cannot be taken as one, `REFUSED`. `RUN` is ``void run(source, stride, sink, stride, n)``, for `n`
-elements so many bytes apart, and in whatever floating-point environment it is called.
+An object file is for one pair of formats. Its `ENTRY` accepts two ndarray objects of the same shape
+and any strides, which must not overlap. It returns `DONE`, or `REFUSED` if all axes of an array but
+the last cannot be taken as one. `RUN` is ``void run(source, stride, sink, stride, n)`` for `n`
+elements with strides in bytes; it runs in the caller's floating-point environment.
 """
 
 from llvmlite import ir
 
-from fastact._compiler import conversions as _conversions
-from fastact._compiler import pipeline
+from fastact._compiler import conversions, pipeline
 from fastact._compiler.builder import Function
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.gemm.interface import DONE, REFUSED
@@ -19,10 +18,11 @@ from fastact._compiler.symbols import ENTRY, RUN
 from fastact._machine.formats import BOOL, Format
 from fastact._machine.targets import Target
 
-_FEW = 8  # columns that are not worth a loop of their own for each row
+_FEW = 8  # with fewer columns, a loop over each row is not worthwhile
 
-# From double to 16 bits by way of float with one rounding nevertheless: what is not exact is cut
-# off with its last bit set ("rounding to odd"), as float has more than two bits to spare.
+# Double is converted to 16 bits by way of float, yet rounded only once: a float that is not exact
+# is cut off, with its last bit set ("rounding to odd"). That works because float has more than two
+# bits to spare.
 _TO_ODD = """
 define internal float @to_odd(double %v) alwaysinline {
   %near = fptrunc double %v to float
@@ -45,11 +45,11 @@ define internal float @to_odd(double %v) alwaysinline {
 
 def _storage_type(form: Format, target: Target) -> str:
     """The LLVM type of an element in memory."""
-    return "i8" if form == BOOL else _conversions.storage_type(form, target)
+    return "i8" if form == BOOL else conversions.storage_type(form, target)
 
 
 def _element(source: Format, sink: Format, target: Target) -> str:
-    """@element: from `source` to `sink`, a pair of the `CONVERSIONS`."""
+    """@element: convert an element from `source` to `sink`, a pair of the `CONVERSIONS`."""
     kinds = _storage_type(source, target), _storage_type(sink, target)
     helpers, operations = [], []
     if source != sink:
@@ -90,12 +90,12 @@ define internal {kinds[1]} @element({kinds[0]} %s) alwaysinline {{{body}
 
 def _renamed(form: Format, prefix: str, target: Target) -> str:
     """The pair of conversions between `form` and float as ``@PREFIX.decode`` and ``.encode``."""
-    text = _conversions.conversions_ir(form, target)
+    text = conversions.conversions_ir(form, target)
     return text.replace("@decode", f"@{prefix}.decode").replace("@encode", f"@{prefix}.encode")
 
 
 def _run(source: Format, sink: Format, notes: LoopMetadata, target: Target) -> str:
-    """@RUN, in a loop that is vectorised where neither has gaps."""
+    """@RUN: convert `n` elements, in a vectorised loop if both sides are contiguous."""
     kinds = _storage_type(source, target), _storage_type(sink, target)
 
     def loop(label: str, strides: tuple[str, str], metadata: str) -> str:
@@ -133,7 +133,7 @@ done:
 
 
 def object_code(source: Format, sink: Format, target: Target) -> bytes:
-    """A relocatable object file with the `ENTRY` for one pair; it needs no other."""
+    """A relocatable object file with `ENTRY` and `RUN` for one pair, which needs no other."""
     machine = pipeline.machine_of(target)
     module = pipeline.parse(_walk_ir(), target, machine)
     module.link_in(pipeline.parse(_support_ir(source, sink, target), target, machine))
@@ -143,7 +143,7 @@ def object_code(source: Format, sink: Format, target: Target) -> bytes:
 
 
 def _walk_ir() -> str:
-    """``inner.convert(source, sink)``: ndarray objects, row by row through ``row``."""
+    """@inner.ENTRY(source, sink): convert ndarray objects row by row, with ``row``."""
     module = ir.Module()
     f = Function(module, f"inner.{ENTRY}", "source", "sink")
     source, sink = (NDArray(f, address) for address in f.arguments)
@@ -155,7 +155,7 @@ def _walk_ir() -> str:
     columns, stride, sink_stride = source.length(last), source.stride(last), sink.stride(last)
     with f.when((rows < 0) | rows.differs(sink_rows) | columns.differs(sink.length(last))):
         f.return_(REFUSED)
-    # What has no gaps is one row, and long and narrow arrays go by columns.
+    # Contiguous arrays are one row; long, narrow arrays are converted by columns.
     whole = row.equals(columns * stride) & sink_row.equals(columns * sink_stride)
     narrow = (columns < _FEW) & (columns < rows)
     inner = f.select(whole, rows * columns, f.select(narrow, rows, columns))
@@ -171,7 +171,7 @@ def _walk_ir() -> str:
 
 
 def _support_ir(source: Format, sink: Format, target: Target) -> str:
-    """The entry, with the floating-point environment put aside, and a row of the arrays."""
+    """The entry, which sets the default floating-point environment, and the loop over a row."""
     notes = LoopMetadata()
     return f"""{environment_ir(target)}
 {_run(source, sink, notes, target)}

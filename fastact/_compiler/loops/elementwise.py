@@ -1,16 +1,16 @@
 """LLVM IR of NumPy inner loops around a scalar function.
 
-A loop is load, decode, compute, encode, store; it knows no activation. The module built here
+A loop loads, decodes, computes, encodes and stores; it knows no activation. The module built here
 holds
 
 ``loop``
-    the entry, with the signature of an ArrayMethod's strided loop. Where elements depend on
-    each other it takes them one at a time (``overlap.py``); much work it shares among threads.
+    the entry, with the signature of an ArrayMethod's strided loop. If elements depend on each
+    other, it computes them one at a time (``overlap.py``). It shares much work among threads.
 ``loop_alone``
     the same for callers that have shared their work among threads already.
 ``run``
-    a part of the operands in one thread. It puts the floating-point environment aside, which
-    every thread has one of, and puts it back.
+    a part of the operands in one thread. It saves the thread's floating-point environment, sets
+    the default, and restores what it saved.
 ``hot_loop``
     the hot loop over contiguous operands, vectorised and interleaved by LLVM.
 ``hot_loop_short``
@@ -18,13 +18,14 @@ holds
 ``hot_loop_stream``
     the hot loop for an output that is too large for any cache (``_compiler/nontemporal.py``).
 ``hot_loop_ahead``
-    the same for one that is too large for those next to the core.
+    the hot loop for an output that is too large for the caches next to the core.
 ``buffered``
-    everything else (strides, the last elements) in chunks through contiguous buffers that
+    everything else (strides, the last elements), in chunks through contiguous buffers that
     are padded to whole vectors. So there is no scalar copy of the computation, and no result
-    depends on where its element lies.
+    depends on the position of its element.
 """
 
+from fastact._compiler import nontemporal
 from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.loops.hot_loop import ASSUME_IR, hot_loop_ir
@@ -34,7 +35,6 @@ from fastact._compiler.loops.overlap import ANY, BLOCKS, apart_ir, relation_ir
 from fastact._compiler.loops.past_the_caches import streamed_ir
 from fastact._compiler.loops.scalar_call import scalar_call_ir
 from fastact._compiler.loops.strided_copies import copies_ir
-from fastact._compiler.nontemporal import AHEAD as AHEAD_LOOP
 from fastact._compiler.pipeline import ScalarIR
 from fastact._compiler.symbols import ALONE, ENTRY
 from fastact._compiler.threads.fan_out import FAN_OUT_IR, chunk_ir, sharing_ir
@@ -42,8 +42,8 @@ from fastact._machine.formats import FORMATS, Format
 from fastact._machine.targets import Target
 
 # Bytes of an output (bench/NOTES.md).
-AHEAD = 1 << 19  # from here on, what comes next is prefetched
-STREAMED = 1 << 24  # from here on, stores go past the caches
+AHEAD = 1 << 19  # from here on, the next elements are prefetched
+STREAMED = 1 << 24  # from here on, stores bypass the caches
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
 
 
@@ -78,13 +78,13 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
 
 
 def _buffered(operands: list[str], storage: str, form: Format, lanes: int, block: int) -> str:
-    """@buffered: operands of any strides, by way of buffers."""
+    """@buffered: compute operands of any strides through buffers."""
     inputs, outputs = inputs_and_outputs(operands)
     allocate = "".join(
         f"\n  %{p}.buffer = alloca [{CHUNK} x {storage}], align 64" for p in operands
     )
-    # The last vector is cleared first: its padding is computed too, and must not be slow
-    # (subnormal) by chance.
+    # The last vector is cleared first, because its padding is computed too, and must not be
+    # subnormal (slow) by chance.
     gather = "".join(
         f"""
   %{p}.last = getelementptr {storage}, ptr %{p}.buffer, i64 %last
@@ -142,7 +142,7 @@ done:
 
 
 def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
-    """@run: `n` > 0 elements, in any order, of a call for `whole`."""
+    """@run: compute `n` > 0 of the `whole` elements of a call, in any order."""
     size = form.itemsize
     apart, strides = "0", ""
     for p in operands:
@@ -152,17 +152,17 @@ def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
         apart = f"%apart.{p}"
     rest = "".join(f"\n  %{p}.rest = getelementptr i8, ptr %{p}, i64 %offset" for p in operands)
     tail = ", ".join(f"ptr %{p}.rest, i64 {size}" for p in operands)
-    # LLVM has no such stores of vectors of elements below 32 bits (bench/NOTES.md).
+    # LLVM has no non-temporal stores of vectors of elements below 32 bits (bench/NOTES.md).
     fence = target.instructions.fence if form.bits >= 32 else None
     declared, branch, streamed, handled = "", "br label %plain", "", "%handled.plain, %body.end"
     hot_loop = f"call void @hot_loop({pointers(operands)}, i64 %blocks)"
     if fence is not None:
-        declared = f"\ndeclare void @{AHEAD_LOOP}({pointers(operands)}, i64)"
+        declared = f"\ndeclare void @{nontemporal.AHEAD}({pointers(operands)}, i64)"
         hot_loop = f"""%bytes = mul i64 %whole, {size}
   %far = icmp uge i64 %bytes, {AHEAD}
   br i1 %far, label %body.far, label %body.near
 body.far:
-  call void @{AHEAD_LOOP}({pointers(operands)}, i64 %blocks)
+  call void @{nontemporal.AHEAD}({pointers(operands)}, i64 %blocks)
   br label %body.end
 body.near:
   {hot_loop}"""
@@ -211,7 +211,7 @@ finish:
 
 
 def _words(operands: list[str]) -> list[tuple[str, str]]:
-    """What @run_chunk has to know, with types."""
+    """The types and names of the values that @run_chunk needs."""
     kinds = [("ptr", p) for p in operands], [("i64", f"{p}.stride") for p in operands]
     return [*kinds[0], *kinds[1], ("i64", "n")]
 
@@ -239,7 +239,7 @@ def _entry(name: str, operands: list[str], sizes: dict[str, int]) -> str:
         for k, p in enumerate(operands)
     )
     inputs, outputs = inputs_and_outputs(operands)
-    # Whole pages, so that no two threads write to one line of the cache.
+    # Whole pages, so that no two threads write to the same cache line.
     shared = sharing_ir(_words(operands), "n", "%n", "4096")
     return f"""
 define i32 @{name}(ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxdata) \

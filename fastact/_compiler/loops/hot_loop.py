@@ -9,7 +9,7 @@ from fastact._machine.formats import FORMATS, Format
 from fastact._machine.targets import Target
 
 ASSUME_IR = "declare void @llvm.assume(i1)"
-"""What a module with such loops declares."""
+"""A declaration that modules with such loops need."""
 
 
 def hot_loop_ir(
@@ -24,7 +24,7 @@ def hot_loop_ir(
 ) -> str:
     """@NAME: a loop over `%blocks` > 0 times `block` elements.
 
-    `vectors` are the lanes of a vector, and how many of them LLVM is to interleave.
+    `vectors` holds the lanes of a vector, and the number of vectors that LLVM interleaves.
     """
     inputs, outputs = inputs_and_outputs(operands)
     kind = f"[{len(outputs)} x {compute}]"
@@ -63,7 +63,7 @@ done:
 
 
 def vector_loop_ir(name: str, scalar: ScalarIR, form: Format, target: Target) -> str:
-    """LLVM IR of ``void NAME(x, y, count)``, of `count` vectors, to be linked with `scalar`."""
+    """LLVM IR of ``void NAME(x, y, count)`` for `count` vectors, to be linked with `scalar`."""
     compute, storage = compute_type(form), storage_type(form, target)
     lanes = target.vector_bits // FORMATS[form.compute].bits
     notes = LoopMetadata()

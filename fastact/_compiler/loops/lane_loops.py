@@ -1,6 +1,6 @@
 """LLVM IR of the steps of a function of rows, taken for every lane.
 
-Steps that follow each other for the same lane are one loop, which LLVM vectorises.
+Consecutive steps for the same lane are one loop, which LLVM vectorises.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fastact._compiler.loops.loop_metadata import LoopMetadata, wide_vectors
 from fastact._machine.targets import Target
 
-# What the steps work on, by place. Of each there is one value for every lane ...
+# The places that steps read and write. These hold a value for every lane ...
 LARGEST = ["largest"]
 
 PARAMETERS = ["p0", "p1", "p2"]
@@ -22,7 +22,7 @@ DIVISOR = ["q0", "q1"]
 
 STATE = [*LARGEST, *PARAMETERS, *SUM, *TOTAL, *DIVISOR]
 
-# ... or for every element in the buffers.
+# ... and these a value for every element in the buffers.
 TERM = ["t0", "t1"]
 
 BUFFERED = ["x", "y", *TERM]
@@ -30,7 +30,7 @@ BUFFERED = ["x", "y", *TERM]
 
 @dataclass(frozen=True)
 class Shape:
-    """The types of an element in memory and in computation, and the lanes: several vectors."""
+    """The types of an element in memory and in computation, and the vectors that are the lanes."""
 
     storage: str
     compute: str
@@ -59,11 +59,11 @@ def call_step(shape: Shape, step: str, inputs: Sequence[str], outputs: Sequence[
 
 @dataclass(frozen=True)
 class LaneLoop:
-    """Steps to take for every lane in each of a number of rounds.
+    """A loop that takes steps for every lane, in each of a number of rounds.
 
-    `calls` are steps with the places that their arguments come from and their results go to.
-    Places in `kept` are in memory, and values in `given` the same for all lanes; others pass
-    from one step to the next.
+    `calls` are the steps, with the places of their arguments and of their results. Places in
+    `kept` are in memory. Values in `given` are the same for all lanes. All other values pass from
+    one step to the next.
     """
 
     name: str
@@ -72,7 +72,7 @@ class LaneLoop:
     given: Sequence[str] = ()
 
     def call(self, shape: Shape, rounds: str = "1", suffix: str = "", **at: str) -> str:
-        """A call, with everything by its own name unless `at` says otherwise."""
+        """A call of the loop. Pointers are named like their places, unless `at` names another."""
         arguments = [f"ptr %{at.get(place, place)}" for place in self.kept]
         arguments += [f"{shape.compute} %{value}" for value in self.given]
         return f"\n  call void @{self.name}{suffix}({', '.join(arguments)}, i64 {rounds})"
@@ -111,7 +111,7 @@ class LaneLoop:
                         f"\n  store {shape.kind(place)} {values[place]}, ptr %to.{place}, "
                         f"align 1, {shape.notes.parallel}"
                     )
-        # The input may be the output, and terms in place of either.
+        # The input may be the output, and terms may be in place of either.
         parameters = [
             f"ptr {'' if place in ('x', 'y', TERM[0]) else 'noalias '}%{place}"
             for place in self.kept
@@ -183,10 +183,10 @@ ACROSS = _named(
 
 
 def allocate(shape: Shape, chunk: int, state: Sequence[str]) -> str:
-    """The buffers, and `state` for every lane with room for what :func:`_fold` makes of it."""
+    """Allocate the buffers, and `state` for every lane with room for the results of ``fold_ir``."""
     buffers = dict.fromkeys(TERM, shape.compute)
-    # Each element gives way to its term, and that to its result: one buffer less on the stack,
-    # where they are of one size.
+    # Terms overwrite elements, and results overwrite terms. If all have the same size, that saves
+    # one buffer on the stack.
     together = shape.storage == shape.compute
     if not together:
         buffers["x"] = shape.storage
@@ -198,7 +198,7 @@ def allocate(shape: Shape, chunk: int, state: Sequence[str]) -> str:
 
 
 def begin(shape: Shape) -> str:
-    """Set what grows with the elements to where it starts."""
+    """Set the largest element and the total to their initial values."""
     kind = f"<{shape.lanes} x {shape.compute}>"
     lowest = ", ".join([f"{shape.compute} 0xFFF0000000000000"] * shape.lanes)
     stores = [f"<{lowest}>, ptr %{place}" for place in LARGEST]

@@ -1,9 +1,10 @@
-"""Machine code of ufuncs' loops for inputs of other types than the one that is computed in.
+"""Machine code of ufuncs' loops for inputs of other types than the type of the computation.
 
-Such a loop converts inputs and leaves the rest to the loop for operands of one type. It knows
-neither the activation nor the types, but has its words in the exported `WORDS`: the address of
-that loop, the size of an element there, and for each input the address of what converts it
-(``convert.py``), or 0. It goes in one thread unless all that it converts are single numbers.
+Such a loop converts the inputs and calls the loop for operands of one type. It knows neither the
+activation nor the types. The exported `WORDS` hold the address of the loop that it calls, the size
+of an element there, and for each input the address of the function that converts it
+(``convert.py``), or 0. It runs in one thread, unless all inputs that it converts are single
+numbers.
 """
 
 from collections.abc import Sequence
@@ -20,12 +21,12 @@ _SIGNATURE = "ptr %context, ptr %data, ptr %dimensions, ptr %strides, ptr %auxda
 
 
 def object_code(nin: int, nout: int, target: Target) -> bytes:
-    """A relocatable object file of the loop for so many inputs and outputs."""
+    """A relocatable object file of the loop for `nin` inputs and `nout` outputs."""
     return _emit(_element_wise(nin, nout), 2 + nin, target)
 
 
 def rows_object_code(target: Target) -> bytes:
-    """The same for functions of rows, of one input."""
+    """The same for functions of rows, which have one input."""
     return _emit(_ROWS, 3 + len(ROWS_CALLS), target)
 
 
@@ -43,7 +44,7 @@ declare i64 @llvm.umin.i64(i64, i64)
 
 
 def _leave(status: str) -> str:
-    """The end of @ENTRY: behind the environment's default, and label %end, where it was not set."""
+    """The end of @ENTRY: restores the environment; at label %end, it was not changed."""
     return f"""
   call void @leave(ptr %saved)
   ret i32 {status}
@@ -73,7 +74,7 @@ def _element_wise(nin: int, nout: int) -> str:
   %stride.{k} = load i64, ptr %strides.{k}
   %data.to.{k} = getelementptr ptr, ptr %data.to, i64 {k}
   %strides.to.{k} = getelementptr i64, ptr %strides.to, i64 {k}"""
-    # A single number is converted once, and what has a stride a chunk at a time.
+    # A single number is converted once, an input with a stride one chunk at a time.
     moving = "false"
     for k in range(nin):
         allocate += f"\n  %buffer.{k} = alloca [{CHUNK} x i64], align 64"
@@ -147,8 +148,8 @@ done:
 finish:{_leave("0")}"""
 
 
-# The rows are converted into the output, and computed there in place: one at a time where rows of
-# the output may share memory. Where elements of a row do, it is converted into memory of its own.
+# The rows are converted into the output and computed there in place, one at a time if rows of the
+# output may share memory. If elements of a row share memory, rows are converted into a buffer.
 _ROWS = f"""{rows_relation_ir()}
 define i32 @{ENTRY}({_SIGNATURE}) {{
 entry:

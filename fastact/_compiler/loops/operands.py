@@ -1,17 +1,17 @@
-"""Operands of an element-wise loop in LLVM IR, by the names of their pointers: x0, ..., y, ..."""
+"""Operands of an element-wise loop in LLVM IR, named by their pointers: x0, ..., y, ..."""
 
 
 def inputs_and_outputs(operands: list[str]) -> tuple[list[str], list[str]]:
-    """The names of both."""
+    """The names of the inputs and those of the outputs."""
     inputs = [p for p in operands if p.startswith("x")]
     return inputs, operands[len(inputs) :]
 
 
 def pointers(operands: list[str], suffix: str = "") -> str:
-    """Arguments or parameters."""
+    """The pointers, as arguments or parameters."""
     return ", ".join(f"ptr %{p}{suffix}" for p in operands)
 
 
 def strided(operands: list[str]) -> str:
-    """The same with strides."""
+    """The pointers and strides, as arguments or parameters."""
     return ", ".join(f"ptr %{p}, i64 %{p}.stride" for p in operands)

@@ -1,14 +1,14 @@
-"""LLVM IR that finds whether operands share memory, and what that means for a loop.
+"""LLVM IR that finds whether operands share memory, and which orders of elements a loop may use.
 
-What a loop gives is what it would give one element after the other, in order. Any other order is
-as good where no element reads or writes what another writes: then threads may share the work.
-Blocks of elements, each read before it is written, are as good where none reads what an earlier
-one has written.
+The results of a loop are those of one element after the other, in order. Any other order has the
+same results if no element reads or writes what another element writes; then threads may share the
+work. Blocks of elements, each read before it is written, have the same results if no element reads
+what an earlier one has written.
 
-NumPy copies an output that shares memory with an input before it calls a loop, but for these:
-one that is the input exactly; one from behind the input, which moves no faster; and what its own
-short search finds to be interleaved. It does not compare an output with other outputs or with
-itself, and in reductions the output of an element is an input of the next.
+NumPy copies an output that shares memory with an input before it calls a loop, with three
+exceptions: the output is exactly the input; it starts behind the input and moves no faster; or
+NumPy's short search finds that the two are interleaved. NumPy does not compare an output with other
+outputs or with itself. In reductions, the output of an element is an input of the next.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,15 @@ from collections.abc import Mapping, Sequence
 from fastact._compiler.loops.loop_metadata import NO_CALLS
 
 ANY, BLOCKS, SINGLY = range(3)
-"""The orders of elements that give what their own order gives."""
+"""The orders of elements that have the right results: any, in blocks, or singly in order."""
 
 
 def apart_ir(inputs: Sequence[str], outputs: Sequence[str], sizes: Mapping[str, int]) -> str:
-    """%apart: whether it is plain that `n` > 0 elements may go in any order.
+    """%apart: whether a quick test finds that `n` > 0 elements may be computed in any order.
 
-    So it is where no output overlaps another operand, unless it is an input exactly, or itself.
-    All else is for ``@relation``. Each operand P has its address %P, and %P.stride.
+    That is so if no output overlaps itself or another operand, except an input that is exactly the
+    output. ``@relation`` decides the other cases. Operand P has the address %P and the stride
+    %P.stride.
     """
     text = "\n  %span = sub i64 %n, 1"
     for p in (*inputs, *outputs):
@@ -50,7 +51,7 @@ def apart_ir(inputs: Sequence[str], outputs: Sequence[str], sizes: Mapping[str, 
 
 
 def bounds_ir(name: str, first: str, spans: Sequence[str], size: int | str) -> str:
-    """%NAME.low and %NAME.high: where it begins and ends, `spans` from its first element."""
+    """%NAME.low and %NAME.high: the bounds of an operand that reaches `spans` from `first`."""
     text, low, high = "", first, first
     for k, span in enumerate(spans):
         text += f"""
@@ -65,7 +66,7 @@ def bounds_ir(name: str, first: str, spans: Sequence[str], size: int | str) -> s
 
 
 def disjoint_ir(x: str, y: str) -> str:
-    """%X.Y.disjoint, by the bounds of both."""
+    """%X.Y.disjoint, from the bounds of both."""
     return f"""
   %{x}.{y}.below = icmp ule i64 %{x}.high, %{y}.low
   %{x}.{y}.above = icmp ule i64 %{y}.high, %{x}.low
@@ -80,7 +81,7 @@ def _separate(y: str, size: int) -> str:
 
 
 def relation_ir(inputs: Sequence[str], outputs: Sequence[str], sizes: Mapping[str, int]) -> str:
-    """@relation: which of the orders `n` > 0 elements may go in."""
+    """@relation: which of the orders is right for `n` > 0 elements."""
     text, worst = "", "0"
     for k, y in enumerate(outputs):
         # Blocks write their elements in order.
@@ -124,8 +125,8 @@ found:
   ret i64 %a
 }}
 
-; Whether pieces x and y, `distance` from y to x, are apart wherever both are moved by multiples of
-; `divisor`.
+; Whether pieces x and y, with `distance` from y to x, are apart wherever both are moved by
+; multiples of `divisor`.
 define internal i1 @interleaved(i64 %distance, i64 %divisor, i64 %x.size, i64 %y.size) \
 noinline {NO_CALLS} {{
 entry:
@@ -146,8 +147,8 @@ no:
 """
 
 _PAIR_IR = f"""
-; The order for two operands, the second of which is an output. It is not to be blocks unless the
-; first is an input.
+; The order for two operands. The second is an output; the order may be blocks only if the first is
+; an input.
 define internal i32 @pair(ptr %x, i64 %x.stride, i64 %x.size, ptr %y, i64 %y.stride, \
 i64 %y.size, i64 %n, i1 %is.input) noinline {NO_CALLS} {{
 entry:
@@ -167,8 +168,8 @@ close:
 shared:
   br i1 %is.input, label %compare, label %singly
 compare:
-  ; No element reads what an earlier one has written if the second read is past the first result,
-  ; and what is read moves on from there at least as fast.
+  ; No element reads what an earlier one has written if the second element read is past the first
+  ; result, and reads move on from there at least as fast as results.
   %x.second = add i64 %x.first, %x.stride
   %x.second.end = add i64 %x.second, %x.size
   %y.first.end = add i64 %y.first, %y.size
@@ -202,14 +203,14 @@ singly:
 
 
 def rows_relation_ir() -> str:
-    """@relation, of a function of rows: `ANY` or `SINGLY`, for `rows` > 0 rows of `n` > 0.
+    """@relation of a function of rows: `ANY` or `SINGLY`, for `rows` > 0 rows of `n` > 0 elements.
 
     Elements have `size` bytes. The strides of input and output are from.row and to.row from row to
-    row, and from.stride and to.stride from element to element. A row is in order by itself.
+    row, and from.stride and to.stride from element to element. Each row is computed in order.
     """
 
     def extent(name: str, count: str, stride: str) -> str:
-        """%NAME: the bytes from the lowest to the end of the highest of `count` elements."""
+        """%NAME: the bytes from the lowest to the end of the highest of `count` + 1 elements."""
         return f"""
   %{name}.span = mul i64 %{stride}, %{count}
   %{name}.abs = call i64 @llvm.abs.i64(i64 %{name}.span, i1 false)

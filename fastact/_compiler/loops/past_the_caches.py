@@ -1,18 +1,18 @@
-"""LLVM IR of the part of an element-wise loop that is for outputs too large for any cache.
+"""LLVM IR of the part of an element-wise loop for outputs that are too large for any cache.
 
-Its results go past the caches (``_compiler/nontemporal.py``), which would else read every line of
-the output before it is overwritten.
+Its stores bypass the caches (``_compiler/nontemporal.py``), which would otherwise read every line
+of the output before it is overwritten.
 """
 
 from fastact._compiler.loops.operands import pointers
 from fastact._compiler.nontemporal import PREFETCH_IR, STREAMED
 from fastact._machine.targets import Operation, Target
 
-PAGE = 4096  # of memory
+PAGE = 4096  # bytes of a page of memory
 
-LINE = 64  # of a cache
+LINE = 64  # bytes of a cache line
 
-PRIMED = 8  # lines of each page that are fetched by hand where results go past the caches
+PRIMED = 8  # lines of each page that are prefetched explicitly
 
 
 def streamed_ir(
@@ -20,8 +20,8 @@ def streamed_ir(
 ) -> tuple[str, str]:
     """The part of @run for large outputs, from label %stream to the end of %streamed.
 
-    What comes before a multiple of the vectors' size goes through buffers. In place nothing is
-    gained, as the lines of the output are read anyway.
+    The elements before the first aligned vector go through buffers. In place, nothing would be
+    gained, because the lines of the output are read anyway.
     """
     *inputs, y = operands
     in_place, tests = "false", ""
@@ -87,9 +87,9 @@ streamed:
 
 
 def _prime(x: str) -> str:
-    """Fetch the first lines of the page after next of `x`, where the processor begins anew.
+    """Prefetch the first lines of the page after next of `x`.
 
-    It fetches ahead by itself within a page.
+    The processor prefetches by itself within a page, but begins anew at the next page.
     """
     lines = "".join(
         f"""

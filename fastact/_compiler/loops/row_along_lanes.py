@@ -1,4 +1,4 @@
-"""LLVM IR of one row of a function of rows in all lanes, chunk by chunk."""
+"""LLVM IR of a function of rows for one row in all lanes, chunk by chunk."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,10 @@ from fastact._machine.formats import Format
 
 
 def fold_ir(name: str, step: str, places: Sequence[str], shape: Shape) -> str:
-    """@NAME: the value that all lanes make together, merged by halves.
+    """@NAME: merge the values of all lanes by halves.
 
-    Results go behind the lanes, as a store to where the value is from becomes a masked one,
-    which no load can be forwarded from.
+    Results are stored after the lanes: a store to the place that was read would become a masked
+    store, which cannot be forwarded to a load.
     """
     kind, results = shape.compute, f"[{len(places)} x {shape.compute}]"
     body, before, start, width = "", "entry", 0, shape.lanes
@@ -54,7 +54,7 @@ i64 %{label}.{half}.i.{place}"""
                 f"\n  store {kind} {value}, ptr %{label}.r.at.{place}, "
                 f"align 4, {shape.notes.parallel}"
             )
-        # LLVM leaves loops over two elements scalar.
+        # LLVM does not vectorise loops over two elements.
         metadata = shape.notes.scalar()
         if width > 2:
             lanes = min(width, shape.vector)
@@ -85,11 +85,11 @@ entry:{body}
 
 
 def fetch_ir(form: Format, shape: Shape, chunk: int) -> str:
-    """@fetch and @put: a chunk of a row, in whole rounds and what is left of another.
+    """@fetch and @put: read and write a chunk of a row, in whole rounds and a rest.
 
-    Whole rounds of unit stride stay where they are. All else is copied to its place in the
-    buffer, and what is left padded with -inf, which is larger than no element and has terms of
-    0. Results take the same ways back.
+    Whole rounds of unit stride are not copied. All other elements are copied to their places in
+    the buffer, where the rest is padded with -inf, which is larger than no element and has terms
+    of 0. Results are copied back in the same way.
     """
     storage, lanes = shape.storage, shape.lanes
     infinity = {"half": "0xHFC00", "i16": -128 if form.kind == "bfloat" else -1024}
@@ -144,7 +144,7 @@ def along_ir(shape: Shape, chunk: int) -> str:
     """@along: one row of `%n` elements."""
 
     def fetch(c: str, i: str) -> str:
-        """Chunk `c`, from element `i` on, and what there is to say of it."""
+        """Fetch chunk `c`, from element `i` on, and define its values."""
         rest = "".join(
             f"""
   %{c}.{place} = getelementptr {shape.kind(place)}, ptr %{place}, i64 %{c}.begun"""
@@ -161,7 +161,7 @@ def along_ir(shape: Shape, chunk: int) -> str:
   %{c}.more = zext i1 %{c}.left to i64{rest}"""
 
     def run(name: str, c: str) -> str:
-        """Run a loop on chunk `c`: whole rounds, then what is left."""
+        """Run a loop on chunk `c`: whole rounds, then the rest."""
         rest = {"x": f"{c}.x", "y": f"{c}.x", "t0": f"{c}.t0", "t1": f"{c}.t1"}
         loop = ALONG[name]
         return loop.call(shape, f"%{c}.rounds", x=f"{c}.source", y=f"{c}.sink") + loop.call(
@@ -172,7 +172,7 @@ def along_ir(shape: Shape, chunk: int) -> str:
         return f"\n  call void @put(ptr %to, i64 %to.stride, i64 {i}, i64 %{c}.m, ptr %x)"
 
     def chunks(label: str, before: str, actions: str) -> str:
-        """A pass over the row."""
+        """A pass over the chunks of the row."""
         return f"""
   br label %{label}
 {label}:

@@ -1,21 +1,20 @@
 """LLVM IR of NumPy inner loops "(n)->(n)" around the steps of a function of whole rows.
 
-A row is read for its largest element, again for the sum of terms of its elements, and a third
-time for the results. All that is computed element by element, in lanes that LLVM makes vectors
-of, each with a largest element, a sum and so on of its own. There are two ways to fill the
-lanes, and the length of the row alone decides between them, so that a row's result depends on
-nothing but the row:
+A row is read three times: for its largest element, for the sum of the terms of its elements, and
+for the results. Everything is computed element by element in lanes, which LLVM turns into vectors.
+Each lane has its own largest element, sum and so on. There are two ways to fill the lanes. Only the
+length of the row decides between them, so that the result of a row depends on nothing but the row:
 
 ``across``
-    Short rows, one per lane: nothing is ever exchanged between lanes.
+    Short rows, one per lane: lanes never exchange anything.
 ``along``
-    Longer rows, one at a time, with the element i in lane i mod the number of lanes. What the
-    lanes have found is merged by halves, always in the same order. Rows that are longer than
-    the buffers are read chunk by chunk, and their terms are computed twice.
+    Longer rows, one at a time, with the element i in lane i mod the number of lanes. The values
+    of the lanes are merged by halves, always in the same order. Rows that are longer than the
+    buffers are read chunk by chunk, and their terms are computed twice.
 
-Short rows are transposed into a buffer. Of longer rows the whole vectors are read and written
-where they are; what is left over, and rows of any other stride, is padded in a buffer. So there
-is one copy of the computation for every stride, and the input may be the output.
+Short rows are transposed into a buffer. The whole vectors of longer rows are read and written in
+place; the rest of a row, and rows of any other stride, are padded in a buffer. So one copy of the
+computation serves every stride, and the input may be the output.
 """
 
 from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
@@ -35,17 +34,17 @@ from fastact._kernels.row_steps import STEPS
 from fastact._machine.formats import FORMATS, Format
 from fastact._machine.targets import Target
 
-BUFFER = 8192  # bytes of each of the buffers, which are to stay in L1 together
-# Terms that a lane adds up before its sum is collected: what its low part loses grows with them,
-# and with 128 equal terms at a time, softmax of a million was wrong by 2.2 ulp.
+BUFFER = 8192  # bytes of each of the buffers, which should stay in L1 together
+# Terms that a lane adds before its sum is collected. The error of the low part grows with them:
+# with 128 equal terms at a time, softmax of a million elements was wrong by 2.2 ulp.
 ROUNDS = 64
-# Elements of the longest row that has one lane only: longer ones pay the merging of lanes back
-# (bench/NOTES.md). A row on its own takes as long as a vector full of them.
+# Elements of the longest row that is computed in one lane. For longer rows, merging lanes pays off
+# (bench/NOTES.md). In one lane, a single row takes as long as a whole vector of rows.
 ONE_LANE = 128
 
 
 def steps_ir(steps: type, form: Format, target: Target) -> dict[str, ScalarIR]:
-    """The IR of every one of the `steps` of a function of rows, by name."""
+    """The IR of each of the `steps` of a function of rows, by name."""
     return {
         name: scalar_ir(getattr(steps, name), form, arity, target, results)
         for name, (arity, results) in STEPS.items()
@@ -57,7 +56,7 @@ def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
     types = storage_type(form, target), compute_type(form)
     vector = target.vector_bits // FORMATS[form.compute].bits
     notes = LoopMetadata()
-    # LLVM leaves loops over two elements scalar.
+    # LLVM does not vectorise loops over two elements.
     narrow = Shape(*types, vector, 1 if vector > 2 else 2, notes, target)
     double = Shape(*types, vector, 2, notes, target)
     wide = Shape(*types, vector, target.interleave, notes, target)
@@ -96,7 +95,7 @@ _ROW_WORDS = [
 
 
 def _run(shape: Shape, chunk: int) -> str:
-    """@run: some rows, none of them empty."""
+    """@run: compute rows, none of them empty."""
 
     def across(suffix: str, start: str, rows: str) -> str:
         return f"""
@@ -147,7 +146,7 @@ finish:
 
 
 def _run_chunk() -> str:
-    """@run_chunk: some of a job's rows."""
+    """@run_chunk: compute one chunk of the rows of a job."""
     places = {"from": "%from.start", "to": "%to.start", "rows": "%m"}
     arguments = ", ".join(f"{kind} {places.get(name, '%' + name)}" for kind, name in _ROW_WORDS)
     work = f"""
@@ -162,8 +161,8 @@ def _run_chunk() -> str:
 def _entry(name: str, size: int) -> str:
     """@NAME: int (context, char **data, npy_intp *dimensions, npy_intp *strides, auxdata).
 
-    The dimensions are the number of rows and their length; the strides those from row to row
-    of input and output, then those from element to element.
+    The dimensions are the number of rows and their length. The strides are those of input and
+    output from row to row, then those from element to element.
     """
     names = ["from.row", "to.row", "from.stride", "to.stride"]
     strides = "".join(

@@ -1,4 +1,4 @@
-"""LLVM IR of short rows of a function of rows, one in each lane."""
+"""LLVM IR of a function of rows for short rows, one in each lane."""
 
 from fastact._compiler.loops.lane_loops import ACROSS, STATE, Shape, allocate, begin
 from fastact._compiler.loops.loop_metadata import NO_CALLS, wide_vectors
@@ -8,11 +8,10 @@ from fastact._machine.targets import Target
 
 
 def transposes_ir(form: Format, rows: int, target: Target) -> str:
-    """@read.patches and @write.patches: as many rows as a vector has lanes, to lanes and back.
+    """@read.patches and @write.patches: move as many rows as a vector has lanes to lanes, and back.
 
-    Patches of `rows` rows and as many elements are transposed by vectors, then the elements left
-    by patches half as wide, and so on. Rows are interleaved with those half of the rows ahead, the
-    results with those a quarter ahead, until the first element of all rows comes first.
+    Patches of `rows` rows and as many elements are transposed by vectors (``transpose.py``), the
+    remaining elements in patches half as wide, and so on.
     """
     kind = f"i{form.bits}"
     widths = [rows >> k for k in range(rows.bit_length())]
@@ -71,13 +70,13 @@ i64 %lanes) noinline {wide_vectors(target)} {{{at_rows}{at_cells}{move(kind, row
 
 
 def across_ir(shape: Shape, chunk: int, suffix: str) -> str:
-    """@across: `%rows` rows of `%n` elements, as many at a time as there are lanes."""
+    """@across: compute `%rows` rows of `%n` elements, as many at a time as there are lanes."""
     storage, lanes = shape.storage, shape.lanes
     size = {"half": 2, "i16": 2, "float": 4, "double": 8}[storage]
     vector = shape.vector
 
     def elements(label: str, before: str, after: str, action: str, memory: str) -> str:
-        """Loops that move elements: by patches, or `action` for those in one place of all rows."""
+        """Loops that move elements: by patches, or by `action` for one element of every row."""
         return f"""
   %{label}.apart = icmp ne i64 %{memory}.stride, {size}
   %{label}.any = or i1 %{label}.apart, %final
@@ -102,7 +101,7 @@ i64 %n)
   %{label}.more = icmp ult i64 %{label}.next, %n
   br i1 %{label}.more, label %{label}, label %{after}"""
 
-    # Lanes without a row compute as well, and must not be slow (subnormal) by chance.
+    # Lanes without a row are computed too, and must not be subnormal (slow) by chance.
     read = f"""
   store <{lanes} x {storage}> zeroinitializer, ptr %read.cells, align 1
   %read.offset = mul i64 %read.i, %from.stride

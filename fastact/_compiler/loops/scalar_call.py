@@ -1,10 +1,10 @@
-"""LLVM IR that calls a scalar function as the front end leaves it."""
+"""LLVM IR that calls a scalar function of the front end."""
 
 from fastact._compiler.pipeline import ScalarIR
 
 
 def scalar_call_ir(name: str, scalar: ScalarIR, compute: str, arity: int, results: int) -> str:
-    """@NAME: the scalar function, returning an array of its results."""
+    """@NAME: call the scalar function, and return an array of its results."""
     kind = f"[{results} x {compute}]"
     values = ", ".join(f"{compute} %v{i}" for i in range(arity))
     return f"""
@@ -14,4 +14,15 @@ define internal {kind} @{name}({values}) alwaysinline {{
   %status = call i32 @{scalar.symbol}(ptr %r, ptr null, {values})
   %v = load {kind}, ptr %r
   ret {kind} %v
+}}"""
+
+
+def single_result_ir(name: str, function: str, compute: str, arity: int) -> str:
+    """@NAME: call @FUNCTION of :func:`scalar_call_ir`, and return its only result."""
+    values = ", ".join(f"{compute} %v{i}" for i in range(arity))
+    return f"""
+define {compute} @{name}({values}) {{
+  %results = call [1 x {compute}] @{function}({values})
+  %v = extractvalue [1 x {compute}] %results, 0
+  ret {compute} %v
 }}"""

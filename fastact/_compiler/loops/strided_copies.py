@@ -6,11 +6,11 @@ from fastact._machine.targets import Target
 
 
 def copies_ir(storage: str, form: Format, notes: LoopMetadata, target: Target) -> str:
-    """@gather and @scatter: any stride to unit stride, and back.
+    """@gather and @scatter: copy from any stride to unit stride, and back.
 
     A stride of two elements (x[::2], real parts) is gathered by whole vectors, keeping every
-    other lane; all others one element at a time, since gather instructions are no faster
-    (bench/NOTES.md).
+    other lane. Other strides are gathered one element at a time, because gather instructions are
+    no faster (bench/NOTES.md).
     """
     size, lanes = form.itemsize, target.vector_bits // form.bits
 

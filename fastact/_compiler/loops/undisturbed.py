@@ -1,4 +1,4 @@
-"""Machine code that calls a function with the floating-point environment put aside."""
+"""Machine code that calls a function in the default floating-point environment."""
 
 from fastact._compiler import pipeline
 from fastact._compiler.environment import environment_ir
@@ -7,7 +7,7 @@ from fastact._machine.targets import Target
 
 
 def object_code(target: Target) -> bytes:
-    """``ptr ENTRY(ptr call, ptr function)``, which returns what ``call(function)`` does."""
+    """Object code of ``ptr ENTRY(ptr call, ptr function)``, which returns ``call(function)``."""
     machine = pipeline.machine_of(target)
     text = f"""{environment_ir(target)}
 define ptr @{ENTRY}(ptr %call, ptr %function) {{

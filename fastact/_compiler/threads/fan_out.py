@@ -1,43 +1,50 @@
-"""LLVM IR that shares work among threads, for the loops of every kind.
+"""LLVM IR that shares the work of loops of any kind among threads.
 
 A loop asks ``@parts(work)`` how many threads a call is worth. If more than one, it describes the
-call in a *job* and gives it to ``@fan_out(job, chunks, threads, work)``, which returns when all
-chunks are done. Threads take them one by one, until none is left, and call
-``run_chunk(job, chunk)`` of the loop. A job begins with words of the fan-out's own, `JOB`; what
-follows is between the loop and its ``run_chunk``.
+call in a *job* and passes it to ``@fan_out(job, chunks, threads, work)``, which returns when all
+chunks are done. Threads take chunks one by one, until none is left, and call the loop's
+``run_chunk(job, chunk)`` for each. The first `JOB` words of a job are for the fan-out; the others
+pass data from the loop to its ``run_chunk``.
 
-Threads are started and stopped elsewhere (``_parallel``). Compiled code knows of them by the
-exported `SETTING`: the address of the process's `POOL_FIELDS`, and what a unit of
-the object's work costs. All is zero until somebody writes it: then there is one thread.
+Threads are started and stopped elsewhere (``_parallel``). Compiled code finds them through the
+exported `SETTING`: the address of the process's `POOL_FIELDS`, and the cost of a unit of the
+object's work. All words are zero until they are set; until then, there is one thread.
 """
 
 import struct
 from collections.abc import Sequence
 
 SETTING = "setting"
-"""The exported words: the address of the process's `POOL_FIELDS`, picoseconds for a unit of work,
-the same where caches do not hold the operands, and from how many units on that is so."""
+"""The exported words: the address of the process's `POOL_FIELDS`; picoseconds for a unit of work;
+the same if the caches do not hold the operands; and the number of units from which that is so."""
 
 POOL_FIELDS = (
     "parallel_for",  # numba's, or a function of the same signature; null before `start`
-    "start",  # starts threads, and sets a word where no interrupt came
+    "start",  # starts threads, and sets a word unless an interrupt came
     "get_mask",  # numba's number of threads in its TBB layer, which parallel_for overwrites;
     "set_mask",  # both may be null
     "get_limit",  # the number of threads that numba would use here; may be null
-    "get_count",  # the calling thread's own number of threads by `key`, 0 where it has none
+    "get_count",  # the calling thread's own number of threads, by `key`; 0 if it has none
     "key",
-    "count",  # the number of threads of those which have none of their own
-    "share",  # picoseconds of work that are worth a thread
+    "count",  # the number of threads for callers without their own number
+    "share",  # picoseconds of work that are worth one thread
     "interrupt",  # PyErr_SetInterrupt
 )
-"""What a process tells its loops, a word each: addresses and integers."""
+"""The data that a process passes to its loops, one word each: addresses and integers."""
 
 JOB = 3
-"""Words at the head of a job: how many chunks were taken from the front (in the lower half) and
-from the back; the number of all; and the address of ``run_chunk``."""
+"""Words at the head of a job: how many chunks were taken from the front (lower half) and from the
+back (upper half); the number of all chunks; and the address of ``run_chunk``."""
 
 CHUNKS = 8
-"""Chunks for each thread, so that one that comes late or is interrupted leaves less behind."""
+"""Chunks per thread: with more, a thread that is late or interrupted leaves less work undone."""
+
+TASK = "ptr %args, ptr %counts, ptr %steps"
+"""The first parameters of the functions that threads run: the operands, the numbers of elements and
+the strides of numba's gufunc kernels. ``parallel_for`` has them after the function."""
+
+TIME_STEP = 1
+"""The word of %steps that tells ``parallel_for`` the time of the work in picoseconds."""
 
 _WORD = struct.calcsize("P")
 
@@ -52,7 +59,7 @@ def _field(name: str, kind: str = "ptr") -> str:
 FAN_OUT_IR = f"""
 @{SETTING} = global [4 x i64] zeroinitializer
 
-; Picoseconds for so much work.
+; The picoseconds that the work takes.
 define internal i64 @time(i64 %work) {{
   %near.at = getelementptr i64, ptr @{SETTING}, i64 1
   %near = load i64, ptr %near.at
@@ -100,14 +107,14 @@ one:
   ret i64 1
 }}
 
-; What each thread runs; the first three are what numba's layer hands on.
-define void @run_chunks(ptr %args, ptr %counts, ptr %steps, ptr %job) {{
+; What each thread runs. Our helpers pass null in place of the first arguments.
+define void @run_chunks({TASK}, ptr %job) {{
 entry:
   %total.at = getelementptr i64, ptr %job, i64 1
   %total = load i64, ptr %total.at
   %run_chunk.at = getelementptr i64, ptr %job, i64 2
   %run_chunk = load ptr, ptr %run_chunk.at
-  ; From the front in the thread that calls, from the back in those of our own that help it: in the
+  ; The calling thread takes chunks from the front, our helpers take them from the back. So in the
   ; next call for the same operands, each finds most of its chunks in its own cache.
   %helps = icmp eq ptr %args, null
   %taking = select i1 %helps, i64 4294967296, i64 1
@@ -141,7 +148,7 @@ entry:
   store i64 0, ptr %args
   store i64 %threads, ptr %counts
   store i64 1, ptr %steps
-  %time.at = getelementptr i64, ptr %steps, i64 1
+  %time.at = getelementptr i64, ptr %steps, i64 {TIME_STEP}
   %time = call i64 @time(i64 %work)
   store i64 %time, ptr %time.at
   %pool = load ptr, ptr @{SETTING}{_field("parallel_for")}
@@ -155,7 +162,7 @@ begin:{_field("start")}
   %interrupted = icmp eq i64 %quiet, 0
   br i1 %interrupted, label %ask.again, label %begun
 ask.again:{_field("interrupt")}
-  ; It was an exception that could not leave the code which starts threads.
+  ; An interrupt came in the code that starts threads, which could not raise it: set it again.
   call void %interrupt()
   br label %begun
 begun:
@@ -173,18 +180,17 @@ remember:
   br label %share_out
 share_out:
   %before = phi i32 [ 0, %ready ], [ %mask, %remember ]
-  call void %share(ptr @run_chunks, ptr %args, ptr %counts, ptr %steps, ptr %job, \
-i64 0, i64 1, i32 %threads.32)
+  call void %share(ptr @run_chunks, {TASK}, ptr %job, i64 0, i64 1, i32 %threads.32)
   br i1 %masked, label %restore, label %alone
 restore:
-  ; Below 1, none was set, and numba is to go on finding its own default.
+  ; Below 1, no number was set, and numba must go on using its default.
   %set = icmp sgt i32 %before, 0
   %after = select i1 %set, i32 %before, i32 0
   call void %set_mask(i32 %after)
   br label %alone
 alone:
-  ; What is left where no thread could be had.
-  call void @run_chunks(ptr %args, ptr %counts, ptr %steps, ptr %job)
+  ; The chunks that are left: all of them, if no threads could be started.
+  call void @run_chunks({TASK}, ptr %job)
   ret i64 0
 }}
 """
@@ -194,9 +200,9 @@ alone:
 def sharing_ir(words: Sequence[tuple[str, str]], count: str, work: str, granule: str) -> str:
     """Share %`count` units, `work` in all, among threads if that is worth it.
 
-    Goes to label %end when that is done, and to %single where one thread is to do it. `words`
-    are the types and names of the values that ``@run_chunk`` needs; chunks are multiples of
-    `granule`, a power of two, of the units.
+    The code branches to label %end if the work is done, and to %single if one thread should do it.
+    `words` are the types and names of the values that ``@run_chunk`` needs. The number of units in
+    a chunk is a multiple of `granule`, a power of two.
     """
     stores = "".join(
         f"{_at(k, name)}\n  store {kind} %{name}, ptr %{name}.at"
@@ -224,9 +230,9 @@ share:
 
 
 def chunk_ir(words: Sequence[tuple[str, str]], count: str, work: str) -> str:
-    """@run_chunk, which does `work` on the units from %start on, %m of the %`count`.
+    """@run_chunk, which does `work` for %m of the %`count` units, from %start on.
 
-    `work` is text that refers to the `words` by name.
+    `work` is LLVM IR that refers to the `words` by name.
     """
     loads = "".join(
         f"{_at(k, name)}\n  %{name} = load {kind}, ptr %{name}.at"

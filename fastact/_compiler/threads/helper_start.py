@@ -1,4 +1,4 @@
-"""LLVM IR that starts helpers, and chooses the CPUs that they may be on."""
+"""LLVM IR that starts helpers, and chooses the CPUs that they may run on."""
 
 HELPER_START_IR = """
 ; Starts helpers until there are %wanted.
@@ -42,7 +42,7 @@ make.thread:
   %failed = icmp eq {word} %thread, -1
   br i1 %failed, label %give.up, label %look
 give.up:
-  ; It is busy for ever, unless a call has an offer there, which waits until it takes that back.
+  ; Mark it as busy forever. If a call has made it an offer, the call takes that back at its end.
   %marked = cmpxchg ptr %helper, i64 0, i64 1 seq_cst seq_cst
   store atomic i64 %count, ptr %most.at monotonic, align 8
   br label %end
@@ -50,7 +50,7 @@ end:
   ret void
 }}
 
-; Lets a helper run where its caller may, but not on the caller's CPU, unless that is so already.
+; Lets a helper run on the CPUs in %set only, unless %placing says that this is so already.
 define internal void @place(ptr %helper, ptr %set, i64 %placing) {{
 entry:
   %placing.at = getelementptr i64, ptr %helper, i64 {helper_placing}
@@ -73,8 +73,8 @@ end:
   ret void
 }}
 
-; The CPUs for helpers of this caller: how many there are, or -1 if that is not known; what stands
-; for them is left at %placing.at.
+; Writes the CPUs for helpers of this caller to %set: those that it may run on, without %here.
+; Returns how many there are, or -1 if that is unknown, and writes a hash of them to %placing.at.
 define internal i64 @others(ptr %set, i64 %here, ptr %placing.at) noinline {{
 entry:
   %strange = icmp uge i64 %here, {cpus}

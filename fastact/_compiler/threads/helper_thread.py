@@ -1,7 +1,7 @@
 """LLVM IR that a helper's thread runs: it waits for an offer, works, and sleeps."""
 
 HELPER_THREAD_IR = """
-; What the function of others, if there is one, says without arguments; or -1.
+; Calls function number %which of @calls, without arguments; -1 if it is missing.
 define internal i64 @call_or_minus_one(i64 %which) {{
   %function.at = getelementptr ptr, ptr @calls, i64 %which
   %function = load ptr, ptr %function.at
@@ -15,7 +15,7 @@ nothing:
   ret i64 -1
 }}
 
-; Waits up to %turns, for the word at %at to be anything but %still.
+; Waits for up to %turns turns, until the word at %at is no longer %still; returns the word.
 define i64 @spin(ptr %at, i64 %still, i64 %turns, ptr %cpu.at) {{
 entry:
   %yield.at = getelementptr ptr, ptr @calls, i64 {calls_yield}
@@ -45,7 +45,7 @@ end:
   ret i64 %now
 }}
 
-; What a helper's thread does.
+; The main function of a helper's thread.
 define internal void @help(ptr %helper) {{
 entry:
   %asleep.at = getelementptr i64, ptr %helper, i64 {helper_asleep}
@@ -89,7 +89,7 @@ get.up:
   %still = atomicrmw xchg ptr %asleep.at, i64 0 seq_cst
   %woken.already = icmp eq i64 %still, 0
   br i1 %woken.already, label %sleep.now, label %idle
-sleep.now:  ; until somebody releases the lock, or at once if that has happened
+sleep.now:  ; until the lock is released; returns at once if it has been released already
   %ignored = call i32 %sleep(ptr %lock, i32 1)
   br label %idle
 }}

@@ -1,11 +1,12 @@
-"""What helpers run, and what a call does to get their help: LLVM IR.
+"""LLVM IR of the threads that help calls, and of how a call gets their help.
 
-A call offers itself to helpers that have nothing to do, by a word of each, and takes the
-offers back at its end that nobody has taken up. So it waits for nobody who has not come.
+A call offers its work to idle helpers, in one word of each. At its end, it takes back the offers
+that no helper has accepted. So it never waits for a helper that has not come.
 
-A helper spins for a while before it sleeps, since a thread that sleeps comes late, and who
-wakes it loses time as well. So helpers that sleep are not woken for every call but one for
-each `worth_waking` of work, done in one call or in several; those that follow find it awake.
+A helper spins for a while before it sleeps, because a sleeping thread comes late, and the thread
+that wakes it loses time as well. For the same reason, sleeping helpers are not woken for every
+call. One is woken for each `worth_waking` of work, done in one call or in several; the calls that
+follow find it awake.
 """
 
 import ctypes
@@ -25,45 +26,45 @@ CALLS = (
     *("yield", "start", "new_lock", "take_lock", "release_lock"),
     *("thread", "cpu", "cpus", "set_cpus"),  # these may be missing
 )
-"""Functions of others."""
+"""Functions of the system and of Python that helpers and calls use."""
 
 
 class Team(ctypes.Structure):
-    """What is known of the helpers together."""
+    """The state that all helpers share."""
 
     _fields_ = [
         (name, c_int64)
         for name in (
-            "first",  # the address of the helpers
-            "count",  # how many have been started,
-            "most",  # and may be
-            "turns",  # that a helper spins
+            "first",  # the address of the first helper
+            "count",  # how many helpers have been started
+            "most",  # how many may be started
+            "turns",  # how long a helper spins before it sleeps
             "work",  # done since a helper was last woken, in picoseconds
-            "worth_waking",  # how much of it is
+            "worth_waking",  # how much work is
         )
     ]
 
 
 class Helper(ctypes.Structure):
-    """What is known of one."""
+    """The state of one helper."""
 
     _fields_ = [
         (name, c_int64)
         for name in (
             "offer",  # 0, 1 while it works, or the address of a call
             "asleep",
-            "lock",  # that it sleeps by
-            "thread",  # the system's number of it; 0 where that is not known
-            "cpu",  # that it is on
-            "placing",  # what stands for the CPUs that it may be on, where we have chosen them
+            "lock",  # that it waits for when it sleeps
+            "thread",  # the system's number of its thread; 0 if unknown
+            "cpu",  # that it runs on; -1 if unknown
+            "placing",  # a hash of the CPUs that it may run on, if we have chosen them
         )
     ]
 
 
 STRIDE = 128
-"""Bytes from helper to helper: two cache lines, as processors fetch pairs of them."""
+"""Bytes from one helper to the next: two cache lines, because processors fetch lines in pairs."""
 
-_CPUS = 1024  # of a set of CPUs, as C libraries have it
+_CPUS = 1024  # bits of a set of CPUs in C libraries
 
 
 _DECLARATIONS_IR = """
@@ -75,20 +76,23 @@ declare i{cpus} @llvm.ctpop.i{cpus}(i{cpus})
 
 
 def object_code(target: "Target") -> bytes:
-    """The functions above for `target`."""
+    """A relocatable object file of these functions for `target`."""
     from fastact._compiler import pipeline
+    from fastact._compiler.threads.fan_out import TASK, TIME_STEP
 
     machine = pipeline.machine_of(target)
     pause = target.instructions.pause
     parts = (_DECLARATIONS_IR, HELPER_THREAD_IR, HELPER_START_IR, PARALLEL_FOR_IR)
     text = "\n".join(parts).format(
+        task=TASK,
+        time_step=TIME_STEP,
         declared=pause.declaration,
         pause=pause.call,
         size=STRIDE,
         cpus=_CPUS,
         bytes=_CPUS // 8,
         set_words=_CPUS // 64,
-        # C's unsigned long and size_t, which are as wide as a word where they are given.
+        # C's unsigned long, and size_t on the systems where a function has such an argument.
         word=f"i{8 * ctypes.sizeof(ctypes.c_ulong)}",
         len_calls=len(CALLS),
         len_team=len(Team._fields_),

@@ -1,8 +1,8 @@
-"""LLVM IR of a call that offers its work to helpers, and takes back what none has taken up."""
+"""LLVM IR of a call that offers its work to helpers, and takes back unaccepted offers."""
 
 PARALLEL_FOR_IR = """
-define void @parallel_for(ptr %task, ptr %args, ptr %counts, ptr %steps, ptr %data, \
-i64 %inner, i64 %operands, i32 %threads) {{
+define void @parallel_for(ptr %task, {task}, ptr %data, i64 %inner, i64 %operands, \
+i32 %threads) {{
 entry:
   %call = alloca [3 x i64], align 8
   %nowhere = alloca i64
@@ -17,7 +17,7 @@ entry:
   %wanted.32 = sub i32 %threads, 1
   %wanted = zext i32 %wanted.32 to i64
   %count.at = getelementptr i64, ptr @team, i64 {team_count}
-  %time.at = getelementptr i64, ptr %steps, i64 1
+  %time.at = getelementptr i64, ptr %steps, i64 {time_step}
   %time = load i64, ptr %time.at
   %work.at = getelementptr i64, ptr @team, i64 {team_work}
   %work.before = atomicrmw add ptr %work.at, i64 %time monotonic
@@ -71,7 +71,7 @@ put.it:
   call void @place(ptr %helper, ptr %set, i64 %place)
   br label %offer.it
 locate:
-  ; On our own CPU it would only be in the way; it will be placed when there is more work.
+  ; A helper on our own CPU would only be in the way. It is moved when there is more work.
   %cpu.at = getelementptr i64, ptr %helper, i64 {helper_cpu}
   %cpu = load atomic i64, ptr %cpu.at monotonic, align 8
   %somewhere = icmp sge i64 %here, 0
@@ -105,7 +105,7 @@ asked:
   %i.next = add i64 %i, 1
   br label %ask
 asked.all:
-  call void %task(ptr %args, ptr %counts, ptr %steps, ptr %data)
+  call void %task({task}, ptr %data)
   br label %take.back
 take.back:
   %j = phi i64 [ 0, %asked.all ], [ %j.next, %back ]

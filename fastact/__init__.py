@@ -3,8 +3,8 @@
 ``fastact/_functions`` has a file for each function; every name declared there is a ufunc here.
 """
 
-# These two come first: the clock is read before what machine code is made of is imported, and a
-# setting that is wrong is refused before anything is made.
+# These two come first: the first records the time before the sources of machine code are imported,
+# and the second refuses invalid settings before anything is compiled.
 from fastact._loading import imported as _imported  # noqa: F401
 from fastact._runtime import settings as _settings  # noqa: F401
 
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 globals().update(_UFUNCS)
 
-# Imported when they are asked for: many programs do without.
+# Imported at the first access, since many programs do not need them.
 _LATER = {
     "Dense": "_dense.layers",
     "dense": "_dense.layers",

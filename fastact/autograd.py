@@ -1,4 +1,4 @@
-"""HIPS autograd: activations that its ``grad`` differentiates, as often as is asked for.
+"""HIPS autograd: activations that its ``grad`` can differentiate any number of times.
 
 Every function here has the name of its ufunc: ``fastact.autograd.sigmoid(x)``.
 
@@ -18,12 +18,12 @@ from fastact._functions import UFUNCS
 from fastact._interop.extras import require
 from fastact._interop.versions import warn_unless_tested
 
-require("autograd", "autograd")  # an error names it rather than a part of it
+require("autograd", "autograd")  # so that an error names the package, not a module of it
 _extend = require("autograd.extend", "autograd")
 _np = require("autograd.numpy", "autograd")
 
 TESTED = ((1, 7), (1, 10))
-"""The versions of autograd that this was tested with: from the first, below the second."""
+"""The tested versions of autograd: from the first to below the second."""
 
 warn_unless_tested("autograd", importlib.metadata.version("autograd"), *TESTED)
 
@@ -40,8 +40,8 @@ def _element_wise(declared: Derivative) -> Callable[..., Any]:
     _extend.defvjp(function, lambda y, x: lambda g: through(g, saved(y, x)))
     _extend.defjvp(function, lambda g, y, x: through(g, saved(y, x)))
 
-    # The gradient is linear in the one that comes in; further derivatives are by declared
-    # expressions in autograd's own functions.
+    # The gradient is linear in the incoming one. Higher derivatives follow from the declared
+    # expressions, computed with autograd's functions.
     def by_saved(g: Any, gradient: Any, kept: Any) -> Any:
         return g * gradient * declared.slope(_np, kept)
 

@@ -1,4 +1,4 @@
-"""How an activation is declared: its record is kept, and its ufunc made."""
+"""Functions that declare activations: each stores a record and makes the ufunc."""
 
 import functools
 from collections.abc import Callable
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     )
 
 UFUNCS: dict[str, np.ufunc] = {}
-"""The ufuncs of all that is declared, by name."""
+"""All declared ufuncs by name."""
 
 
 def activation(**fields: Any) -> "Declarator":
-    """Declare the decorated kernel an activation; it becomes the ufunc of that name.
+    """Declare an activation; the decorated kernel becomes the ufunc of the same name.
 
     Parameters
     ----------
     **fields
-        The attributes of :class:`Activation` but `kernel`.
+        The attributes of :class:`Activation` except `kernel`.
     """
 
     def declare(kernel: Callable[..., Any]) -> np.ufunc:
@@ -48,16 +48,16 @@ def activation(**fields: Any) -> "Declarator":
         ACTIVATIONS[declared.name] = declared
         return _ufunc_of(declared)
 
-    return declare  # type: ignore[return-value] # its ufunc, as typing.pyi has it
+    return declare  # type: ignore[return-value] # typing.pyi declares the type
 
 
 def derivative(**fields: Any) -> "BinaryDeclarator":
-    """Declare the decorated kernel the derivative of the activation that it is named after.
+    """Declare the derivative of the activation ``NAME``, by a kernel ``NAME_backward``.
 
     Parameters
     ----------
     **fields
-        The attributes of :class:`Derivative` but `kernel` and `summary`.
+        The attributes of :class:`Derivative` except `kernel` and `summary`.
     """
 
     def declare(kernel: Callable[..., Any]) -> np.ufunc:
@@ -68,22 +68,22 @@ def derivative(**fields: Any) -> "BinaryDeclarator":
             declared.saved == "output" and declared.of_output is not None
         ):
             raise ValueError(
-                f"{kernel.__name__}: the second parameter must be called input, with of_output if "
-                f"the output tells the derivative, or output, got {declared.saved!r}"
+                f"{kernel.__name__}: the second parameter must be named input, or output if there "
+                f"is no of_output, got {declared.saved!r}"
             )
         DERIVATIVES[name] = declared
         return _ufunc_of(declared)
 
-    return declare  # type: ignore[return-value] # its ufunc, as typing.pyi has it
+    return declare  # type: ignore[return-value] # typing.pyi declares the type
 
 
 def objective(**fields: Any) -> "ObjectiveDeclarator":
-    """Declare the decorated kernel an objective; it becomes the ufunc of that name.
+    """Declare an objective; the decorated kernel becomes the ufunc of the same name.
 
     Parameters
     ----------
     **fields
-        The attributes of :class:`Activation` but `kernel`.
+        The attributes of :class:`Objective` except `kernel`.
     """
 
     def declare(kernel: Callable[..., Any]) -> np.ufunc:
@@ -91,11 +91,11 @@ def objective(**fields: Any) -> "ObjectiveDeclarator":
         OBJECTIVES[declared.name] = declared
         return _ufunc_of(declared)
 
-    return declare  # type: ignore[return-value] # its ufunc, as typing.pyi has it
+    return declare  # type: ignore[return-value] # typing.pyi declares the type
 
 
 def row_activation(**fields: Any) -> "RowUfunc":
-    """Declare an activation of whole rows; the result is its ufunc.
+    """Declare an activation of whole rows and return its ufunc.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def row_activation(**fields: Any) -> "RowUfunc":
     )
     hidden.refuse(ufunc)
     UFUNCS[declared.name] = ufunc
-    return ufunc  # type: ignore[return-value] # as typing.pyi has it
+    return ufunc  # type: ignore[return-value] # typing.pyi declares the type
 
 
 def _ufunc_of(declared: Activation) -> np.ufunc:

@@ -1,4 +1,4 @@
-# What a type checker sees of the ufuncs; at run time all of them are numpy.ufunc.
+# The types of the ufuncs for type checkers; at run time, all of them are numpy.ufunc.
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, overload
 
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 _Array = TypeVar("_Array", bound=NDArray[Any])
 _Float = TypeVar("_Float", bound=np.floating[Any])
 
-# numpy.ufunc is final for type checkers, and NumPy's own stubs derive from it like this.
+# numpy.ufunc is final for type checkers; NumPy's own stubs subclass it in the same way.
 
 class UnaryUfunc(np.ufunc):  # type: ignore[misc]
     @overload

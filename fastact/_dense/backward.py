@@ -1,4 +1,4 @@
-"""Gradients taken back through dense layers and softmax."""
+"""Gradients of dense layers and softmax."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fastact._runtime import convert
 from fastact._runtime.operands import as_array
 from fastact._runtime.undisturbed import undisturbed
 
-if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
+if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["dense_backward", "softmax_backward"]
@@ -37,16 +37,16 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
     grad_output : array_like
         The gradient with respect to the output of softmax.
     output : array_like
-        The output of softmax; of the shape of `grad_output`.
+        The output of softmax, with the shape of `grad_output`.
     axis : int, optional
-        The axis that softmax was taken along; the last by default.
+        The axis along which softmax was computed. Default is the last axis.
 
     Returns
     -------
     ndarray
-        Of the common type of the operands, as of :func:`fastact.dense`: float16 (or bfloat16),
-        float32 or float64. The 16-bit formats are computed in float32 and rounded once; integers
-        and bool give float64.
+        Has the common type of the operands, as for :func:`fastact.dense`: float16 (or bfloat16),
+        float32 or float64. The 16-bit formats are computed in float32 and rounded once. For
+        integers and bool, it is float64.
 
     Raises
     ------
@@ -56,15 +56,15 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
     TypeError
         For complex, longdouble, string, datetime and object operands.
     AxisError
-        For an `axis` that they do not have.
+        If `axis` is out of bounds.
 
     Notes
     -----
-    In NumPy's arithmetic, by several passes; yet no floating-point warning is raised, and the
-    caller's rounding mode, flush-to-zero and status flags neither change the result nor are
-    changed. The error is some eps times
-    ``output * (abs(grad_output) + sum(abs(grad_output * output)))``, growing with the logarithm of
-    the length of a row: where the difference cancels, few digits are left of it.
+    NumPy computes the result in several passes. Nevertheless, no floating-point warning is raised,
+    the result does not depend on the caller's rounding mode and flush-to-zero setting, and the
+    caller's status flags stay unchanged. The error is a few eps times
+    ``output * (abs(grad_output) + sum(abs(grad_output * output)))``, and grows with the logarithm
+    of the length of a row. Where the difference cancels, few correct digits remain.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) 
     g, y = as_array(caller, "grad_output", grad_output), as_array(caller, "output", output)
     result = common_type(caller, grad_output=g, output=y)
     if g.ndim == 0:
-        raise ValueError(f"{caller}: grad_output must have an axis at least, got shape ()")
+        raise ValueError(f"{caller}: grad_output must have at least one axis, got shape ()")
     _check_same_shape(caller, g, y)
     dtype = compute_dtype(result)
     g, y = convert.converted(g, dtype), convert.converted(y, dtype)
@@ -107,8 +107,8 @@ def dense_backward(
     W : array_like, shape (K, N)
         Its weights.
     output : array_like, shape (..., N)
-        What ``dense(x, W, b, activation)`` gave, whatever the activation: also for softplus and
-        step, whose own derivatives are functions of their input.
+        The result of ``dense(x, W, b, activation)``. This holds for all activations, also for
+        softplus and step, although `softplus_backward` and `step_backward` use the input.
     activation : str, ufunc or None, optional
         As for :func:`fastact.dense`.
 
@@ -117,25 +117,25 @@ def dense_backward(
     grad_x : ndarray, shape (..., K)
     grad_W : ndarray, shape (K, N)
     grad_b : ndarray, shape (N,)
-        All of the common type of the operands, as of :func:`fastact.dense`: float16 (or
+        All have the common type of the operands, as for :func:`fastact.dense`: float16 (or
         bfloat16), float32 or float64. The 16-bit formats are computed in float32 and rounded
-        once; integers and bool alone give float64.
+        once. If all operands are integers or bool, it is float64.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit each other, an unknown activation, one whose derivative its
-        output does not tell, and masked arrays with masked elements.
+        For shapes that do not match, an unknown activation, an activation whose derivative cannot
+        be computed from its output, and masked arrays with masked elements.
     TypeError
         For complex, longdouble, string, datetime and object operands.
 
     Notes
     -----
-    The products are NumPy's, so their bits depend on its BLAS. No floating-point warning is
-    raised, and the calling thread's rounding mode, flush-to-zero and status flags neither change
-    the result nor are changed; threads of the BLAS, if it starts any, have a floating-point
-    environment of their own, which this package does not set. At 0, relu and step have the
-    derivative 0. The derivative of softplus is 1 - exp(-output).
+    NumPy computes the products, so their bits depend on its BLAS. No floating-point warning is
+    raised, the result does not depend on the calling thread's rounding mode and flush-to-zero
+    setting, and its status flags stay unchanged. If the BLAS starts threads, each of them has its
+    own floating-point environment, which this package does not set. At 0, the derivatives of relu
+    and step are 0. The derivative of softplus is computed as 1 - exp(-output).
 
     Examples
     --------

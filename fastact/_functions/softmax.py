@@ -12,7 +12,7 @@ from fastact._kernels.vocabulary import at_least, fma, like, magnitude, muladd, 
 class _Softmax:
     """The steps of softmax, in the order of ``_kernels/row_steps.py``.
 
-    A term e^(x - max) is s (1 + t), with a power of two s and t of `expm1_reduced`.
+    A term e^(x - max) is s (1 + t), where s is a power of two and t is from `expm1_reduced`.
     """
 
     def larger(a, b):
@@ -34,7 +34,7 @@ class _Softmax:
         return pick(SHARES, largest).above, like(largest, 0)
 
     def add(s, t, high, low):
-        # Both exact, as `high` starts above every term; so is s * t.
+        # Both sums are exact, since `high` starts above every term; so is s * t.
         total = muladd(s, t, high + s)
         return total, low + muladd(s, t, s - (total - high))
 
@@ -69,12 +69,12 @@ _TORCH = TorchModule(
 softmax = row_activation(
     name="softmax",
     steps=_Softmax,
-    summary="Softmax along the last axis, or along `axis`: exponentials as shares of their sum.",
+    summary="Softmax along the last axis, or along `axis`: exponentials divided by their sum.",
     formula="softmax(x)[i] = exp(x[i]) / sum(exp(x))",
-    notes="""The largest element is subtracted only where it is large enough for all
-differences that count to be exact (Sterbenz's lemma); else it is left to the exponent of 2, as
-by M. Dukhan and A. Ablavatski, "Two-pass softmax algorithm" (2020). So the only rounding before
-the last is that of e^r - 1. The sum carries its rounding errors, as does its reciprocal."""
+    notes="""The largest element is subtracted only where it is so large that all relevant
+differences are exact (Sterbenz's lemma). Otherwise the exponent of 2 accounts for it, as in
+M. Dukhan and A. Ablavatski, "Two-pass softmax algorithm" (2020). So the only rounding before
+the last one is in e^r - 1. The sum and its reciprocal carry their rounding errors."""
     + EXP_AND_SUMS,
     reference=lambda m, x: [m.exp(v - max(x)) / m.fsum([m.exp(u - max(x)) for u in x]) for v in x],
     specials=[

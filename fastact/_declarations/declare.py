@@ -19,8 +19,7 @@ from fastact._declarations.records import (
     Objective,
     RowActivation,
 )
-from fastact._runtime import engine
-from fastact._runtime import ufunc as _ufunc
+from fastact._runtime import engine, ufunc
 
 if TYPE_CHECKING:
     from fastact._declarations.typing import (
@@ -104,7 +103,7 @@ def row_activation(**fields: Any) -> "RowUfunc":
     """
     declared = RowActivation(**fields)
     ROW_ACTIVATIONS[declared.name] = declared
-    ufunc = _ufunc.create(
+    made = ufunc.create(
         name=declared.name,
         nin=1,
         doc=row_docstring(declared),
@@ -114,13 +113,13 @@ def row_activation(**fields: Any) -> "RowUfunc":
         make_mixed=engine.mixed_rows_address,
         signature="(n)->(n)",
     )
-    hidden.refuse(ufunc)
-    UFUNCS[declared.name] = ufunc
-    return ufunc  # type: ignore[return-value] # typing.pyi declares the type
+    hidden.refuse(made)
+    UFUNCS[declared.name] = made
+    return made  # type: ignore[return-value] # typing.pyi declares the type
 
 
 def _ufunc_of(declared: Activation) -> np.ufunc:
-    ufunc = _ufunc.create(
+    made = ufunc.create(
         name=declared.name,
         nin=declared.nin,
         doc=docstring(declared),
@@ -132,5 +131,5 @@ def _ufunc_of(declared: Activation) -> np.ufunc:
         make_mixed=functools.partial(engine.mixed_address, nout=len(declared.results)),
         nout=len(declared.results),
     )
-    UFUNCS[declared.name] = ufunc
-    return ufunc
+    UFUNCS[declared.name] = made
+    return made

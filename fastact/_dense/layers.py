@@ -10,7 +10,7 @@ import numpy as np
 
 from fastact._compiler.gemm.interface import DONE
 from fastact._declarations.records import activations
-from fastact._dense import weights as _weights
+from fastact._dense import weights
 from fastact._dense.frozen import Frozen, again
 from fastact._functions import UFUNCS
 from fastact._machine.formats import FORMATS, first_safe, format_of
@@ -122,7 +122,7 @@ def _direct(char: str, columns: int, activation: Any) -> tuple[int, Callable[...
     """The plan and function for weights that are not packed; TypeError or ValueError if none."""
     if char not in "fd":
         raise TypeError(char)
-    kernels = _weights.kernels(np.dtype(char), columns)
+    kernels = weights.kernels(np.dtype(char), columns)
     return kernels.plan(activation_name("dense", activation)), kernels.direct
 
 
@@ -186,8 +186,8 @@ class Dense(Frozen):
     _name: str | None
     _has_bias: bool
     _tail: tuple[int, ...]
-    _own: _weights.Weights  # in the type that the layer computes in for inputs of its dtype
-    _packed: dict[str, _weights.Weights]
+    _own: weights.Weights  # in the type that the layer computes in for inputs of its dtype
+    _packed: dict[str, weights.Weights]
     _call: Callable[[np.ndarray, np.ndarray], int]
     _fast: bool  # whether _call accepts arrays of the dtype of the layer
 
@@ -247,7 +247,7 @@ class Dense(Frozen):
         _blockwise(self._packed_as(compute_dtype(result)), x, y)
         return y
 
-    def _packed_as(self, dtype: np.dtype) -> _weights.Weights:
+    def _packed_as(self, dtype: np.dtype) -> weights.Weights:
         """The weights packed in `dtype`, once for all callers."""
         found = self._packed.get(dtype.char)
         if found is None:
@@ -279,37 +279,37 @@ def _forward(
     y = output(caller, out, x, W.shape[1], result)
     check_overlap(caller, y, x=x, W=W, b=b)
     if y.size:
-        weights = _pack(W, b, name, compute_dtype(result), temporary=True)
-        _blockwise(weights, x, y)
-        weights.give_back()
+        packed = _pack(W, b, name, compute_dtype(result), temporary=True)
+        _blockwise(packed, x, y)
+        packed.give_back()
     return y
 
 
 def _pack(
     W: np.ndarray, b: np.ndarray | None, name: str | None, dtype: np.dtype, temporary: bool = False
-) -> _weights.Weights:
+) -> weights.Weights:
     bias = None if b is None else convert.converted(b, dtype)
     W = np.require(convert.converted(W, dtype), dtype, "A")  # with this very dtype object
-    return _weights.Weights(W, bias, name, temporary)
+    return weights.Weights(W, bias, name, temporary)
 
 
-def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
+def _blockwise(packed: weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
     """Compute y from x, in blocks of converted rows where compiled code refuses the arrays."""
     if x.ndim == 1:
         x, y = x[np.newaxis], y[np.newaxis]
-    if weights.call(x, y) == DONE:
+    if packed.call(x, y) == DONE:
         return
     if x.ndim > 2:
         for x_part, y_part in zip(x, y, strict=True):
-            _blockwise(weights, x_part, y_part)
+            _blockwise(packed, x_part, y_part)
         return
-    depth, columns = weights.shape
-    rows = min(len(x), max(1, _BLOCK // (weights.dtype.itemsize * (depth + columns or 1))))
-    source, sink = np.empty((rows, depth), weights.dtype), np.empty((rows, columns), weights.dtype)
+    depth, columns = packed.shape
+    rows = min(len(x), max(1, _BLOCK // (packed.dtype.itemsize * (depth + columns or 1))))
+    source, sink = np.empty((rows, depth), packed.dtype), np.empty((rows, columns), packed.dtype)
     for start in range(0, len(x), rows or 1):
         part = x[start : start + rows]
         convert.copy(part, source[: len(part)])
-        if weights.call(source[: len(part)], sink[: len(part)]) != DONE:
+        if packed.call(source[: len(part)], sink[: len(part)]) != DONE:
             raise RuntimeError("the compiled layer refused operands that were converted for it")
         convert.copy(sink[: len(part)], y[start : start + rows])
 

@@ -179,9 +179,9 @@ class Sequential(Frozen):
         >>> estimator.classes_[model(x).argmax(axis=-1)]
         array([0, 0, 1, 1])
         """
-        from fastact._dense import from_sklearn as _from_sklearn
+        from fastact._dense import from_sklearn
 
-        return cls(*_from_sklearn.stack(estimator))
+        return cls(*from_sklearn.stack(estimator))
 
     @classmethod
     def from_torch(cls, module: Any) -> Sequential:
@@ -218,9 +218,9 @@ class Sequential(Frozen):
         >>> np.allclose(model(x), module(torch.from_numpy(x)).detach())
         True
         """
-        from fastact._dense import from_torch as _from_torch
+        from fastact._dense import from_torch
 
-        return cls(_from_torch.stack(module))
+        return cls(from_torch.stack(module))
 
     def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Apply all layers to x of shape (..., in_features).

@@ -8,8 +8,7 @@ elements so many bytes apart, and in whatever floating-point environment it is c
 
 from llvmlite import ir
 
-from fastact._compiler import conversions as _conversions
-from fastact._compiler import pipeline
+from fastact._compiler import conversions, pipeline
 from fastact._compiler.builder import Function
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.gemm.interface import DONE, REFUSED
@@ -45,7 +44,7 @@ define internal float @to_odd(double %v) alwaysinline {
 
 def _storage_type(form: Format, target: Target) -> str:
     """The LLVM type of an element in memory."""
-    return "i8" if form == BOOL else _conversions.storage_type(form, target)
+    return "i8" if form == BOOL else conversions.storage_type(form, target)
 
 
 def _element(source: Format, sink: Format, target: Target) -> str:
@@ -90,7 +89,7 @@ define internal {kinds[1]} @element({kinds[0]} %s) alwaysinline {{{body}
 
 def _renamed(form: Format, prefix: str, target: Target) -> str:
     """The pair of conversions between `form` and float as ``@PREFIX.decode`` and ``.encode``."""
-    text = _conversions.conversions_ir(form, target)
+    text = conversions.conversions_ir(form, target)
     return text.replace("@decode", f"@{prefix}.decode").replace("@encode", f"@{prefix}.encode")
 
 

@@ -24,4 +24,7 @@ merge       two sums of chunks                             sum of both
 finish      sum of the row                                 divisor, as a pair
 result      term, divisor                                  element of the result
 ==========  =============================================  =========================
+
+Rows are padded with an infinity that is larger than no element and has a term of 0. That is -inf,
+unless the class of the steps has an attribute `padding` = inf.
 """

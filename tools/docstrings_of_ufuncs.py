@@ -1,9 +1,11 @@
 """An extension of griffe for the API reference: docstrings of ufuncs, and roles as code.
 
-A declaration makes each ufunc and its docstring when the package is imported. griffe only reads the
-source and does not see them, so they are taken from the imported package.
+A declaration makes each ufunc, or the derivative of a function of rows, and its docstring when the
+package is imported. griffe only reads the source and does not see them, so they are taken from the
+imported package.
 """
 
+import inspect
 import re
 from typing import Any
 
@@ -20,7 +22,7 @@ class UfuncsAndRoles(griffe.Extension):
 
     def on_function(self, *, func: griffe.Function, **kwargs: Any) -> None:
         made = getattr(fastact, func.name, None)
-        if isinstance(made, np.ufunc) and func.path.startswith("fastact._functions."):
+        if made is not None and func.path.startswith("fastact._functions."):
             self._describe(func, made)
 
     def on_attribute(self, *, attr: griffe.Attribute, **kwargs: Any) -> None:
@@ -32,8 +34,12 @@ class UfuncsAndRoles(griffe.Extension):
         if obj.docstring:
             obj.docstring.value = _ROLE.sub(r"`\1`", obj.docstring.value)
 
-    def _describe(self, thing: griffe.Function | griffe.Attribute, made: np.ufunc) -> None:
-        signature, _, text = made.__doc__.partition("\n\n")
+    def _describe(self, thing: griffe.Function | griffe.Attribute, made: Any) -> None:
+        if isinstance(made, np.ufunc):
+            signature, _, text = made.__doc__.partition("\n\n")
+        else:
+            parameters = ", ".join(map(str, inspect.signature(made).parameters.values()))
+            signature, text = f"{made.__name__}({parameters})", made.__doc__
         thing.docstring = griffe.Docstring(
             f"```python\n{signature}\n```\n\n{text}",
             parent=thing,

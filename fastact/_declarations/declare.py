@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact._declarations import hidden
+from fastact._declarations import hidden, row_gradients
 from fastact._declarations.docstrings import docstring, row_docstring
 from fastact._declarations.records import (
     ACTIVATIONS,
     DERIVATIVES,
     OBJECTIVES,
     ROW_ACTIVATIONS,
+    ROW_DERIVATIVES,
     SUFFIX,
     Activation,
     Derivative,
     Objective,
     RowActivation,
+    RowDerivative,
 )
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc
@@ -27,11 +29,15 @@ if TYPE_CHECKING:
         BinaryDeclarator,
         Declarator,
         ObjectiveDeclarator,
+        RowGradientDeclarator,
         RowUfunc,
     )
 
 UFUNCS: dict[str, np.ufunc] = {}
 """The ufuncs of all that is declared, by name."""
+
+ROW_GRADIENTS: dict[str, Callable[..., Any]] = {}
+"""The public functions of all declared derivatives of activations of rows, by name."""
 
 
 def activation(**fields: Any) -> "Declarator":
@@ -117,6 +123,27 @@ def row_activation(**fields: Any) -> "RowUfunc":
     hidden.refuse(ufunc)
     UFUNCS[declared.name] = ufunc
     return ufunc  # type: ignore[return-value] # as typing.pyi has it
+
+
+def row_derivative(**fields: Any) -> "RowGradientDeclarator":
+    """Declare the decorated rule the derivative of the activation of rows that it is named after.
+
+    It becomes the public function ``NAME_backward(grad_output, output, axis=-1)``.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`RowDerivative` but `rule`.
+    """
+
+    def declare(rule: Callable[..., Any]) -> Callable[..., Any]:
+        declared = RowDerivative(rule, **fields)
+        ROW_DERIVATIVES[declared.activation] = declared
+        function = row_gradients.function_of(declared)
+        ROW_GRADIENTS[declared.name] = function
+        return function
+
+    return declare
 
 
 def _ufunc_of(declared: Activation) -> np.ufunc:

@@ -2,7 +2,13 @@
 
 from math import isfinite
 
-from fastact._declarations.records import Activation, Derivative, Objective, RowActivation
+from fastact._declarations.records import (
+    Activation,
+    Derivative,
+    Objective,
+    RowActivation,
+    RowDerivative,
+)
 
 _ENVIRONMENT = """No floating-point warning is raised, and the caller's rounding mode, flush-to-zero
 and status flags neither change the result nor are changed. Inputs of several types are
@@ -100,7 +106,7 @@ x : array_like
 out : ndarray, None, or tuple of ndarray and None, optional
     Where to put the result; its shape must be that of `x`. It may be `x`.
 axis : int, optional
-    The axis along which results add up to 1; the last by default.
+    The axis along which the rows lie; the last by default.
 **kwargs
     As for any generalized ufunc: `axes`, `casting`, `order`, `dtype`, `subok`, `signature`.
 
@@ -130,7 +136,7 @@ are, however many, and wherever they lie in memory.
 Special values::
 
 {specials}
-    NaN or +inf anywhere in a row, or -inf everywhere, gives NaN in all of it.
+    {declared.invalid}
 
 Largest error, as a bound that samples stay below::
 
@@ -140,6 +146,54 @@ Largest error, as a bound that samples stay below::
 of a generalized ufunc.
 
 {_row_examples(declared)}"""
+
+
+def row_gradient_docstring(declared: RowDerivative) -> str:
+    """The same for the derivative of a function of rows."""
+    activation = declared.activation
+    g, y, result = declared.specials[0]
+    given = ", ".join(f"[{', '.join(map(_written, row))}]" for row in (g, y))
+    return f"""Gradient with respect to the input of {activation}.
+
+``{declared.formula}``
+
+Parameters
+----------
+grad_output : array_like
+    The gradient with respect to the output of {activation}.
+output : array_like
+    The output of {activation}; of the shape of `grad_output`.
+axis : int, optional
+    The axis that {activation} was taken along; the last by default.
+
+Returns
+-------
+ndarray
+    Of the common type of the operands, as of :func:`fastact.dense`: float16 (or bfloat16),
+    float32 or float64. The 16-bit formats are computed in float32 and rounded once; integers
+    and bool give float64.
+
+Raises
+------
+ValueError
+    For operands without an axis or of different shapes, and masked arrays with masked
+    elements.
+TypeError
+    For complex, longdouble, string, datetime and object operands.
+AxisError
+    For an `axis` that they do not have.
+
+Notes
+-----
+In NumPy's arithmetic, by several passes; yet no floating-point warning is raised, and the
+caller's rounding mode, flush-to-zero and status flags neither change the result nor are
+changed. {declared.notes}
+
+Examples
+--------
+>>> import fastact as fa
+>>> fa.{declared.name}({given}).tolist()
+{list(result)}"""
 
 
 _EXAMPLES = """Examples

@@ -189,8 +189,12 @@ class RowActivation:
         ``_kernels/vocabulary.py``.
     summary, formula, notes : str
         As of :class:`Activation`.
+    invalid : str
+        A sentence that says which rows give NaN.
     reference : callable
-        ``reference(m, row)``: the results for a list of numbers of the module `m`.
+        ``reference(xp, x)``: the definition, along the last axis of an array `x`, in terms of a
+        module `xp` that has ``exp``, ``log``, ``max`` and ``sum`` with the signatures of the
+        array API standard (NumPy, autograd's NumPy, or one in higher precision).
     specials : sequence of tuple
         Rows and their results.
     ulp : dict
@@ -204,6 +208,7 @@ class RowActivation:
     summary: str
     formula: str
     notes: str
+    invalid: str
     reference: Callable[..., Any]
     specials: Sequence[tuple[Sequence[float], Sequence[float]]]
     ulp: dict[str, float]
@@ -213,6 +218,45 @@ class RowActivation:
 
 ROW_ACTIVATIONS: dict[str, RowActivation] = {}
 """Every declared activation of whole rows by name."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RowDerivative:
+    """What is known of the function that takes a gradient back through an activation of rows.
+
+    Attributes
+    ----------
+    rule : callable
+        ``NAME_backward(xp, grad_output, output, axis)``: the gradient with respect to the input of
+        the activation ``NAME`` from those of its output and the output itself, in terms of a
+        module `xp` as of ``RowActivation.reference``.
+    formula, notes : str
+        The definition, and how large errors are.
+    specials : sequence of tuple
+        Rows of gradients, rows of outputs, and the exact results.
+    tangent : callable, optional
+        ``tangent(xp, tangent, output, axis)``: the derivative of the output in the direction of
+        `tangent`. By default that is `rule`, for activations whose Jacobian is symmetric.
+    """
+
+    rule: Callable[..., Any]
+    formula: str
+    notes: str
+    specials: Sequence[tuple[Sequence[float], Sequence[float], Sequence[float]]]
+    tangent: Callable[..., Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.rule.__name__
+
+    @property
+    def activation(self) -> str:
+        """The name of the activation."""
+        return self.name.removesuffix(SUFFIX)
+
+
+ROW_DERIVATIVES: dict[str, RowDerivative] = {}
+"""Every declared derivative of an activation of whole rows by the name of its activation."""
 
 
 def activations() -> dict[str, Activation | RowActivation]:

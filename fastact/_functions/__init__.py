@@ -3,7 +3,7 @@
 To add one, write its file here; ufunc, docstring, tests, benchmarks, tables and types follow. A
 kernel is written in the vocabulary of ``_kernels/vocabulary.py`` with the functions of
 ``_kernels/elementary.py``, without branches, since LLVM vectorises it only then. A derivative is
-declared below its activation, by a kernel ``NAME_backward``.
+declared below its activation, by a kernel ``NAME_backward``, or for a function of rows by a rule.
 
 Imports ``_declarations`` and ``_kernels``.
 """
@@ -11,6 +11,7 @@ Imports ``_declarations`` and ``_kernels``.
 import importlib
 import os
 
+from fastact._declarations.declare import ROW_GRADIENTS as ROW_GRADIENTS
 from fastact._declarations.declare import UFUNCS as UFUNCS
 
 # Whatever is in the folder: a list of them would be a second place to name each.

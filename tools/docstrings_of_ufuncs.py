@@ -22,8 +22,15 @@ class UfuncsAndRoles(griffe.Extension):
 
     def on_function(self, *, func: griffe.Function, **kwargs: Any) -> None:
         made = getattr(fastact, func.name, None)
-        if made is not None and func.path.startswith("fastact._functions."):
+        if not func.path.startswith("fastact._functions."):
+            return
+        if isinstance(made, np.ufunc):
             self._describe(func, made)
+        elif made is not None:  # the derivative of a function of rows, declared by a rule
+            parameters = inspect.signature(made).parameters.values()
+            func.parameters = griffe.Parameters(*map(_parameter, parameters))
+            text = _ROLE.sub(r"`\1`", made.__doc__)
+            func.docstring = griffe.Docstring(text, parent=func, parser=griffe.Parser.numpy)
 
     def on_attribute(self, *, attr: griffe.Attribute, **kwargs: Any) -> None:
         made = getattr(fastact, attr.name, None)
@@ -34,15 +41,17 @@ class UfuncsAndRoles(griffe.Extension):
         if obj.docstring:
             obj.docstring.value = _ROLE.sub(r"`\1`", obj.docstring.value)
 
-    def _describe(self, thing: griffe.Function | griffe.Attribute, made: Any) -> None:
-        if isinstance(made, np.ufunc):
-            signature, _, text = made.__doc__.partition("\n\n")
-        else:
-            parameters = ", ".join(map(str, inspect.signature(made).parameters.values()))
-            signature, text = f"{made.__name__}({parameters})", made.__doc__
+    def _describe(self, thing: griffe.Function | griffe.Attribute, made: np.ufunc) -> None:
+        signature, _, text = made.__doc__.partition("\n\n")
         thing.docstring = griffe.Docstring(
             f"```python\n{signature}\n```\n\n{text}",
             parent=thing,
             parser=griffe.Parser.numpy,
             parser_options={"warnings": False},  # a ufunc has more parameters than its kernel
         )
+
+
+def _parameter(found: inspect.Parameter) -> griffe.Parameter:
+    default = None if found.default is found.empty else repr(found.default)
+    kind = griffe.ParameterKind(found.kind.description)
+    return griffe.Parameter(found.name, kind=kind, default=default)

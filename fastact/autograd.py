@@ -13,7 +13,7 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
-from fastact._declarations.records import DERIVATIVES, Derivative
+from fastact._declarations.records import DERIVATIVES, ROW_DERIVATIVES, Derivative, RowDerivative
 from fastact._functions import UFUNCS
 from fastact._interop.extras import require
 from fastact._interop.versions import warn_unless_tested
@@ -27,7 +27,7 @@ TESTED = ((1, 7), (1, 10))
 
 warn_unless_tested("autograd", importlib.metadata.version("autograd"), *TESTED)
 
-__all__ = ["softmax", *DERIVATIVES]
+__all__ = [*DERIVATIVES, *ROW_DERIVATIVES]
 
 
 def _element_wise(declared: Derivative) -> Callable[..., Any]:
@@ -58,17 +58,15 @@ def _element_wise(declared: Derivative) -> Callable[..., Any]:
     return function
 
 
-def _softmax() -> Callable[..., Any]:
-    function: Callable[..., Any] = _extend.primitive(UFUNCS["softmax"])
+def _row_wise(declared: RowDerivative) -> Callable[..., Any]:
+    function: Callable[..., Any] = _extend.primitive(UFUNCS[declared.activation])
+    tangent = declared.tangent or declared.rule
 
     # In autograd's functions, which it can differentiate again.
-    def through(g: Any, y: Any, axis: int = -1) -> Any:
-        return y * (g - _np.sum(g * y, axis=axis, keepdims=True))
-
-    _extend.defvjp(function, lambda y, x, **kwargs: lambda g: through(g, y, **kwargs))
-    _extend.defjvp(function, lambda g, y, x, **kwargs: through(g, y, **kwargs))
+    _extend.defvjp(function, lambda y, x, axis=-1: lambda g: declared.rule(_np, g, y, axis))
+    _extend.defjvp(function, lambda g, y, x, axis=-1: tangent(_np, g, y, axis))
     return function
 
 
 globals().update({name: _element_wise(declared) for name, declared in DERIVATIVES.items()})
-softmax = _softmax()
+globals().update({name: _row_wise(declared) for name, declared in ROW_DERIVATIVES.items()})

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact._declarations.records import DERIVATIVES, ROW_ACTIVATIONS
+from fastact._declarations.records import DERIVATIVES, ROW_DERIVATIVES
 from fastact._dense import backward, layers
 from fastact._functions import UFUNCS
 from fastact._interop import torch_ops
@@ -25,7 +25,7 @@ TESTED = ((2, 13), (2, 14))
 
 warn_unless_tested("PyTorch", torch.__version__, *TESTED)
 
-__all__ = ["dense", *DERIVATIVES, *ROW_ACTIVATIONS]
+__all__ = ["dense", *DERIVATIVES, *ROW_DERIVATIVES]
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -119,7 +119,7 @@ def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "id
 
 def _activation_name(activation: Any) -> str | None:
     # torch.compile traces this, and would warn about the cached functions of `layers`.
-    for name in (*DERIVATIVES, *ROW_ACTIVATIONS):
+    for name in (*DERIVATIVES, *ROW_DERIVATIVES):
         if activation is UFUNCS[name]:
             return name
         if isinstance(activation, str) and activation == name:
@@ -162,7 +162,7 @@ torch.Size([3])"""
 
 _DIM = """
 dim : int, optional
-    The axis along which results sum to 1. Default is the last axis."""
+    The axis along which the rows lie. Default is the last axis."""
 
 
 def _element_wise(name: str) -> Callable[..., Any]:
@@ -222,4 +222,4 @@ def _check(caller: str, name: str, x: Any) -> None:
 
 
 globals().update({name: _element_wise(name) for name in DERIVATIVES})
-globals().update({name: _row_wise(name) for name in ROW_ACTIVATIONS})
+globals().update({name: _row_wise(name) for name in ROW_DERIVATIVES})

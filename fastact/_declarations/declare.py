@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact._declarations import hidden
+from fastact._declarations import hidden, row_gradients
 from fastact._declarations.docstrings import docstring, row_docstring
 from fastact._declarations.records import (
     ACTIVATIONS,
     DERIVATIVES,
     OBJECTIVES,
     ROW_ACTIVATIONS,
+    ROW_DERIVATIVES,
     SUFFIX,
     Activation,
     Derivative,
     Objective,
     RowActivation,
+    RowDerivative,
 )
 from fastact._runtime import engine, ufunc
 
@@ -26,11 +28,15 @@ if TYPE_CHECKING:
         BinaryDeclarator,
         Declarator,
         ObjectiveDeclarator,
+        RowGradientDeclarator,
         RowUfunc,
     )
 
 UFUNCS: dict[str, np.ufunc] = {}
 """All declared ufuncs by name."""
+
+ROW_GRADIENTS: dict[str, Callable[..., Any]] = {}
+"""The public functions of all declared derivatives of row activations, by name."""
 
 
 def activation(**fields: Any) -> "Declarator":
@@ -116,6 +122,27 @@ def row_activation(**fields: Any) -> "RowUfunc":
     hidden.refuse(made)
     UFUNCS[declared.name] = made
     return made  # type: ignore[return-value] # typing.pyi declares the type
+
+
+def row_derivative(**fields: Any) -> "RowGradientDeclarator":
+    """Declare the derivative of the row activation ``NAME``, by a rule ``NAME_backward``.
+
+    The rule becomes the public function ``NAME_backward(grad_output, output, axis=-1)``.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`RowDerivative` except `rule`.
+    """
+
+    def declare(rule: Callable[..., Any]) -> Callable[..., Any]:
+        declared = RowDerivative(rule, **fields)
+        ROW_DERIVATIVES[declared.activation] = declared
+        function = row_gradients.function_of(declared)
+        ROW_GRADIENTS[declared.name] = function
+        return function
+
+    return declare
 
 
 def _ufunc_of(declared: Activation) -> np.ufunc:

@@ -2,7 +2,13 @@
 
 from math import isfinite
 
-from fastact._declarations.records import Activation, Derivative, Objective, RowActivation
+from fastact._declarations.records import (
+    Activation,
+    Derivative,
+    Objective,
+    RowActivation,
+    RowDerivative,
+)
 
 _ENVIRONMENT = """No floating-point warning is raised. The result does not depend on the caller's
 rounding mode and flush-to-zero setting, and the caller's status flags stay unchanged. Inputs of
@@ -105,7 +111,7 @@ x : array_like
 out : ndarray, None, or tuple of ndarray and None, optional
     Array into which the result is written. It must have the shape of `x`, and may be `x`.
 axis : int, optional
-    The axis along which results sum to 1. Default is the last axis.
+    The axis along which the rows lie. Default is the last axis.
 **kwargs
     Other arguments of generalized ufuncs: `axes`, `casting`, `order`, `dtype`, `subok`,
     `signature`.
@@ -137,7 +143,7 @@ Special values::
 
 {specials}
 
-If a row contains NaN or +inf, or nothing but -inf, the result is a row of NaN.
+{declared.invalid}
 
 Largest error, a bound that holds for all sampled inputs::
 
@@ -147,6 +153,54 @@ Largest error, a bound that holds for all sampled inputs::
 NumPy clears the status flags before it calls the loop of a generalized ufunc.
 
 {_row_examples(declared)}"""
+
+
+def row_gradient_docstring(declared: RowDerivative) -> str:
+    """The docstring of the derivative of a function of rows."""
+    activation = declared.activation
+    g, y, result = declared.specials[0]
+    given = ", ".join(f"[{', '.join(map(_written, row))}]" for row in (g, y))
+    return f"""Gradient with respect to the input of {activation}.
+
+``{declared.formula}``
+
+Parameters
+----------
+grad_output : array_like
+    The gradient with respect to the output of {activation}.
+output : array_like
+    The output of {activation}, with the shape of `grad_output`.
+axis : int, optional
+    The axis along which {activation} was computed. Default is the last axis.
+
+Returns
+-------
+ndarray
+    Has the common type of the operands, as for :func:`fastact.dense`: float16 (or bfloat16),
+    float32 or float64. The 16-bit formats are computed in float32 and rounded once. If all
+    operands are integers or bool, it is float64.
+
+Raises
+------
+ValueError
+    For operands without an axis or of different shapes, and masked arrays with masked
+    elements.
+TypeError
+    For complex, longdouble, string, datetime and object operands.
+AxisError
+    If `axis` is out of bounds.
+
+Notes
+-----
+NumPy computes the result in several passes. Nevertheless, no floating-point warning is raised,
+the result does not depend on the caller's rounding mode and flush-to-zero setting, and the
+caller's status flags stay unchanged. {declared.notes}
+
+Examples
+--------
+>>> import fastact as fa
+>>> fa.{declared.name}({given}).tolist()
+{list(result)}"""
 
 
 _EXAMPLES = """Examples

@@ -179,7 +179,7 @@ OBJECTIVES: dict[str, Objective] = {}
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RowActivation:
-    """What is known of an activation function of whole rows, a generalized ufunc "(n)->(n)".
+    """The record of an activation of whole rows, which is a generalized ufunc "(n)->(n)".
 
     Attributes
     ----------
@@ -189,8 +189,12 @@ class RowActivation:
         ``_kernels/vocabulary.py``.
     summary, formula, notes : str
         As of :class:`Activation`.
+    invalid : str
+        A sentence that says for which rows the result is NaN.
     reference : callable
-        ``reference(m, row)``: the results for a list of numbers of the module `m`.
+        ``reference(xp, x)``: the definition, along the last axis of an array `x`, in terms of a
+        module `xp` that has ``exp``, ``log``, ``max`` and ``sum`` with the signatures of the
+        array API standard (NumPy, autograd's NumPy, or a module of higher precision).
     specials : sequence of tuple
         Rows and their results.
     ulp : dict
@@ -204,6 +208,7 @@ class RowActivation:
     summary: str
     formula: str
     notes: str
+    invalid: str
     reference: Callable[..., Any]
     specials: Sequence[tuple[Sequence[float], Sequence[float]]]
     ulp: dict[str, float]
@@ -213,6 +218,45 @@ class RowActivation:
 
 ROW_ACTIVATIONS: dict[str, RowActivation] = {}
 """Every declared activation of whole rows by name."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RowDerivative:
+    """The record of a function that propagates a gradient back through a row activation.
+
+    Attributes
+    ----------
+    rule : callable
+        ``NAME_backward(xp, grad_output, output, axis)``: the gradient with respect to the input of
+        the activation ``NAME``, given the output and the gradient with respect to it, in terms of
+        a module `xp` as for ``RowActivation.reference``.
+    formula, notes : str
+        The definition, and a bound on the error.
+    specials : sequence of tuple
+        Rows of gradients, rows of outputs, and the exact results.
+    tangent : callable, optional
+        ``tangent(xp, tangent, output, axis)``: the derivative of the output in the direction of
+        `tangent`. The default is `rule`, for activations whose Jacobian is symmetric.
+    """
+
+    rule: Callable[..., Any]
+    formula: str
+    notes: str
+    specials: Sequence[tuple[Sequence[float], Sequence[float], Sequence[float]]]
+    tangent: Callable[..., Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.rule.__name__
+
+    @property
+    def activation(self) -> str:
+        """The name of the activation."""
+        return self.name.removesuffix(SUFFIX)
+
+
+ROW_DERIVATIVES: dict[str, RowDerivative] = {}
+"""Every declared derivative of a row activation by the name of the activation."""
 
 
 def activations() -> dict[str, Activation | RowActivation]:

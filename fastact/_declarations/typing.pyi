@@ -48,6 +48,14 @@ class RowUfunc(np.ufunc):  # type: ignore[misc]
     @overload
     def __call__(self, x: ArrayLike, /, out: None = None, **kwargs: Any) -> Any: ...
 
+class RowGradient(Protocol):
+    def __call__(
+        self, grad_output: ArrayLike, output: ArrayLike, axis: int = -1
+    ) -> NDArray[Any]: ...
+
+class RowGradientDeclarator(Protocol):
+    def __call__(self, rule: Callable[[Any, Any, Any, Any], Any], /) -> RowGradient: ...
+
 class Declarator(Protocol):
     @overload
     def __call__(self, kernel: Callable[[Any], Any], /) -> UnaryUfunc: ...

@@ -13,9 +13,8 @@ from fastact._declarations.records import activations
 from fastact._dense import weights
 from fastact._dense.frozen import Frozen, again
 from fastact._functions import UFUNCS
-from fastact._machine.formats import FORMATS, first_safe, format_of
 from fastact._runtime import convert
-from fastact._runtime.operands import as_array, check_unmasked
+from fastact._runtime.operands import as_array, check_unmasked, common_type, compute_dtype
 
 if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray
@@ -51,7 +50,8 @@ def dense(
         The bias. Default is no bias.
     activation : str, ufunc or None, optional
         An activation of this package with one input, by name or as the function itself. None
-        and "identity" mean no activation. softmax is computed along the last axis.
+        and "identity" mean no activation. Functions of rows, such as softmax, are computed along
+        the last axis.
     out : ndarray, shape (..., N), optional
         Array into which the result is written. It must not overlap an input or itself.
 
@@ -354,41 +354,6 @@ def check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
             f"{caller}: x must have shape (..., {shape[0]}) to match W of shape {shape}, "
             f"got shape {x.shape}"
         )
-
-
-def common_type(caller: str, **operands: Any) -> np.dtype:
-    """The type of the result, as for a ufunc with inputs of these types.
-
-    If NumPy promotes them to no type that is supported, it is the first of float16, float32 and
-    float64 to which all of them can be cast safely: float32 for float16 and bfloat16. TypeError
-    for the first operand for which there is no such type.
-    """
-    types = []
-    for name, operand in operands.items():
-        if operand is None:
-            continue
-        dtype = operand.dtype
-        known = dtype.type is np.bool_ or format_of(dtype.type) is not None
-        if not known and first_safe(dtype) is None:
-            raise TypeError(
-                f"{caller}: {name} must be an array of float16, bfloat16, float32, float64, "
-                f"integers or bool, got dtype {dtype}"
-            )
-        types.append(dtype)
-    try:
-        common = np.result_type(*types)
-    except TypeError:
-        return first_safe(*types)  # type: ignore[return-value] # float64, if no other
-    form = format_of(common.type)
-    if form is not None and not form.is_integer:
-        return common
-    if form is None and common.type is not np.bool_:
-        return first_safe(*types)  # type: ignore[return-value] # float64, if no other
-    return np.dtype(np.float64)
-
-
-def compute_dtype(dtype: np.dtype) -> np.dtype:
-    return np.dtype(FORMATS[format_of(dtype.type).compute].name)  # type: ignore[union-attr] # has one
 
 
 def output(caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype) -> np.ndarray:

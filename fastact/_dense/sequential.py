@@ -13,11 +13,11 @@ import numpy as np
 from fastact._compiler.gemm.interface import DONE
 from fastact._dense import layers
 from fastact._dense.frozen import Frozen, again
-from fastact._dense.layers import Dense, common_type
+from fastact._dense.layers import Dense
 from fastact._dense.weights import aligned
 from fastact._functions import UFUNCS
 from fastact._parallel.counts import get_num_threads
-from fastact._runtime.operands import as_array
+from fastact._runtime.operands import as_array, common_type
 from fastact._runtime.undisturbed import undisturbed
 
 if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import time

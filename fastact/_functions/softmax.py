@@ -1,8 +1,8 @@
-"""Softmax: the steps that make up a function of whole rows."""
+"""Softmax and its derivative: the steps of a function of whole rows, and a rule for gradients."""
 
 from math import inf, nan
 
-from fastact._declarations.declare import row_activation
+from fastact._declarations.declare import row_activation, row_derivative
 from fastact._declarations.records import TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import EXP, SHARES, expm1_reduced, two_sum
@@ -60,6 +60,11 @@ class _Softmax:
         return y if y == y else like(y, nan)  # one NaN, whatever was in the row
 
 
+def _definition(xp, x):
+    terms = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return terms / xp.sum(terms, axis=-1, keepdims=True)
+
+
 _TORCH = TorchModule(
     "Softmax",
     lambda module: module.dim == -1,
@@ -76,7 +81,8 @@ differences are exact (Sterbenz's lemma). Otherwise the exponent of 2 accounts f
 M. Dukhan and A. Ablavatski, "Two-pass softmax algorithm" (2020). So the only rounding before
 the last one is in e^r - 1. The sum and its reciprocal carry their rounding errors."""
     + EXP_AND_SUMS,
-    reference=lambda m, x: [m.exp(v - max(x)) / m.fsum([m.exp(u - max(x)) for u in x]) for v in x],
+    invalid="If a row contains NaN or +inf, or nothing but -inf, the result is a row of NaN.",
+    reference=_definition,
     specials=[
         ([0.0], [1.0]),
         ([0.0, 0.0], [0.5, 0.5]),
@@ -87,3 +93,20 @@ the last one is in e^r - 1. The sum and its reciprocal carry their rounding erro
     torch_modules=[_TORCH],
     sklearn_names=["softmax"],
 )
+
+
+@row_derivative(
+    formula="softmax_backward(grad_output, output) = "
+    "output * (grad_output - sum(grad_output * output))",
+    notes="""The error is a few eps times
+``output * (abs(grad_output) + sum(abs(grad_output * output)))``, and grows with the logarithm of
+the length of a row. Where the difference cancels, few correct digits remain.""",
+    specials=[
+        ([1.0, 0.0], [0.5, 0.5], [0.25, -0.25]),
+        ([2.0], [1.0], [0.0]),
+        ([1.0, 2.0], [1.0, 0.0], [0.0, 0.0]),
+    ],
+)
+def softmax_backward(xp, grad_output, output, axis):
+    total = xp.sum(grad_output * output, axis=axis, keepdims=True)
+    return (grad_output - total) * output

@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastact._declarations.records import DERIVATIVES
+from fastact._declarations import row_gradients
+from fastact._declarations.records import DERIVATIVES, ROW_DERIVATIVES
 from fastact._dense import backward, layers
-from fastact._functions import UFUNCS
+from fastact._functions import ROW_GRADIENTS, UFUNCS
 from fastact._interop.extras import require
 
 torch: Any = require("torch", "torch")
@@ -221,8 +222,14 @@ def _compute_rows(x: Any, name: str, dim: int) -> Any:
 
 
 def _compute_rows_backward(grad_output: Any, output: Any, name: str, dim: int) -> Any:
-    derivative = getattr(backward, f"{name}_backward")
+    derivative = ROW_GRADIENTS[ROW_DERIVATIVES[name].name]
     return tensor(derivative(array(grad_output), array(output), axis=dim)).contiguous()
+
+
+def _compute_rows_tangent(tangent: Any, output: Any, name: str, dim: int) -> Any:
+    declared = ROW_DERIVATIVES[name]
+    found = row_gradients.tangent(declared, array(tangent), array(output), dim)
+    return tensor(found).contiguous()
 
 
 row_wise = _operator(
@@ -234,6 +241,11 @@ row_wise_backward = _operator(
     "row_wise_backward(Tensor grad_output, Tensor output, str name, int dim) -> Tensor",
     lambda grad_output, output, name, dim: output.new_empty(output.shape),
     _compute_rows_backward,
+)
+row_wise_tangent = _operator(
+    "row_wise_tangent(Tensor tangent, Tensor output, str name, int dim) -> Tensor",
+    lambda tangent, output, name, dim: output.new_empty(output.shape),
+    _compute_rows_tangent,
 )
 
 
@@ -252,8 +264,8 @@ class _RowWise(torch.autograd.Function):
         return None, gradient, None, None
 
     @staticmethod
-    def jvp(ctx: Any, _: Any, tangent: Any, *__: Any) -> Any:  # the Jacobian is symmetric
-        return row_wise_backward(tangent, *ctx.saved_tensors, *ctx.options)
+    def jvp(ctx: Any, _: Any, tangent: Any, *__: Any) -> Any:
+        return row_wise_tangent(tangent, *ctx.saved_tensors, *ctx.options)
 
 
 def _inner(name: str, dim: int, ndim: int) -> int:
@@ -267,18 +279,19 @@ def _batched_rows(info: Any, in_dims: _Dims, x: Any, name: str, dim: int) -> Any
     return row_wise(x.movedim(in_dims[0], 0), name, _inner(name, dim, x.ndim - 1)), 0
 
 
-def _batched_rows_backward(
-    info: Any, in_dims: _Dims, grad_output: Any, output: Any, name: str, dim: int
-) -> Any:
-    grad_output = _in_front(info, grad_output, in_dims[0])
-    output = _in_front(info, output, in_dims[1])
-    return row_wise_backward(grad_output, output, name, _inner(name, dim, output.ndim - 1)), 0
+def _batched_with_output(operator: Any) -> Callable[..., Any]:
+    def rule(info: Any, in_dims: _Dims, first: Any, output: Any, name: str, dim: int) -> Any:
+        first, output = _in_front(info, first, in_dims[0]), _in_front(info, output, in_dims[1])
+        return operator(first, output, name, _inner(name, dim, output.ndim - 1)), 0
+
+    return rule
 
 
 _differentiable(row_wise, _RowWise)
-_once(row_wise_backward, lambda inputs: inputs[2])
 _batched(row_wise, _batched_rows)
-_batched(row_wise_backward, _batched_rows_backward)
+for _operation in (row_wise_backward, row_wise_tangent):
+    _once(_operation, lambda inputs: inputs[2])
+    _batched(_operation, _batched_with_output(_operation))
 
 # Layers.
 

@@ -18,6 +18,8 @@ where they are; what is left over, and rows of any other stride, is padded in a 
 is one copy of the computation for every stride, and the input may be the output.
 """
 
+from math import inf
+
 from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.frontend import scalar_ir
@@ -52,15 +54,15 @@ def steps_ir(steps: type, form: Format, target: Target) -> dict[str, ScalarIR]:
     }
 
 
-def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
+def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target, padding: float = -inf) -> str:
     """LLVM IR of the module described above, to be linked with `steps`."""
     types = storage_type(form, target), compute_type(form)
     vector = target.vector_bits // FORMATS[form.compute].bits
     notes = LoopMetadata()
     # LLVM leaves loops over two elements scalar.
-    narrow = Shape(*types, vector, 1 if vector > 2 else 2, notes, target)
-    double = Shape(*types, vector, 2, notes, target)
-    wide = Shape(*types, vector, target.interleave, notes, target)
+    narrow = Shape(*types, vector, 1 if vector > 2 else 2, notes, target, padding)
+    double = Shape(*types, vector, 2, notes, target, padding)
+    wide = Shape(*types, vector, target.interleave, notes, target, padding)
     chunk = min(BUFFER // (FORMATS[form.compute].bits // 8), ROUNDS * wide.lanes)
     return "\n".join(
         [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastact._declarations.records import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 
 from .peers.base import ROWS
 from .workloads import Workload
@@ -48,15 +48,6 @@ class Problem:
             self.out.fill(np.nan)
 
 
-def _softmax(x: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(x - x.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-# The declared references accept one row of numbers and are too slow for a benchmark.
-ROW_FORMULAS = {"softmax": _softmax}
-
-
 def problem(workload: Workload) -> Problem:
     """Make the arrays, from the normal distribution with standard deviation 4.
 
@@ -70,7 +61,7 @@ def problem(workload: Workload) -> Problem:
         x, out = (_on_cache_line(workload.dtype, workload.shape) for _ in range(2))
         x[...] = 4 * rng.standard_normal(workload.shape)
         out.fill(0)
-        return Problem(workload, [x], out, ROW_FORMULAS[workload.function](x.astype(np.float64)))
+        return Problem(workload, [x], out, _reference(ROW_ACTIVATIONS[workload.function], [x]))
     activation = ACTIVATIONS[workload.function]
     if not workload.shape:
         values = (4 * rng.standard_normal(activation.nin)).tolist()

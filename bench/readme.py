@@ -18,6 +18,7 @@ from fastact._declarations.records import (
     DERIVATIVES,
     OBJECTIVES,
     ROW_ACTIVATIONS,
+    ROW_DERIVATIVES,
     Activation,
     RowActivation,
 )
@@ -55,14 +56,18 @@ def functions(found: Results) -> str:
 
 def derivatives(found: Results) -> str:
     """The formulas of derivatives, which name their operands."""
-    return "\n".join(f"- `{declared.formula}`" for declared in DERIVATIVES.values())
+    known = [*DERIVATIVES.values(), *ROW_DERIVATIVES.values()]
+    return "\n".join(f"- `{declared.formula}`" for declared in known)
 
 
 def reference(found: Results) -> str:
     """An entry of the API reference for every function, under the heading of its kind."""
     kinds = {
         "Activations": [*ACTIVATIONS, *ROW_ACTIVATIONS],
-        "Derivatives": [declared.name for declared in DERIVATIVES.values()],
+        "Derivatives": [
+            *(declared.name for declared in DERIVATIVES.values()),
+            *(declared.name for declared in ROW_DERIVATIVES.values()),
+        ],
         "Objectives": [*OBJECTIVES],
     }
     parts = []

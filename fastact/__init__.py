@@ -1,10 +1,11 @@
 """fastact: compiled activation functions as genuine NumPy ufuncs, and dense layers.
 
-``fastact/_functions`` has a file for each function; every name declared there is a ufunc here.
+``fastact/_functions`` has a file for each function. Every name declared there is a ufunc here, or
+the derivative of a function of rows.
 """
 
-# These two come first: the clock is read before what machine code is made of is imported, and a
-# setting that is wrong is refused before anything is made.
+# These two come first: the first records the time before the sources of machine code are imported,
+# and the second refuses invalid settings before anything is compiled.
 from fastact._loading import imported as _imported  # noqa: F401
 from fastact._runtime import settings as _settings  # noqa: F401
 
@@ -12,6 +13,7 @@ from fastact._runtime import settings as _settings  # noqa: F401
 import importlib as _importlib
 from typing import Any as _Any
 
+from fastact._functions import ROW_GRADIENTS as _ROW_GRADIENTS
 from fastact._functions import UFUNCS as _UFUNCS
 from fastact._parallel.counts import get_num_threads as get_num_threads
 from fastact._parallel.counts import num_threads as num_threads
@@ -20,18 +22,18 @@ from fastact._parallel.counts import set_num_threads as set_num_threads
 __version__ = "0.1.0"
 
 globals().update(_UFUNCS)
+globals().update(_ROW_GRADIENTS)
 
-# Imported when they are asked for: many programs do without.
+# Imported at the first access, since many programs do not need them.
 _LATER = {
     "Dense": "_dense.layers",
     "dense": "_dense.layers",
     "Sequential": "_dense.sequential",
     "dense_backward": "_dense.backward",
-    "softmax_backward": "_dense.backward",
     "show_config": "_runtime.configuration",
 }
 
-__all__ = [*_UFUNCS, *_LATER, "get_num_threads", "num_threads", "set_num_threads"]
+__all__ = [*_UFUNCS, *_ROW_GRADIENTS, *_LATER, "get_num_threads", "num_threads", "set_num_threads"]
 
 
 def __getattr__(name: str) -> _Any:

@@ -1,6 +1,5 @@
 # Written by `python -m tools.documents` from the declarations.
 from fastact._dense.backward import dense_backward as dense_backward
-from fastact._dense.backward import softmax_backward as softmax_backward
 from fastact._dense.layers import Dense as Dense
 from fastact._dense.layers import dense as dense
 from fastact._dense.sequential import Sequential as Sequential
@@ -11,6 +10,7 @@ from fastact._functions.relu import relu_backward as relu_backward
 from fastact._functions.sigmoid import sigmoid as sigmoid
 from fastact._functions.sigmoid import sigmoid_backward as sigmoid_backward
 from fastact._functions.softmax import softmax as softmax
+from fastact._functions.softmax import softmax_backward as softmax_backward
 from fastact._functions.softplus import softplus as softplus
 from fastact._functions.softplus import softplus_backward as softplus_backward
 from fastact._functions.step import step as step

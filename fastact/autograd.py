@@ -1,4 +1,4 @@
-"""HIPS autograd: activations that its ``grad`` differentiates, as often as is asked for.
+"""HIPS autograd: activations that its ``grad`` can differentiate any number of times.
 
 Every function here has the name of its ufunc: ``fastact.autograd.sigmoid(x)``.
 
@@ -13,21 +13,21 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
-from fastact._declarations.records import DERIVATIVES, Derivative
+from fastact._declarations.records import DERIVATIVES, ROW_DERIVATIVES, Derivative, RowDerivative
 from fastact._functions import UFUNCS
 from fastact._interop.extras import require
 from fastact._interop.versions import warn_unless_tested
 
-require("autograd", "autograd")  # an error names it rather than a part of it
+require("autograd", "autograd")  # so that an error names the package, not a module of it
 _extend = require("autograd.extend", "autograd")
 _np = require("autograd.numpy", "autograd")
 
 TESTED = ((1, 7), (1, 10))
-"""The versions of autograd that this was tested with: from the first, below the second."""
+"""The tested versions of autograd: from the first to below the second."""
 
 warn_unless_tested("autograd", importlib.metadata.version("autograd"), *TESTED)
 
-__all__ = ["softmax", *DERIVATIVES]
+__all__ = [*DERIVATIVES, *ROW_DERIVATIVES]
 
 
 def _element_wise(declared: Derivative) -> Callable[..., Any]:
@@ -40,8 +40,8 @@ def _element_wise(declared: Derivative) -> Callable[..., Any]:
     _extend.defvjp(function, lambda y, x: lambda g: through(g, saved(y, x)))
     _extend.defjvp(function, lambda g, y, x: through(g, saved(y, x)))
 
-    # The gradient is linear in the one that comes in; further derivatives are by declared
-    # expressions in autograd's own functions.
+    # The gradient is linear in the incoming one. Higher derivatives follow from the declared
+    # expressions, computed with autograd's functions.
     def by_saved(g: Any, gradient: Any, kept: Any) -> Any:
         return g * gradient * declared.slope(_np, kept)
 
@@ -58,17 +58,15 @@ def _element_wise(declared: Derivative) -> Callable[..., Any]:
     return function
 
 
-def _softmax() -> Callable[..., Any]:
-    function: Callable[..., Any] = _extend.primitive(UFUNCS["softmax"])
+def _row_wise(declared: RowDerivative) -> Callable[..., Any]:
+    function: Callable[..., Any] = _extend.primitive(UFUNCS[declared.activation])
+    tangent = declared.tangent or declared.rule
 
     # In autograd's functions, which it can differentiate again.
-    def through(g: Any, y: Any, axis: int = -1) -> Any:
-        return y * (g - _np.sum(g * y, axis=axis, keepdims=True))
-
-    _extend.defvjp(function, lambda y, x, **kwargs: lambda g: through(g, y, **kwargs))
-    _extend.defjvp(function, lambda g, y, x, **kwargs: through(g, y, **kwargs))
+    _extend.defvjp(function, lambda y, x, axis=-1: lambda g: declared.rule(_np, g, y, axis))
+    _extend.defjvp(function, lambda g, y, x, axis=-1: tangent(_np, g, y, axis))
     return function
 
 
 globals().update({name: _element_wise(declared) for name, declared in DERIVATIVES.items()})
-softmax = _softmax()
+globals().update({name: _row_wise(declared) for name, declared in ROW_DERIVATIVES.items()})

@@ -1,10 +1,10 @@
 """Scalar functions for callers in C: addresses, ctypes, and ``scipy.LowLevelCallable``.
 
-Each is ``double f(double)``, or ``float f(float)``, with as many arguments as the activation has
-inputs, and gives the same bits as the ufunc. Unlike the ufunc, it leaves the floating-point
-environment alone: rounding modes and flush-to-zero that the caller has set count, and status flags
-may be raised. It is compiled at the first request, kept in the cache on disk, needs no GIL, and
-stays where it is as long as the process lives.
+Each function is ``double f(double)`` or ``float f(float)``, with one argument for each input of the
+activation. It returns the same bits as the ufunc. Unlike the ufunc, it leaves the floating-point
+environment alone: the caller's rounding mode and flush-to-zero setting apply, and status flags may
+be raised. It is compiled at the first request, stored in the cache on disk, needs no GIL, and keeps
+its address as long as the process lives.
 """
 
 import ctypes
@@ -36,7 +36,7 @@ def address(activation: str | np.ufunc, dtype: DTypeLike = np.float64) -> int:
         An element-wise activation of this package, or ``NAME_backward``, by name or as the
         function itself.
     dtype : dtype_like
-        float64 or float32, of arguments and result.
+        The type of the arguments and the result: float64 or float32.
 
     Returns
     -------
@@ -45,9 +45,9 @@ def address(activation: str | np.ufunc, dtype: DTypeLike = np.float64) -> int:
     Raises
     ------
     ValueError
-        For what is no such activation.
+        For any other `activation`.
     TypeError
-        For another dtype.
+        For any other `dtype`.
 
     Examples
     --------
@@ -61,12 +61,12 @@ def address(activation: str | np.ufunc, dtype: DTypeLike = np.float64) -> int:
 
 
 def function(activation: str | np.ufunc, dtype: DTypeLike = np.float64) -> Any:
-    """The same as a function of ctypes, which knows its signature.
+    """The scalar function of an activation, as a ctypes function with its signature.
 
     Parameters
     ----------
     activation, dtype
-        As of :func:`address`.
+        As for :func:`address`.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def function(activation: str | np.ufunc, dtype: DTypeLike = np.float64) -> Any:
     Raises
     ------
     ValueError, TypeError
-        As :func:`address`.
+        As for :func:`address`.
 
     Examples
     --------
@@ -91,12 +91,14 @@ def function(activation: str | np.ufunc, dtype: DTypeLike = np.float64) -> Any:
 def low_level_callable(
     activation: str | np.ufunc, dtype: DTypeLike = np.float64
 ) -> "LowLevelCallable":
-    """The same as a ``scipy.LowLevelCallable``, such as ``scipy.integrate.quad`` takes.
+    """The scalar function of an activation, as a ``scipy.LowLevelCallable``.
+
+    ``scipy.integrate.quad`` accepts it, for example.
 
     Parameters
     ----------
     activation, dtype
-        As of :func:`address`.
+        As for :func:`address`.
 
     Returns
     -------
@@ -105,9 +107,9 @@ def low_level_callable(
     Raises
     ------
     ValueError, TypeError
-        As :func:`address`.
+        As for :func:`address`.
     ImportError
-        Without SciPy.
+        If SciPy is not installed.
 
     Examples
     --------
@@ -132,7 +134,7 @@ def _declared(caller: str, activation: Any) -> Activation:
         if activation is ufunc or (isinstance(activation, str) and activation == name):
             return declared
     raise ValueError(
-        f"{caller}: activation must be one of {', '.join(known)} or such a function of "
+        f"{caller}: activation must be one of {', '.join(known)}, by name or as a function of "
         f"fastact, got {activation!r}"
     )
 

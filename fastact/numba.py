@@ -1,8 +1,8 @@
-"""Numba: other spellings of our functions inside compiled functions, for those who ask.
+"""Numba: our kernels for functions of SciPy and NumPy inside compiled functions, on request.
 
-``fa.sigmoid(x)`` and every other element-wise activation work there without this module, as
-Numba finds them by the entry point of the installed package; in a tree that is not installed,
-``import fastact.numba`` does the same.
+``fa.sigmoid(x)`` and every other element-wise activation work in compiled functions without this
+module, since Numba finds them by the entry point of the installed package. In a source tree that is
+not installed, ``import fastact.numba`` does the same.
 """
 
 from typing import Any
@@ -21,22 +21,22 @@ _fastact_numba.init()
 
 
 def overload_scipy() -> None:
-    """Use our kernels for SciPy's and NumPy's spellings in functions compiled from now on.
+    """Use our kernels for functions of SciPy and NumPy in functions that Numba compiles afterwards.
 
-    They are ``scipy.special.expit``, which is sigmoid; ``scipy.special.log_expit``, which is
-    -softplus(-x); and ``numpy.logaddexp``, of which ``np.logaddexp(0, x)`` is softplus(x).
-    Neither changes outside of compiled functions, and functions that Numba has compiled
-    already stay as they are, in its cache as well.
+    These are ``scipy.special.expit``, which is sigmoid(x); ``scipy.special.log_expit``, which is
+    -softplus(-x); and ``numpy.logaddexp``, where ``np.logaddexp(0, x)`` is softplus(x). They do
+    not change outside compiled functions. Functions that Numba has already compiled, or keeps in
+    its cache, do not change either.
 
     Raises
     ------
     ImportError
-        Without SciPy.
+        If SciPy is not installed.
 
     Notes
     -----
-    float32 and float64 keep their type, integers and bool give float64 (SciPy computes small
-    integers in less). Numba itself has no ``expit`` and no ``log_expit``.
+    float32 and float64 keep their type; integers and bool are converted to float64 (SciPy converts
+    small integers to a narrower type). Numba itself supports neither ``expit`` nor ``log_expit``.
 
     Examples
     --------
@@ -62,5 +62,5 @@ def _log_expit(x: Any) -> Any:
 def _logaddexp(x1: Any, x2: Any) -> Any:
     distance = abs(x1 - x2)
     larger = x1 if x1 > x2 else x2
-    # Of two equal infinities the distance is NaN.
+    # The distance of two equal infinities is NaN.
     return larger if distance != distance and x1 == x2 else larger + softplus(-distance)

@@ -1,8 +1,9 @@
-"""Neural networks of scikit-learn that train and predict with the functions of this package.
+"""scikit-learn: a patch that makes its neural networks train and predict with fastact.
 
 Inside ``with fastact.sklearn.patched():``, or between :func:`patch` and :func:`unpatch`,
 MLPClassifier, MLPRegressor and BernoulliRBM use ``fastact.sigmoid``, ``tanh``, ``relu``, their
-derivatives and ``softmax``. This module is imported only when asked for, and needs scikit-learn.
+derivatives and ``softmax``. ``import fastact`` does not import this module, which needs
+scikit-learn.
 """
 
 import contextlib
@@ -19,12 +20,12 @@ from fastact._functions.tanh import tanh, tanh_backward
 from fastact._interop.extras import require
 
 sklearn = require("sklearn", "sklearn")
-from sklearn.neural_network import _base, _rbm  # noqa: E402 - the line above explains its absence
+from sklearn.neural_network import _base, _rbm  # noqa: E402 - the line above reports its absence
 
 __all__ = ["patch", "patched", "unpatch"]
 
 _FIRST, _LAST = (1, 5), (1, 9)
-"""The versions of scikit-learn whose own tests pass with our functions in place."""
+"""The first and the last version of scikit-learn whose tests pass with our functions in place."""
 
 
 def _in_place(ufunc: np.ufunc) -> Callable[[np.ndarray], None]:
@@ -41,7 +42,7 @@ def _derivative(ufunc: np.ufunc) -> Callable[[np.ndarray, np.ndarray], None]:
     return propagate
 
 
-# What is replaced: where, under which key, and what has to be there.
+# What is replaced: the dict, the key, the name of the function that must be there, and ours.
 _Hook = tuple[MutableMapping[str, Any], str, str, Any]
 _HOOKS: list[_Hook] = [
     (_base.ACTIVATIONS, "logistic", "inplace_logistic", _in_place(sigmoid)),
@@ -65,27 +66,27 @@ _originals: list[Any] = []
 
 
 def patch() -> None:
-    """Let MLPClassifier, MLPRegressor and BernoulliRBM compute with this package.
+    """Make MLPClassifier, MLPRegressor and BernoulliRBM compute with this package.
 
-    Their activations are replaced: logistic, tanh and relu with their derivatives, softmax for
-    classes, and the logistic function that a BernoulliRBM samples with. Products of matrices
-    stay with NumPy, and so do the identity, the exp of Poisson regression, losses and
-    ``BernoulliRBM.score_samples``. Nothing of this package is kept in estimators, which are
-    pickled as before. Results differ by rounding.
+    This replaces their activations: logistic, tanh and relu with their derivatives, the softmax of
+    classifiers, and the logistic function with which a BernoulliRBM samples. Matrix products, the
+    identity, the exp of Poisson regression, losses and ``BernoulliRBM.score_samples`` are not
+    replaced. Estimators store nothing of this package, and are pickled as before. Results differ
+    by rounding errors.
 
-    The change is one for the whole process, all its threads included; other processes, such as
-    those that joblib starts, have to do it themselves. Calls nest: it is in effect until
-    :func:`unpatch` was called as often.
+    The change affects the whole process with all its threads, but no other processes: workers that
+    joblib starts have to call :func:`patch` themselves. Calls nest: the change stays in effect
+    until :func:`unpatch` has been called as often.
 
     Raises
     ------
     RuntimeError
-        For a scikit-learn whose internals are not known to be as expected. Nothing is
-        changed then.
+        If the version or the internals of scikit-learn are not as expected. Nothing is changed
+        then.
 
     See Also
     --------
-    patched : the same for a block of code.
+    patched : Patch for a block of code.
 
     Examples
     --------
@@ -105,12 +106,12 @@ def patch() -> None:
 
 
 def unpatch() -> None:
-    """Undo one :func:`patch`; after the last one, scikit-learn is as it was.
+    """Undo one call of :func:`patch`; undoing the last one restores scikit-learn.
 
     Raises
     ------
     RuntimeError
-        Without a call of :func:`patch` to undo.
+        If there is no call of :func:`patch` to undo.
 
     Examples
     --------
@@ -121,7 +122,7 @@ def unpatch() -> None:
     global _count
     with _lock:
         if not _count:
-            raise RuntimeError("unpatch: patch() must have been called before, and was not")
+            raise RuntimeError("unpatch: there must be a call of patch() to undo, got none")
         _count -= 1
         if not _count:
             for (place, key, _, _), original in zip(_HOOKS, _originals, strict=True):
@@ -130,14 +131,14 @@ def unpatch() -> None:
 
 @contextlib.contextmanager
 def patched() -> Iterator[None]:
-    """:func:`patch` for a ``with`` block, undone at its end, however that is reached.
+    """Call :func:`patch` for a ``with`` block, and :func:`unpatch` at its end in any case.
 
-    Also a decorator. Blocks may be nested, and be entered by several threads.
+    It also works as a decorator. Blocks may be nested, and several threads may enter them.
 
     Raises
     ------
     RuntimeError
-        As by :func:`patch`.
+        As for :func:`patch`.
 
     Examples
     --------
@@ -155,7 +156,7 @@ def patched() -> Iterator[None]:
 
 
 def _check() -> None:
-    """RuntimeError unless scikit-learn is as we know it."""
+    """Raise RuntimeError unless the version and the internals of scikit-learn are as expected."""
     version = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
     if not _FIRST <= version <= _LAST:
         raise RuntimeError(

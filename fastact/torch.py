@@ -1,9 +1,9 @@
-"""PyTorch: activations and dense layers that its autograd differentiates, for tensors on the CPU.
+"""PyTorch: activations and dense layers with gradients, for tensors on the CPU.
 
 Every function here has the name of its ufunc: ``fastact.torch.sigmoid(t)``. Tensors are neither
-copied nor converted on the way: NumPy arrays over the same memory go to the ufunc, and bfloat16 by
-way of ml_dtypes. What ``torch.compile`` traces, and what else has no memory to read, goes to the
-operators of ``_interop/torch_ops.py``.
+copied nor converted: the ufuncs compute on NumPy arrays that share their memory, for bfloat16 with
+the dtype of ml_dtypes. Calls that ``torch.compile`` traces, and tensors without accessible memory,
+use the operators of ``_interop/torch_ops.py``.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact._declarations.records import DERIVATIVES, ROW_ACTIVATIONS
+from fastact._declarations.records import DERIVATIVES, ROW_DERIVATIVES
 from fastact._dense import backward, layers
 from fastact._functions import UFUNCS
 from fastact._interop import torch_ops
@@ -21,16 +21,16 @@ from fastact._interop.torch_ops import torch
 from fastact._interop.versions import warn_unless_tested
 
 TESTED = ((2, 13), (2, 14))
-"""The versions of PyTorch that this was tested with: from the first, below the second."""
+"""The tested versions of PyTorch: from the first to below the second."""
 
 warn_unless_tested("PyTorch", torch.__version__, *TESTED)
 
-__all__ = ["dense", *DERIVATIVES, *ROW_ACTIVATIONS]
+__all__ = ["dense", *DERIVATIVES, *ROW_DERIVATIVES]
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-# Where nothing else is needed, these take half of the time of the operators.
+# Where operators are not needed, these functions take half of their time.
 class _Unary(torch.autograd.Function):
     """An activation: `function(array, out)`, whose gradient is ``derivative(gradient, saved)``."""
 
@@ -69,16 +69,16 @@ class _Dense(torch.autograd.Function):
 
 
 def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "identity") -> Any:
-    """``activation(x @ W + b)`` in one pass, differentiable by `x`, `W` and `b`.
+    """``activation(x @ W + b)`` in one pass, differentiable with respect to `x`, `W` and `b`.
 
     Parameters
     ----------
     x : Tensor, shape (..., K)
-        On the CPU, as all others.
+        One row or many. All tensors must be on the CPU and of one type.
     W : Tensor, shape (K, N)
-        Of the type of `x`. For an ``nn.Linear``, ``linear.weight.T``.
+        The weights. For an ``nn.Linear``, pass ``linear.weight.T``.
     b : Tensor, shape (N,), optional
-        The bias; none by default.
+        The bias. Default is no bias.
     activation : str, ufunc or None, optional
         As for :func:`fastact.dense`.
 
@@ -91,10 +91,9 @@ def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "id
     TypeError
         For anything but tensors of one type: float16, bfloat16, float32 or float64.
     ValueError
-        For tensors elsewhere than on the CPU, shapes that do not fit each other, and an unknown
-        activation.
+        For tensors that are not on the CPU, shapes that do not match, and an unknown activation.
     NotImplementedError
-        When it is differentiated twice, or in forward mode (``torch.func.jvp``).
+        If it is differentiated twice, or in forward mode (``torch.func.jvp``).
 
     Examples
     --------
@@ -112,15 +111,15 @@ def dense(x: Any, W: Any, b: Any = None, activation: str | np.ufunc | None = "id
                     f"dense: {key} must have the dtype of x, {x.dtype}, got {operand.dtype}"
                 )
     name = _activation_name(activation)
-    backward.through("dense", name)  # or gradients would be refused when it is too late
+    backward.through("dense", name)  # an error here, not in the backward pass
     if torch_ops.are_needed(x, W, *([] if b is None else [b])):
         return torch_ops.dense(x, W, b, name)
     return _Dense.apply(name, x, W, b)
 
 
 def _activation_name(activation: Any) -> str | None:
-    # torch.compile follows this, and warns of functions that keep results, as those of `layers`.
-    for name in (*DERIVATIVES, *ROW_ACTIVATIONS):
+    # torch.compile traces this, and would warn about the cached functions of `layers`.
+    for name in (*DERIVATIVES, *ROW_DERIVATIVES):
         if activation is UFUNCS[name]:
             return name
         if isinstance(activation, str) and activation == name:
@@ -133,21 +132,21 @@ _DOCSTRING = """{summary}
 Parameters
 ----------
 x : Tensor
-    float16, bfloat16, float32 or float64, on the CPU, of any strides.{more}
+    float16, bfloat16, float32 or float64, on the CPU, with any strides.{more}
 
 Returns
 -------
 Tensor
-    Of the type and shape of `x`.
+    Has the type and shape of `x`.
 
 Raises
 ------
 TypeError
-    For anything but such tensors.
+    For anything but tensors of these types.
 ValueError
-    For tensors elsewhere than on the CPU.
+    For tensors that are not on the CPU.
 NotImplementedError
-    When it is differentiated twice.
+    If it is differentiated twice.
 
 Notes
 -----
@@ -163,7 +162,7 @@ torch.Size([3])"""
 
 _DIM = """
 dim : int, optional
-    The axis along which results add up to 1; the last by default."""
+    The axis along which the rows lie. Default is the last axis."""
 
 
 def _element_wise(name: str) -> Callable[..., Any]:
@@ -178,7 +177,7 @@ def _element_wise(name: str) -> Callable[..., Any]:
     def back(g: Any, saved: Any) -> Any:
         return torch_ops.element_wise_backward(g, saved, name)
 
-    return _named(differentiable, name, "Element-wise, as the ufunc of this name.", "")
+    return _named(differentiable, name, f"The ufunc ``{name}`` for tensors, element-wise.", "")
 
 
 def _row_wise(name: str) -> Callable[..., Any]:
@@ -197,7 +196,7 @@ def _row_wise(name: str) -> Callable[..., Any]:
 
         return _Unary.apply(along, "output", back, x)
 
-    return _named(differentiable, name, "Along an axis, as the ufunc of this name.", _DIM)
+    return _named(differentiable, name, f"The ufunc ``{name}`` for tensors, along an axis.", _DIM)
 
 
 def _named(function: Callable[..., Any], name: str, summary: str, more: str) -> Callable[..., Any]:
@@ -223,4 +222,4 @@ def _check(caller: str, name: str, x: Any) -> None:
 
 
 globals().update({name: _element_wise(name) for name in DERIVATIVES})
-globals().update({name: _row_wise(name) for name in ROW_ACTIVATIONS})
+globals().update({name: _row_wise(name) for name in ROW_DERIVATIVES})

@@ -5,6 +5,7 @@ import ctypes, os, signal, sys, threading, time, warnings
 warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # forks that have threads
 import numpy as np
 import fastact as fa
+from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._parallel import helpers, layers, pool as _pool, tbb as _tbb
 
 # As little work as a few thousand elements is shared, so that the tests need not be long.
@@ -17,10 +18,10 @@ SIZES = [1, 100, 5_000, 70_000, 300_000]
 INPUTS = [(rng.standard_normal(n) * 4).astype(t) for n in SIZES for t in "fd"]
 DENSE = fa.Dense(rng.standard_normal((70, 90)).astype("f"), activation="softplus")
 ROWS = rng.standard_normal((2000, 70)).astype("f")
-CALLS = [lambda f=getattr(fa, name), x=x: f(x)
-         for name in ("sigmoid", "tanh", "relu", "step", "softplus") for x in INPUTS]
-CALLS += [lambda: fa.softmax(INPUTS[-1].reshape(300, 1000)), lambda: DENSE(ROWS),
-          lambda: fa.dense(ROWS, ROWS[:70, :50], None, "tanh")]
+UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
+CALLS = [lambda f=getattr(fa, name), x=x: f(x) for name in UNARY for x in INPUTS]
+CALLS += [lambda f=getattr(fa, name): f(INPUTS[-1].reshape(300, 1000)) for name in ROW_ACTIVATIONS]
+CALLS += [lambda: DENSE(ROWS), lambda: fa.dense(ROWS, ROWS[:70, :50], None, "tanh")]
 
 with fa.num_threads(1):
     EXPECTED = [call() for call in CALLS]

@@ -1,9 +1,11 @@
 """An extension of griffe for the API reference: docstrings of ufuncs, and roles as code.
 
-A declaration makes each ufunc and its docstring when the package is imported. griffe only reads the
-source and does not see them, so they are taken from the imported package.
+A declaration makes each ufunc, or the derivative of a function of rows, and its docstring when the
+package is imported. griffe only reads the source and does not see them, so they are taken from the
+imported package.
 """
 
+import inspect
 import re
 from typing import Any
 
@@ -20,8 +22,15 @@ class UfuncsAndRoles(griffe.Extension):
 
     def on_function(self, *, func: griffe.Function, **kwargs: Any) -> None:
         made = getattr(fastact, func.name, None)
-        if isinstance(made, np.ufunc) and func.path.startswith("fastact._functions."):
+        if not func.path.startswith("fastact._functions."):
+            return
+        if isinstance(made, np.ufunc):
             self._describe(func, made)
+        elif made is not None:  # the derivative of a function of rows, declared by a rule
+            parameters = inspect.signature(made).parameters.values()
+            func.parameters = griffe.Parameters(*map(_parameter, parameters))
+            text = _ROLE.sub(r"`\1`", made.__doc__)
+            func.docstring = griffe.Docstring(text, parent=func, parser=griffe.Parser.numpy)
 
     def on_attribute(self, *, attr: griffe.Attribute, **kwargs: Any) -> None:
         made = getattr(fastact, attr.name, None)
@@ -40,3 +49,9 @@ class UfuncsAndRoles(griffe.Extension):
             parser=griffe.Parser.numpy,
             parser_options={"warnings": False},  # a ufunc has more parameters than its kernel
         )
+
+
+def _parameter(found: inspect.Parameter) -> griffe.Parameter:
+    default = None if found.default is found.empty else repr(found.default)
+    kind = griffe.ParameterKind(found.kind.description)
+    return griffe.Parameter(found.name, kind=kind, default=default)

@@ -1,13 +1,17 @@
 """The stub of the package: type checkers do not run the code that finds the functions."""
 
-from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._declarations.records import (
+    OBJECTIVES,
+    ROW_ACTIVATIONS,
+    ROW_DERIVATIVES,
+    element_wise,
+)
 
 STUB = "fastact/__init__.pyi"
 
 _HEAD = """\
 # Written by `python -m tools.documents` from the declarations.
 from fastact._dense.backward import dense_backward as dense_backward
-from fastact._dense.backward import softmax_backward as softmax_backward
 from fastact._dense.layers import Dense as Dense
 from fastact._dense.layers import dense as dense
 from fastact._dense.sequential import Sequential as Sequential
@@ -29,6 +33,7 @@ def stub() -> str:
         name: declared.kernel.__module__ for name, declared in (element_wise() | OBJECTIVES).items()
     }
     modules |= {name: declared.steps.__module__ for name, declared in ROW_ACTIVATIONS.items()}
+    modules |= {declared.name: declared.rule.__module__ for declared in ROW_DERIVATIVES.values()}
     names = sorted(modules, key=lambda name: (modules[name], name))
     lines = [f"from {modules[name]} import {name} as {name}\n" for name in names]
     return "".join([_HEAD, *lines, _TAIL])

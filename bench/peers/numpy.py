@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from fastact._declarations.records import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 
 from .base import Library, into
 
@@ -51,12 +51,12 @@ def _softmax(inputs, out):
     return call
 
 
-def _formula(name):
+def _formula(declared):
     """The declared formula as it stands, for activations that have no entry below."""
 
     def factory(inputs, out):
         def call():
-            out[...] = ACTIVATIONS[name].reference(np, *inputs)
+            out[...] = declared.reference(np, *inputs)
 
         return call
 
@@ -81,7 +81,8 @@ def _dense(finish):
 
 def load(threads: int) -> Library:
     """`threads` is unused: BLAS read their number from the environment when NumPy was imported."""
-    arrays = {name: _formula(name) for name in ACTIVATIONS} | {
+    known = {**ACTIVATIONS, **ROW_ACTIVATIONS}
+    arrays = {name: _formula(declared) for name, declared in known.items()} | {
         "sigmoid": _sigmoid,
         "tanh": into(np.tanh),
         "relu": into(np.maximum, 0),

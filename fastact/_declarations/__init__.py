@@ -1,4 +1,4 @@
-"""How functions are declared, and what follows from that: records, ufuncs, docstrings, types.
+"""Declarations of functions, and what follows from them: records, ufuncs, docstrings, types.
 
-Imports ``_runtime`` and what is below it.
+Imports ``_runtime`` and the packages below it.
 """

@@ -1,4 +1,4 @@
-"""How an activation is declared: its record is kept, and its ufunc made."""
+"""Functions that declare activations: each stores a record and makes the ufunc."""
 
 import functools
 from collections.abc import Callable
@@ -6,41 +6,46 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact._declarations import hidden
+from fastact._declarations import hidden, row_gradients
 from fastact._declarations.docstrings import docstring, row_docstring
 from fastact._declarations.records import (
     ACTIVATIONS,
     DERIVATIVES,
     OBJECTIVES,
     ROW_ACTIVATIONS,
+    ROW_DERIVATIVES,
     SUFFIX,
     Activation,
     Derivative,
     Objective,
     RowActivation,
+    RowDerivative,
 )
-from fastact._runtime import engine
-from fastact._runtime import ufunc as _ufunc
+from fastact._runtime import engine, ufunc
 
 if TYPE_CHECKING:
     from fastact._declarations.typing import (
         BinaryDeclarator,
         Declarator,
         ObjectiveDeclarator,
+        RowGradientDeclarator,
         RowUfunc,
     )
 
 UFUNCS: dict[str, np.ufunc] = {}
-"""The ufuncs of all that is declared, by name."""
+"""All declared ufuncs by name."""
+
+ROW_GRADIENTS: dict[str, Callable[..., Any]] = {}
+"""The public functions of all declared derivatives of row activations, by name."""
 
 
 def activation(**fields: Any) -> "Declarator":
-    """Declare the decorated kernel an activation; it becomes the ufunc of that name.
+    """Declare an activation; the decorated kernel becomes the ufunc of the same name.
 
     Parameters
     ----------
     **fields
-        The attributes of :class:`Activation` but `kernel`.
+        The attributes of :class:`Activation` except `kernel`.
     """
 
     def declare(kernel: Callable[..., Any]) -> np.ufunc:
@@ -48,16 +53,16 @@ def activation(**fields: Any) -> "Declarator":
         ACTIVATIONS[declared.name] = declared
         return _ufunc_of(declared)
 
-    return declare  # type: ignore[return-value] # its ufunc, as typing.pyi has it
+    return declare  # type: ignore[return-value] # typing.pyi declares the type
 
 
 def derivative(**fields: Any) -> "BinaryDeclarator":
-    """Declare the decorated kernel the derivative of the activation that it is named after.
+    """Declare the derivative of the activation ``NAME``, by a kernel ``NAME_backward``.
 
     Parameters
     ----------
     **fields
-        The attributes of :class:`Derivative` but `kernel` and `summary`.
+        The attributes of :class:`Derivative` except `kernel` and `summary`.
     """
 
     def declare(kernel: Callable[..., Any]) -> np.ufunc:
@@ -68,22 +73,22 @@ def derivative(**fields: Any) -> "BinaryDeclarator":
             declared.saved == "output" and declared.of_output is not None
         ):
             raise ValueError(
-                f"{kernel.__name__}: the second parameter must be called input, with of_output if "
-                f"the output tells the derivative, or output, got {declared.saved!r}"
+                f"{kernel.__name__}: the second parameter must be named input, or output if there "
+                f"is no of_output, got {declared.saved!r}"
             )
         DERIVATIVES[name] = declared
         return _ufunc_of(declared)
 
-    return declare  # type: ignore[return-value] # its ufunc, as typing.pyi has it
+    return declare  # type: ignore[return-value] # typing.pyi declares the type
 
 
 def objective(**fields: Any) -> "ObjectiveDeclarator":
-    """Declare the decorated kernel an objective; it becomes the ufunc of that name.
+    """Declare an objective; the decorated kernel becomes the ufunc of the same name.
 
     Parameters
     ----------
     **fields
-        The attributes of :class:`Activation` but `kernel`.
+        The attributes of :class:`Objective` except `kernel`.
     """
 
     def declare(kernel: Callable[..., Any]) -> np.ufunc:
@@ -91,11 +96,11 @@ def objective(**fields: Any) -> "ObjectiveDeclarator":
         OBJECTIVES[declared.name] = declared
         return _ufunc_of(declared)
 
-    return declare  # type: ignore[return-value] # its ufunc, as typing.pyi has it
+    return declare  # type: ignore[return-value] # typing.pyi declares the type
 
 
 def row_activation(**fields: Any) -> "RowUfunc":
-    """Declare an activation of whole rows; the result is its ufunc.
+    """Declare an activation of whole rows and return its ufunc.
 
     Parameters
     ----------
@@ -104,7 +109,7 @@ def row_activation(**fields: Any) -> "RowUfunc":
     """
     declared = RowActivation(**fields)
     ROW_ACTIVATIONS[declared.name] = declared
-    ufunc = _ufunc.create(
+    made = ufunc.create(
         name=declared.name,
         nin=1,
         doc=row_docstring(declared),
@@ -114,13 +119,34 @@ def row_activation(**fields: Any) -> "RowUfunc":
         make_mixed=engine.mixed_rows_address,
         signature="(n)->(n)",
     )
-    hidden.refuse(ufunc)
-    UFUNCS[declared.name] = ufunc
-    return ufunc  # type: ignore[return-value] # as typing.pyi has it
+    hidden.refuse(made)
+    UFUNCS[declared.name] = made
+    return made  # type: ignore[return-value] # typing.pyi declares the type
+
+
+def row_derivative(**fields: Any) -> "RowGradientDeclarator":
+    """Declare the derivative of the row activation ``NAME``, by a rule ``NAME_backward``.
+
+    The rule becomes the public function ``NAME_backward(grad_output, output, axis=-1)``.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`RowDerivative` except `rule`.
+    """
+
+    def declare(rule: Callable[..., Any]) -> Callable[..., Any]:
+        declared = RowDerivative(rule, **fields)
+        ROW_DERIVATIVES[declared.activation] = declared
+        function = row_gradients.function_of(declared)
+        ROW_GRADIENTS[declared.name] = function
+        return function
+
+    return declare
 
 
 def _ufunc_of(declared: Activation) -> np.ufunc:
-    ufunc = _ufunc.create(
+    made = ufunc.create(
         name=declared.name,
         nin=declared.nin,
         doc=docstring(declared),
@@ -132,5 +158,5 @@ def _ufunc_of(declared: Activation) -> np.ufunc:
         make_mixed=functools.partial(engine.mixed_address, nout=len(declared.results)),
         nout=len(declared.results),
     )
-    UFUNCS[declared.name] = ufunc
-    return ufunc
+    UFUNCS[declared.name] = made
+    return made

@@ -1,10 +1,11 @@
-"""Functions of rows and elements that are hidden, which would take part in the rest of their row.
+"""Errors for hidden elements in functions of rows, where they would change the rest of their row.
 
-A ufunc is handed the bare numbers. But NumPy's masked arrays, which know of no ``__array_ufunc__``,
-are handed the finished result, and look up what else is to be done for a ufunc in a dictionary of
-the module ``numpy.ma.core``. As NumPy imports that module only where it is used, and it takes
-longer than ours, the entry is made after it. And pandas, for a Series, takes the ``__call__`` of a
-ufunc by its name and hands it what the Series consists of; NumPy itself does not ask for that.
+A ufunc receives bare numbers, and cannot know which of them are masked or missing. NumPy's masked
+arrays do not define ``__array_ufunc__``. They receive the finished result, and then look up the
+domain of the ufunc in a dictionary of the module ``numpy.ma.core``; our function is entered there.
+NumPy imports that module only when it is used, and its import takes longer than ours, so the entry
+is made after that import. For a Series, pandas looks up ``__call__`` of the ufunc by name and calls
+it with the arrays of the Series. NumPy itself does not look up this attribute.
 """
 
 import sys
@@ -20,19 +21,19 @@ _MODULE = "numpy.ma.core"
 
 
 def refuse(ufunc: np.ufunc) -> None:
-    """Let `ufunc` raise ValueError for masked arrays and Series with elements that are hidden."""
+    """Make `ufunc` raise ValueError for masked arrays and Series with hidden elements."""
 
     def domain(*operands: Any) -> np.ndarray:
         for operand in operands:
             check_unmasked(ufunc.__name__, "x", operand)
-        return np.zeros((), bool)  # no element of the result is to be masked for its own sake
+        return np.zeros((), bool)  # masks no element of the result
 
     def call(*operands: Any, **keywords: Any) -> Any:
         for operand in operands[: ufunc.nin]:
             check_present(ufunc.__name__, "x", operand)
         return ufunc(*operands, **keywords)
 
-    if hasattr(ufunc, "__dict__"):  # not in older versions of NumPy
+    if hasattr(ufunc, "__dict__"):  # older versions of NumPy have none
         vars(ufunc)["__call__"] = call
 
     def register(module: ModuleType) -> None:
@@ -46,7 +47,10 @@ def refuse(ufunc: np.ufunc) -> None:
 
 
 class _AfterImport:
-    """A finder of modules that finds what the others do, and is gone after the import."""
+    """A finder that calls a function once the module is imported, and then removes itself.
+
+    It returns the spec that the other finders return.
+    """
 
     def __init__(self, then: Callable[[ModuleType], None]):
         self._then = then
@@ -60,7 +64,7 @@ class _AfterImport:
         spec = next((spec for spec in found if spec is not None), None)
         loader: Any = getattr(spec, "loader", None)
         execute = getattr(loader, "exec_module", None)
-        # What is no object of its own is left as it is.
+        # Loaders that are classes, or have no attributes, are shared and stay unchanged.
         if execute is not None and hasattr(loader, "__dict__") and not isinstance(loader, type):
 
             def exec_module(module: ModuleType) -> None:

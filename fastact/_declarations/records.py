@@ -1,4 +1,4 @@
-"""What is known of each activation: records that everything else reads."""
+"""Records of the declared functions, which everything else reads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ class TorchModule(NamedTuple):
     Attributes
     ----------
     name : str
-        Of the class.
+        The name of the class.
     accepts : callable
-        ``accepts(module)``: whether a module with its parameters is that activation; all are by
-        default.
+        ``accepts(module)``: whether a module computes the activation with its parameters. By
+        default, all do.
     requirement : str
-        What `accepts` asks for, as an error message says it: "have beta=1".
+        What `accepts` requires, worded for an error message: "have beta=1".
     """
 
     name: str
@@ -25,41 +25,41 @@ class TorchModule(NamedTuple):
     requirement: str = ""
 
 
-# Each method that dataclasses generate adds to the import of the package.
+# Each method that dataclasses generate adds to the import time of the package.
 @dataclass(frozen=True, eq=False, repr=False)
 class Activation:
-    """What is known of an activation function.
+    """The record of an element-wise activation.
 
     Attributes
     ----------
     kernel : callable
-        The scalar function, in the vocabulary of ``_kernels``; its name is the activation's.
+        The scalar function, in the vocabulary of ``_kernels``. The activation has its name.
     summary, formula : str
         The first line of the docstring, and the definition.
     notes : str
-        The algorithm and where it is from.
+        The algorithm and its sources.
     reference : callable
         ``reference(m, *x)``: the definition in terms of a module `m` that has ``exp``,
         ``log1p`` and ``tanh`` in higher precision (mpmath's ``mp``, or gmpy2).
     specials : sequence of tuple
         Inputs followed by the exact result.
     interval : tuple of float
-        Where the function is worth a plot or a benchmark.
+        The inputs shown in plots and used in benchmarks.
     ulp : dict
-        Largest error in ulp by format name: as measured over all inputs, rounded up, or, for
-        float64, a bound that samples stay below. 0.5 means correctly rounded, 0 exact.
+        Largest error in ulp by format name: measured over all inputs and rounded up, or, for
+        float64, a bound that holds for all sampled inputs. 0.5 means correctly rounded, 0 exact.
     keeps_integers : bool
-        Whether integers give integers; else they give float64.
+        Whether integers keep their type. Otherwise they are converted to float64.
     nondecreasing : bool
         Whether a larger input never gives a smaller result.
     range : tuple of float
-        The least and the greatest result, of infinite inputs too.
+        The smallest and the largest result, including those for infinite inputs.
     steepest : float
         The largest absolute value of the derivative; infinite where the function jumps.
     torch_modules : sequence of TorchModule
-        Those that :meth:`fastact.Sequential.from_torch` takes for the activation.
+        The modules that :meth:`fastact.Sequential.from_torch` converts to the activation.
     sklearn_names : sequence of str
-        The names that the neural networks of scikit-learn have for the activation.
+        The names of the activation in the neural networks of scikit-learn.
     """
 
     kernel: Callable[..., Any]
@@ -70,7 +70,7 @@ class Activation:
     specials: Sequence[tuple[float, ...]]
     interval: tuple[float, float]
     ulp: dict[str, float]
-    # From here on, what is not declared is not assumed.
+    # The defaults below assume nothing about the function.
     keeps_integers: bool = False
     nondecreasing: bool = False
     range: tuple[float, float] = (-inf, inf)
@@ -103,36 +103,36 @@ ACTIVATIONS: dict[str, Activation] = {}
 
 
 SUFFIX = "_backward"
-"""Of the name of a derivative, behind that of its activation."""
+"""Follows the name of the activation in the name of its derivative."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Derivative(Activation):
-    """What is known of the function that takes a gradient back through an activation.
+    """The record of a function that propagates a gradient back through an activation.
 
-    Its kernel ``NAME_backward(grad_output, saved)`` gives the gradient with respect to the input
-    of the activation ``NAME`` from that with respect to its output. The name of the second
-    parameter, "output" or "input", tells what of the activation is to be saved for it.
+    The kernel ``NAME_backward(grad_output, saved)`` computes the gradient with respect to the
+    input of the activation ``NAME``, given the gradient with respect to its output. The name of the
+    second parameter, "output" or "input", says which of the two must be saved for it.
 
     Attributes
     ----------
     interval : tuple of float
-        As of :class:`Activation`, of `saved`.
+        As for :class:`Activation`, but the interval of `saved`.
     ulp : dict
-        A bound in ulp that samples stay below, by format name, with respect to the exact result
-        for operands as they are, rounded before or not.
+        By format name, a bound in ulp that holds for all sampled inputs. Errors are with respect
+        to the exact result for the operands as given, even if these were rounded before.
     slope : callable
-        ``slope(m, saved)``: by how much the derivative of the activation changes with `saved`.
+        ``slope(m, saved)``: the derivative with respect to `saved` of the activation's derivative.
     of_output : callable, optional
-        ``of_output(m, output)``: the derivative in terms of the output, if that is not `saved`.
-        An activation whose output does not tell has no gradient as part of a layer.
+        ``of_output(m, output)``: the derivative in terms of the output, where `saved` is the
+        input. Without it, such an activation has no gradient as part of a layer.
     jumps : sequence of float
         The values of `saved` where the derivative jumps.
     infinity_times_zero : float, optional
-        What an infinite gradient gives where the derivative is 0: 0 or NaN.
+        The result for an infinite gradient where the derivative is 0: 0 or NaN.
     """
 
-    slope: Callable[..., Any] = None  # type: ignore[assignment] # those before have defaults
+    slope: Callable[..., Any] = None  # type: ignore[assignment] # the fields before have defaults
     of_output: Callable[..., Any] | None = None
     jumps: Sequence[float] = ()
     infinity_times_zero: float | None = None
@@ -148,7 +148,7 @@ class Derivative(Activation):
 
     @property
     def output_tells(self) -> bool:
-        """Whether the derivative follows from the output of the activation."""
+        """Whether the derivative can be computed from the output of the activation."""
         return self.saved == "output" or self.of_output is not None
 
 
@@ -162,10 +162,10 @@ def element_wise() -> dict[str, Activation]:
 
 
 class Objective(Activation):
-    """What is known of a loss that gradient boosting minimises.
+    """The record of a loss that gradient boosting minimises.
 
-    Its kernel ``NAME(score, label)`` gives the first and the second derivative of the loss by the
-    score, and its reference and specials both of them.
+    The kernel ``NAME(score, label)`` returns the first and the second derivative of the loss with
+    respect to the score. Its reference and specials contain both of them.
     """
 
     @property
@@ -179,7 +179,7 @@ OBJECTIVES: dict[str, Objective] = {}
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RowActivation:
-    """What is known of an activation function of whole rows, a generalized ufunc "(n)->(n)".
+    """The record of an activation of whole rows, which is a generalized ufunc "(n)->(n)".
 
     Attributes
     ----------
@@ -189,8 +189,12 @@ class RowActivation:
         ``_kernels/vocabulary.py``.
     summary, formula, notes : str
         As of :class:`Activation`.
+    invalid : str
+        A sentence that says for which rows the result is NaN.
     reference : callable
-        ``reference(m, row)``: the results for a list of numbers of the module `m`.
+        ``reference(xp, x)``: the definition, along the last axis of an array `x`, in terms of a
+        module `xp` that has ``exp``, ``log``, ``max`` and ``sum`` with the signatures of the
+        array API standard (NumPy, autograd's NumPy, or a module of higher precision).
     specials : sequence of tuple
         Rows and their results.
     ulp : dict
@@ -204,6 +208,7 @@ class RowActivation:
     summary: str
     formula: str
     notes: str
+    invalid: str
     reference: Callable[..., Any]
     specials: Sequence[tuple[Sequence[float], Sequence[float]]]
     ulp: dict[str, float]
@@ -215,7 +220,46 @@ ROW_ACTIVATIONS: dict[str, RowActivation] = {}
 """Every declared activation of whole rows by name."""
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class RowDerivative:
+    """The record of a function that propagates a gradient back through a row activation.
+
+    Attributes
+    ----------
+    rule : callable
+        ``NAME_backward(xp, grad_output, output, axis)``: the gradient with respect to the input of
+        the activation ``NAME``, given the output and the gradient with respect to it, in terms of
+        a module `xp` as for ``RowActivation.reference``.
+    formula, notes : str
+        The definition, and a bound on the error.
+    specials : sequence of tuple
+        Rows of gradients, rows of outputs, and the exact results.
+    tangent : callable, optional
+        ``tangent(xp, tangent, output, axis)``: the derivative of the output in the direction of
+        `tangent`. The default is `rule`, for activations whose Jacobian is symmetric.
+    """
+
+    rule: Callable[..., Any]
+    formula: str
+    notes: str
+    specials: Sequence[tuple[Sequence[float], Sequence[float], Sequence[float]]]
+    tangent: Callable[..., Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.rule.__name__
+
+    @property
+    def activation(self) -> str:
+        """The name of the activation."""
+        return self.name.removesuffix(SUFFIX)
+
+
+ROW_DERIVATIVES: dict[str, RowDerivative] = {}
+"""Every declared derivative of a row activation by the name of the activation."""
+
+
 def activations() -> dict[str, Activation | RowActivation]:
-    """The activations of one input, which a layer may have."""
+    """The activations with one input, which layers accept."""
     unary = {name: declared for name, declared in ACTIVATIONS.items() if declared.nin == 1}
     return unary | ROW_ACTIVATIONS

@@ -1,4 +1,4 @@
-# What a type checker sees of the ufuncs; at run time all of them are numpy.ufunc.
+# The types of the ufuncs for type checkers; at run time, all of them are numpy.ufunc.
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, overload
 
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 _Array = TypeVar("_Array", bound=NDArray[Any])
 _Float = TypeVar("_Float", bound=np.floating[Any])
 
-# numpy.ufunc is final for type checkers, and NumPy's own stubs derive from it like this.
+# numpy.ufunc is final for type checkers; NumPy's own stubs subclass it in the same way.
 
 class UnaryUfunc(np.ufunc):  # type: ignore[misc]
     @overload
@@ -47,6 +47,14 @@ class RowUfunc(np.ufunc):  # type: ignore[misc]
     ) -> NDArray[_Float]: ...
     @overload
     def __call__(self, x: ArrayLike, /, out: None = None, **kwargs: Any) -> Any: ...
+
+class RowGradient(Protocol):
+    def __call__(
+        self, grad_output: ArrayLike, output: ArrayLike, axis: int = -1
+    ) -> NDArray[Any]: ...
+
+class RowGradientDeclarator(Protocol):
+    def __call__(self, rule: Callable[[Any, Any, Any, Any], Any], /) -> RowGradient: ...
 
 class Declarator(Protocol):
     @overload

@@ -1,4 +1,4 @@
-"""Gradients taken back through dense layers and softmax."""
+"""Gradients of dense layers."""
 
 from __future__ import annotations
 
@@ -8,85 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact._declarations.records import DERIVATIVES
-from fastact._dense.layers import (
-    activation_name,
-    check_input,
-    check_weights,
-    common_type,
-    compute_dtype,
-)
+from fastact._declarations.records import DERIVATIVES, ROW_DERIVATIVES
+from fastact._dense.layers import activation_name, check_input, check_weights
 from fastact._functions import UFUNCS
 from fastact._runtime import convert
-from fastact._runtime.operands import as_array
+from fastact._runtime.operands import as_array, check_same_shape, common_type, compute_dtype
 from fastact._runtime.undisturbed import undisturbed
 
-if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
+if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["dense_backward", "softmax_backward"]
-
-
-def softmax_backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) -> NDArray[Any]:
-    """Gradient with respect to the input of softmax.
-
-    ``softmax_backward(g, y) = y * (g - sum(g * y))``
-
-    Parameters
-    ----------
-    grad_output : array_like
-        The gradient with respect to the output of softmax.
-    output : array_like
-        The output of softmax; of the shape of `grad_output`.
-    axis : int, optional
-        The axis that softmax was taken along; the last by default.
-
-    Returns
-    -------
-    ndarray
-        Of the common type of the operands, as of :func:`fastact.dense`: float16 (or bfloat16),
-        float32 or float64. The 16-bit formats are computed in float32 and rounded once; integers
-        and bool give float64.
-
-    Raises
-    ------
-    ValueError
-        For operands without an axis or of different shapes, and masked arrays with masked
-        elements.
-    TypeError
-        For complex, longdouble, string, datetime and object operands.
-    AxisError
-        For an `axis` that they do not have.
-
-    Notes
-    -----
-    In NumPy's arithmetic, by several passes; yet no floating-point warning is raised, and the
-    caller's rounding mode, flush-to-zero and status flags neither change the result nor are
-    changed. The error is some eps times
-    ``output * (abs(grad_output) + sum(abs(grad_output * output)))``, growing with the logarithm of
-    the length of a row: where the difference cancels, few digits are left of it.
-
-    Examples
-    --------
-    >>> import fastact as fa
-    >>> y = fa.softmax([0.0, 0.0])
-    >>> fa.softmax_backward([1.0, 0.0], y)
-    array([ 0.25, -0.25])
-    """
-    caller = "softmax_backward"
-    g, y = as_array(caller, "grad_output", grad_output), as_array(caller, "output", output)
-    result = common_type(caller, grad_output=g, output=y)
-    if g.ndim == 0:
-        raise ValueError(f"{caller}: grad_output must have an axis at least, got shape ()")
-    _check_same_shape(caller, g, y)
-    dtype = compute_dtype(result)
-    g, y = convert.converted(g, dtype), convert.converted(y, dtype)
-
-    def gradient() -> np.ndarray:
-        total = (g * y).sum(axis, keepdims=True)
-        return (g - total) * y  # type: ignore[no-any-return] # NumPy's stubs: Any
-
-    return convert.converted(undisturbed(gradient), result)
+__all__ = ["dense_backward"]
 
 
 def dense_backward(
@@ -107,8 +39,8 @@ def dense_backward(
     W : array_like, shape (K, N)
         Its weights.
     output : array_like, shape (..., N)
-        What ``dense(x, W, b, activation)`` gave, whatever the activation: also for softplus and
-        step, whose own derivatives are functions of their input.
+        The result of ``dense(x, W, b, activation)``. This holds for all activations, also for
+        softplus and step, although `softplus_backward` and `step_backward` use the input.
     activation : str, ufunc or None, optional
         As for :func:`fastact.dense`.
 
@@ -117,25 +49,25 @@ def dense_backward(
     grad_x : ndarray, shape (..., K)
     grad_W : ndarray, shape (K, N)
     grad_b : ndarray, shape (N,)
-        All of the common type of the operands, as of :func:`fastact.dense`: float16 (or
+        All have the common type of the operands, as for :func:`fastact.dense`: float16 (or
         bfloat16), float32 or float64. The 16-bit formats are computed in float32 and rounded
-        once; integers and bool alone give float64.
+        once. If all operands are integers or bool, it is float64.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit each other, an unknown activation, one whose derivative its
-        output does not tell, and masked arrays with masked elements.
+        For shapes that do not match, an unknown activation, an activation whose derivative cannot
+        be computed from its output, and masked arrays with masked elements.
     TypeError
         For complex, longdouble, string, datetime and object operands.
 
     Notes
     -----
-    The products are NumPy's, so their bits depend on its BLAS. No floating-point warning is
-    raised, and the calling thread's rounding mode, flush-to-zero and status flags neither change
-    the result nor are changed; threads of the BLAS, if it starts any, have a floating-point
-    environment of their own, which this package does not set. At 0, relu and step have the
-    derivative 0. The derivative of softplus is 1 - exp(-output).
+    NumPy computes the products, so their bits depend on its BLAS. No floating-point warning is
+    raised, the result does not depend on the calling thread's rounding mode and flush-to-zero
+    setting, and its status flags stay unchanged. If the BLAS starts threads, each of them has its
+    own floating-point environment, which this package does not set. At 0, the derivatives of relu
+    and step are 0. The derivative of softplus is computed as 1 - exp(-output).
 
     Examples
     --------
@@ -159,7 +91,7 @@ def dense_backward(
             f"{caller}: grad_output must have shape {shape} to match x of shape {x.shape} and W of "
             f"shape {W.shape}, got shape {g.shape}"
         )
-    _check_same_shape(caller, g, y)
+    check_same_shape(caller, grad_output=g, output=y)
     result = common_type(caller, grad_output=g, x=x, W=W, output=y)
     dtype = compute_dtype(result)
     g, x, W, y = (convert.converted(operand, dtype) for operand in (g, x, W, y))
@@ -174,30 +106,21 @@ def dense_backward(
     return tuple(convert.converted(gradient, result) for gradient in found)  # type: ignore[return-value] # three
 
 
-_OF_ROWS = {"softmax": softmax_backward}
-
-
 def through(caller: str, activation: str | None) -> Callable[..., Any]:
-    """The function from gradient and output of an activation to the gradient of its input.
+    """The function of the gradient and the output that returns the gradient of the input.
 
-    ValueError for an activation whose output does not tell its derivative.
+    ValueError if the derivative of the activation cannot be computed from its output.
     """
     if activation is None:
         return lambda g, y: g
-    if activation in _OF_ROWS:
-        return _OF_ROWS[activation]
+    if activation in ROW_DERIVATIVES:
+        rule = ROW_DERIVATIVES[activation].rule
+        return lambda g, y: rule(np, g, y, axis=-1)
     declared = DERIVATIVES.get(activation)
     if declared is not None and declared.output_tells:
         of_output = declared.of_output
         return UFUNCS[declared.name] if of_output is None else lambda g, y: g * of_output(np, y)
     raise ValueError(
-        f"{caller}: activation must have a derivative that its output tells, got {activation!r}, "
+        f"{caller}: activation must have a derivative in terms of its output, got {activation!r}, "
         + ("which has none" if declared is None else "whose derivative needs its input")
     )
-
-
-def _check_same_shape(caller: str, g: np.ndarray, y: np.ndarray) -> None:
-    if y.shape != g.shape:
-        raise ValueError(
-            f"{caller}: output must have the shape of grad_output, {g.shape}, got shape {y.shape}"
-        )

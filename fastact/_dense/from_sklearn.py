@@ -1,4 +1,7 @@
-"""Fitted estimators of scikit-learn as layers, recognised by name so that it is not imported."""
+"""Conversion of fitted scikit-learn estimators to layers.
+
+Estimators are recognised by the name of their class, so that scikit-learn is not imported.
+"""
 
 from typing import Any
 
@@ -15,7 +18,7 @@ _NAMES = {"identity": "identity"} | {
 def stack(estimator: Any) -> tuple[list[Dense], np.ndarray | None]:
     """The layers of `estimator`, and its classes."""
     kind = type(estimator)
-    # Subclasses may predict in other ways.
+    # Subclasses are refused, since they may predict in other ways.
     if kind.__module__.partition(".")[0] != "sklearn" or kind.__name__ not in _KINDS:
         raise TypeError(
             f"from_sklearn: estimator must be a {', '.join(_KINDS)} of scikit-learn, got "
@@ -28,20 +31,20 @@ def stack(estimator: Any) -> tuple[list[Dense], np.ndarray | None]:
         )
     layers, classes = convert(estimator), getattr(estimator, "classes_", None)
     if classes is not None and len(classes) == 1:
-        # An MLPClassifier of a single class has two columns, and predicts it for both.
+        # An MLPClassifier fitted to a single class has two columns, and predicts it for both.
         classes = np.repeat(classes, layers[-1].out_features)
     return layers, classes
 
 
 def _affine(estimator: Any, activation: str = "identity") -> list[Dense]:
     coef = estimator.coef_
-    W = np.atleast_2d(coef.toarray() if hasattr(coef, "toarray") else coef).T  # by sparsify()
-    b = np.zeros(W.shape[1], W.dtype) + estimator.intercept_  # one number if it was not fitted
+    W = np.atleast_2d(coef.toarray() if hasattr(coef, "toarray") else coef).T  # of sparsify()
+    b = np.zeros(W.shape[1], W.dtype) + estimator.intercept_  # a number if no intercept was fitted
     return [_output_layer(estimator, W, b, activation)]
 
 
 def _logistic_regression(estimator: Any) -> list[Dense]:
-    scheme = getattr(estimator, "multi_class", "auto")  # gone since scikit-learn 1.8
+    scheme = getattr(estimator, "multi_class", "auto")  # removed in scikit-learn 1.8
     binary = len(estimator.classes_) == 2
     one_vs_rest = scheme == "ovr" or estimator.solver == "liblinear"
     if (one_vs_rest and not binary) or (scheme == "multinomial" and binary):
@@ -68,7 +71,7 @@ def _named(name: str, attribute: str) -> str:
 
 
 def _output_layer(estimator: Any, W: np.ndarray, b: np.ndarray, activation: str) -> Dense:
-    """A layer with a column for each class: also where one set of weights tells two apart."""
+    """The last layer, with a column for each class, even if two classes share one column of W."""
     if W.shape[1] == 1 and hasattr(estimator, "classes_"):
         W, b = np.hstack([-W, W]), np.concatenate([-b, b])
     return Dense(W, b, activation)
@@ -81,4 +84,4 @@ _KINDS = {
     "MLPClassifier": (_layers, "coefs_"),
     "MLPRegressor": (_layers, "coefs_"),
 }
-"""By class name: how to convert one, and what it has once it is fitted."""
+"""By class name: the function that converts an estimator, and an attribute of fitted ones."""

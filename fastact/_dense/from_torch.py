@@ -1,4 +1,7 @@
-"""Stacks of torch modules as layers, recognised by name so that torch is not imported."""
+"""Conversion of torch modules to layers.
+
+Modules are recognised by the name of their class, so that torch is not imported.
+"""
 
 import sys
 from typing import Any
@@ -19,9 +22,10 @@ _SUPPORTED = ("Sequential", "Linear", *_ACTIVATIONS, "Identity", *_DROPOUTS)
 
 
 def stack(module: Any, name: str = "module") -> list[Dense | str]:
-    """The layers of `module`, which errors call `name`."""
+    """The layers of `module`, which error messages call `name`."""
     kind = type(module)
-    # Subclasses may do something else, and parametrized modules are such.
+    # Subclasses are refused, since they may compute something else. This includes parametrized
+    # modules.
     if not kind.__module__.startswith("torch.nn.modules.") or kind.__name__ not in _SUPPORTED:
         raise TypeError(
             f"from_torch: {name} must be one of {', '.join(_SUPPORTED)} of torch.nn, got "
@@ -50,20 +54,20 @@ def stack(module: Any, name: str = "module") -> list[Dense | str]:
     return []
 
 
-# What a call of a module goes through.
+# The methods that a call of a module goes through.
 _CALLED = ("forward", "_call_impl", "_slow_forward", "_wrapped_call_impl")
 
 
 def _check_calls(module: Any, name: str) -> None:
-    """ValueError unless a call of `module` is what its class is known to do."""
+    """Raise ValueError if hooks or replaced methods may change what a call of `module` does."""
     if module._forward_hooks or module._forward_pre_hooks:
-        raise ValueError(f"from_torch: {name} must be without hooks, got {module!r}")
-    # torch is there, as there is a module of it.
+        raise ValueError(f"from_torch: {name} must have no hooks, got {module!r}")
+    # torch has been imported, since `module` exists.
     of_all = sys.modules["torch.nn.modules.module"]
     for hooks in ("_global_forward_hooks", "_global_forward_pre_hooks"):
         if getattr(of_all, hooks, None):
             raise ValueError(
-                f"from_torch: {name} must be without hooks, got those for all modules in "
+                f"from_torch: {name} must have no hooks, got hooks for all modules in "
                 f"{of_all.__name__}.{hooks}"
             )
     replaced = [method for method in _CALLED if method in vars(module)]
@@ -71,14 +75,14 @@ def _check_calls(module: Any, name: str) -> None:
         replaced.append("forward")
     if replaced:
         raise ValueError(
-            f"from_torch: {name} must have the methods of {type(module).__name__}, got another "
+            f"from_torch: {name} must have the methods of {type(module).__name__}, got a replaced "
             f"{replaced[0]}"
         )
 
 
 def _array(tensor: Any, name: str) -> np.ndarray:
     kind = type(tensor)
-    # Subclasses may hide values, or have none.
+    # Subclasses may hide values or have none.
     if kind.__module__.partition(".")[0] != "torch" or kind.__name__ not in _TENSORS:
         raise TypeError(
             f"from_torch: {name} must be a plain tensor or parameter, got "
@@ -93,5 +97,5 @@ def _array(tensor: Any, name: str) -> np.ndarray:
         raise ValueError(f"from_torch: {name} must be dense, got a tensor of layout {layout}")
     if tensor.device.type == "meta":
         raise ValueError(f"from_torch: {name} must have values, got a tensor on the meta device")
-    # From any device, and with its sign where that is a flag.
+    # force=True copies from any device, and resolves a sign that is kept as a flag.
     return tensor.numpy(force=True)  # type: ignore[no-any-return] # of torch

@@ -1,39 +1,37 @@
-"""What layers and stacks have in common: attributes that stay, and copies of their class."""
+"""The base class of layers and stacks: fixed attributes, and copies of the same class."""
 
 from typing import Any
 
 
 class Frozen:
-    """Attributes are set once, all together, by ``_fix``; a subclass may add others.
+    """An object with attributes that ``_fix`` sets once; subclasses may add other attributes.
 
-    Copies and pickles are of the same class. They get the fixed attributes by the ``__init__`` of
-    the class that fixes them, and all others as other objects do.
+    Copies and pickles have the same class. Their fixed attributes are set by the ``__init__`` of
+    the class that fixes them, all others as usual.
     """
 
     _fixed: frozenset[str] = frozenset()
 
     def _fix(self, **attributes: Any) -> None:
         for name in vars(self).keys() & attributes:
-            raise AttributeError(
-                f"{type(self).__name__}: {name} must be set once, by __init__, and was set before"
-            )
+            raise AttributeError(f"{type(self).__name__}: {name} can be set only once, by __init__")
         vars(self).update(attributes, _fixed=frozenset((*attributes, "_fixed")))
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in self._fixed:
             raise AttributeError(
-                f"{type(self).__name__}: {name} must stay what it is, got {value!r}; "
-                f"a new {type(self).__name__} may have it"
+                f"{type(self).__name__}: {name} cannot be changed, got {value!r}; "
+                f"create a new {type(self).__name__} instead"
             )
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
         if name in self._fixed:
-            raise AttributeError(f"{type(self).__name__}: {name} must stay, and cannot be deleted")
+            raise AttributeError(f"{type(self).__name__}: {name} cannot be deleted")
         super().__delattr__(name)
 
     def __getstate__(self) -> Any:
-        """All but what is fixed: the names and values, or such a pair with those of slots."""
+        """The attributes that are not fixed: a dict, or a pair of dicts if there are slots."""
         state: Any = super().__getstate__()
         slots = None
         if isinstance(state, tuple):
@@ -48,7 +46,7 @@ class Frozen:
 
 
 def again(kind: type, base: type, *arguments: Any) -> Any:
-    """An object of `kind`, initialised as its `base` is: its own ``__init__`` may ask for more."""
-    made = kind.__new__(kind)  # type: ignore[call-overload] # not that of `type`
-    base.__init__(made, *arguments)  # type: ignore[misc] # `made` is of `base`
+    """An object of `kind`, initialised by its `base`; ``kind.__init__`` may need more arguments."""
+    made = kind.__new__(kind)  # type: ignore[call-overload] # not the __new__ of `type`
+    base.__init__(made, *arguments)  # type: ignore[misc] # `made` is a `base`
     return made

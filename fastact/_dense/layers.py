@@ -10,22 +10,21 @@ import numpy as np
 
 from fastact._compiler.gemm.interface import DONE
 from fastact._declarations.records import activations
-from fastact._dense import weights as _weights
+from fastact._dense import weights
 from fastact._dense.frozen import Frozen, again
 from fastact._functions import UFUNCS
-from fastact._machine.formats import FORMATS, first_safe, format_of
 from fastact._runtime import convert
-from fastact._runtime.operands import as_array, check_unmasked
+from fastact._runtime.operands import as_array, check_unmasked, common_type, compute_dtype
 
-if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
+if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Dense", "dense"]
 
 _IDENTITY = "identity"
 
-# W is worth being packed first from so many rows on, by its size in bytes: a small one stays in the
-# cache as it is (bench/NOTES.md).
+# (size, rows): if W has less than `size` bytes, it is packed first for `rows` rows or more. A small
+# W stays in the cache without packing (bench/NOTES.md).
 _ROWS_WORTH_PACKING = ((48 << 10, np.inf), (512 << 10, 512), (np.inf, 64))
 
 _BLOCK = 1 << 18  # bytes of operands that are converted at a time
@@ -44,54 +43,56 @@ def dense(
     Parameters
     ----------
     x : array_like, shape (..., K)
-        One row or many, of any strides.
+        One row or many, with any strides.
     W : array_like, shape (K, N)
-        Weights. Contiguous rows are fastest. For repeated use see :class:`Dense`.
+        The weights. Contiguous rows are fastest. For repeated use see :class:`Dense`.
     b : array_like, shape (N,), optional
-        The bias; none by default.
+        The bias. Default is no bias.
     activation : str, ufunc or None, optional
-        An activation of this package with one input, by name or as the function itself; None
-        and "identity" for none. softmax is taken over the last axis.
+        An activation of this package with one input, by name or as the function itself. None
+        and "identity" mean no activation. Functions of rows, such as softmax, are computed along
+        the last axis.
     out : ndarray, shape (..., N), optional
-        Where to put the result. It may not overlap an input or itself.
+        Array into which the result is written. It must not overlap an input or itself.
 
     Returns
     -------
     ndarray, shape (..., N)
         `out`, or a new array of the common type of the operands: float16 (or bfloat16),
-        float32 or float64. The 16-bit formats are computed in float32 and rounded once;
-        integers and bool alone give float64. Where NumPy knows no common type, as of float16 and
-        bfloat16, or it is another one of ml_dtypes (int4, float8), it is the first of float16,
-        float32 and float64 that all operands cast to safely, as of a ufunc.
+        float32 or float64. The 16-bit formats are computed in float32 and rounded once. If all
+        operands are integers or bool, it is float64. If NumPy has no common type, as for float16
+        with bfloat16, or the common type is another one of ml_dtypes (int4, float8), it is the
+        first of float16, float32 and float64 to which all operands can be cast safely, as for
+        ufuncs.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit each other, an unknown activation, an `out` that overlaps
-        an input or itself or is read-only, and masked arrays with masked elements.
+        For shapes that do not match, an unknown activation, an `out` that is read-only or
+        overlaps an input or itself, and masked arrays with masked elements.
     TypeError
-        For complex, longdouble, string, datetime and object operands, and an `out` that is no
-        array or whose elements are no floating-point or complex numbers (NumPy casts the result
-        of a ufunc to text and objects as well).
+        For complex, longdouble, string, datetime and object operands, and an `out` that is not
+        an array of floating-point or complex numbers (ufuncs also cast their results to text and
+        objects).
 
     Notes
     -----
     Each element is the sum of its K products in the order of k, each added with one rounding
-    (fma, where the processor has it), plus the bias, and then the activation. So it depends on
-    its row and its column alone (with softmax, its row): the bits are the same whatever the
-    number of rows, their memory layout, and whether W was packed before. (Of NaN only that it
-    is one: which of two NaNs a product keeps is the compiler's choice.) The sum is within
-    ``K * eps * (abs(x) @ abs(W))`` of the exact one. NaN and infinities behave as in matmul.
-    No floating-point warning is raised, and the caller's rounding mode, flush-to-zero and status
-    flags neither change the result nor are changed. Operands and results of other types than
-    the layer computes in are converted with one rounding each, to nearest even, what is too
-    large to infinity.
+    (fma, where the processor has it), plus the bias, followed by the activation. So an element
+    depends only on its row and column (with softmax, on its row). Its bits are the same whatever
+    the number of rows and their memory layout, and whether or not W was packed before. (The only
+    exception is which of several NaNs the result is, which depends on the compiler.) The sum is
+    within ``K * eps * (abs(x) @ abs(W))`` of the exact one. NaN and infinities behave as in matmul.
+    No floating-point warning is raised, the result does not depend on the caller's rounding mode
+    and flush-to-zero setting, and the caller's status flags stay unchanged. Operands and results
+    whose type differs from the one that the layer computes in are converted with one rounding, to
+    nearest even; values that are too large become infinite.
 
-    Series and DataFrames are taken as arrays: columns of several types of numbers, bool among
-    them, as one of the common type, and what is missing as NaN (integers and bool with missing
-    values are float64).
+    A Series or DataFrame is converted to an array. Columns of several numeric types, including
+    bool, are converted to their common type, and missing values become NaN (integers and bool with
+    missing values become float64).
 
-    Blocks of registers and loops around them follow K. Goto and R. van de Geijn, "Anatomy of
+    The register blocks and the loops around them follow K. Goto and R. van de Geijn, "Anatomy of
     high-performance matrix multiplication" (2008).
 
     Examples
@@ -104,7 +105,7 @@ def dense(
         try:
             plan, direct = _direct(W.dtype.char, W.shape[1], activation)
         except (TypeError, ValueError):
-            pass  # explained below
+            pass  # _forward says what is wrong
         else:
             bias: Any = _zeros(W.dtype.char, W.shape[1]) if b is None else b
             enough = next(rows for size, rows in _ROWS_WORTH_PACKING if W.nbytes < size)
@@ -118,10 +119,10 @@ def dense(
 
 @functools.lru_cache(256)
 def _direct(char: str, columns: int, activation: Any) -> tuple[int, Callable[..., int]]:
-    """Plan and function for weights used as they are; TypeError or ValueError if there is none."""
+    """The plan and function for weights that are not packed; TypeError or ValueError if none."""
     if char not in "fd":
         raise TypeError(char)
-    kernels = _weights.kernels(np.dtype(char), columns)
+    kernels = weights.kernels(np.dtype(char), columns)
     return kernels.plan(activation_name("dense", activation)), kernels.direct
 
 
@@ -138,9 +139,9 @@ class Dense(Frozen):
     Parameters
     ----------
     W : array_like, shape (K, N)
-        Weights; a copy is kept.
+        The weights. The layer keeps a copy.
     b : array_like, shape (N,), optional
-        The bias; none by default.
+        The bias. Default is no bias.
     activation : str, ufunc or None, optional
         As for :func:`dense`.
 
@@ -149,22 +150,22 @@ class Dense(Frozen):
     in_features, out_features : int
         K and N.
     dtype : dtype
-        The common type of `W` and `b`, and of the result for inputs that fit in it.
+        The common type of `W` and `b`, and the type of the result unless the input has a wider one.
     activation : str
         The name of the activation, "identity" for none.
 
     Raises
     ------
     ValueError, TypeError
-        As by :func:`dense`.
+        As for :func:`dense`.
     AttributeError
-        When one of the attributes is set: a layer stays what it is.
+        If an attribute of the layer is set or deleted.
 
     Notes
     -----
-    Copies and pickles of a subclass are of that subclass, with the attributes that it added; its
-    ``__init__`` is not called for them. A ``__call__`` of its own is what counts in a
-    :class:`Sequential`, too.
+    Copies and pickles of a subclass are instances of that subclass, with the attributes that it
+    added. They are made without calling its ``__init__``. If a subclass overrides ``__call__``,
+    :class:`Sequential` calls it.
 
     Examples
     --------
@@ -176,7 +177,7 @@ class Dense(Frozen):
     array([0.5, 0.5], dtype=float32)
     """
 
-    __module__ = "fastact"  # where pickles find it, whatever moves inside the package
+    __module__ = "fastact"  # for pickles, which stay valid if modules move inside the package
 
     activation: str
     dtype: np.dtype[Any]
@@ -185,10 +186,10 @@ class Dense(Frozen):
     _name: str | None
     _has_bias: bool
     _tail: tuple[int, ...]
-    _own: _weights.Weights  # in the type that the layer computes in by itself
-    _packed: dict[str, _weights.Weights]
+    _own: weights.Weights  # in the type that the layer computes in for inputs of its dtype
+    _packed: dict[str, weights.Weights]
     _call: Callable[[np.ndarray, np.ndarray], int]
-    _fast: bool  # whether _call may be handed what has the dtype of the layer
+    _fast: bool  # whether _call accepts arrays of the dtype of the layer
 
     def __init__(
         self,
@@ -246,8 +247,8 @@ class Dense(Frozen):
         _blockwise(self._packed_as(compute_dtype(result)), x, y)
         return y
 
-    def _packed_as(self, dtype: np.dtype) -> _weights.Weights:
-        """The weights as compiled code wants them, the same for all callers."""
+    def _packed_as(self, dtype: np.dtype) -> weights.Weights:
+        """The weights packed in `dtype`, once for all callers."""
         found = self._packed.get(dtype.char)
         if found is None:
             bias = self._own.bias if self._has_bias else None
@@ -278,38 +279,38 @@ def _forward(
     y = output(caller, out, x, W.shape[1], result)
     check_overlap(caller, y, x=x, W=W, b=b)
     if y.size:
-        weights = _pack(W, b, name, compute_dtype(result), temporary=True)
-        _blockwise(weights, x, y)
-        weights.give_back()
+        packed = _pack(W, b, name, compute_dtype(result), temporary=True)
+        _blockwise(packed, x, y)
+        packed.give_back()
     return y
 
 
 def _pack(
     W: np.ndarray, b: np.ndarray | None, name: str | None, dtype: np.dtype, temporary: bool = False
-) -> _weights.Weights:
+) -> weights.Weights:
     bias = None if b is None else convert.converted(b, dtype)
-    W = np.require(convert.converted(W, dtype), dtype, "A")  # of this very object, too
-    return _weights.Weights(W, bias, name, temporary)
+    W = np.require(convert.converted(W, dtype), dtype, "A")  # with this very dtype object
+    return weights.Weights(W, bias, name, temporary)
 
 
-def _blockwise(weights: _weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
-    """x into y, by way of blocks of converted rows where they cannot be worked on as they are."""
+def _blockwise(packed: weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
+    """Compute y from x, in blocks of converted rows where compiled code refuses the arrays."""
     if x.ndim == 1:
         x, y = x[np.newaxis], y[np.newaxis]
-    if weights.call(x, y) == DONE:
+    if packed.call(x, y) == DONE:
         return
     if x.ndim > 2:
         for x_part, y_part in zip(x, y, strict=True):
-            _blockwise(weights, x_part, y_part)
+            _blockwise(packed, x_part, y_part)
         return
-    depth, columns = weights.shape
-    rows = min(len(x), max(1, _BLOCK // (weights.dtype.itemsize * (depth + columns or 1))))
-    source, sink = np.empty((rows, depth), weights.dtype), np.empty((rows, columns), weights.dtype)
+    depth, columns = packed.shape
+    rows = min(len(x), max(1, _BLOCK // (packed.dtype.itemsize * (depth + columns or 1))))
+    source, sink = np.empty((rows, depth), packed.dtype), np.empty((rows, columns), packed.dtype)
     for start in range(0, len(x), rows or 1):
         part = x[start : start + rows]
         convert.copy(part, source[: len(part)])
-        if weights.call(source[: len(part)], sink[: len(part)]) != DONE:
-            raise RuntimeError("the compiled layer has refused operands of its own making")
+        if packed.call(source[: len(part)], sink[: len(part)]) != DONE:
+            raise RuntimeError("the compiled layer refused operands that were converted for it")
         convert.copy(sink[: len(part)], y[start : start + rows])
 
 
@@ -326,14 +327,14 @@ def activation_name(caller: str, activation: Any, what: str = "activation must b
             if activation is function:
                 return name
     raise ValueError(
-        f"{caller}: {what} one of {', '.join([_IDENTITY, *known])} or such a function "
+        f"{caller}: {what} one of {', '.join([_IDENTITY, *known])}, by name or as a function "
         f"of fastact, got {activation!r}"
     )
 
 
 @functools.cache
 def _known() -> dict[str, np.ufunc]:
-    """The activations that a layer may have."""
+    """The activations that layers accept, by name."""
     return {name: UFUNCS[name] for name in activations()}
 
 
@@ -355,41 +356,6 @@ def check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
         )
 
 
-def common_type(caller: str, **operands: Any) -> np.dtype:
-    """The type of the result, as of a ufunc of inputs of these types.
-
-    Where NumPy promotes them to no type that we know, it is the first of float16, float32 and
-    float64 that all of them cast to safely: float32 for float16 and bfloat16. TypeError for the
-    first operand that has none.
-    """
-    types = []
-    for name, operand in operands.items():
-        if operand is None:
-            continue
-        dtype = operand.dtype
-        known = dtype.type is np.bool_ or format_of(dtype.type) is not None
-        if not known and first_safe(dtype) is None:
-            raise TypeError(
-                f"{caller}: {name} must be an array of float16, bfloat16, float32, float64, "
-                f"integers or bool, got dtype {dtype}"
-            )
-        types.append(dtype)
-    try:
-        common = np.result_type(*types)
-    except TypeError:
-        return first_safe(*types)  # type: ignore[return-value] # float64, if no other
-    form = format_of(common.type)
-    if form is not None and not form.is_integer:
-        return common
-    if form is None and common.type is not np.bool_:
-        return first_safe(*types)  # type: ignore[return-value] # float64, if no other
-    return np.dtype(np.float64)
-
-
-def compute_dtype(dtype: np.dtype) -> np.dtype:
-    return np.dtype(FORMATS[format_of(dtype.type).compute].name)  # type: ignore[union-attr] # has one
-
-
 def output(caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype) -> np.ndarray:
     shape = (*x.shape[:-1], columns)
     if out is None:
@@ -399,11 +365,11 @@ def output(caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype) 
     if out.shape != shape:
         raise ValueError(f"{caller}: out must have shape {shape}, got shape {out.shape}")
     check_unmasked(caller, "out", out, remedy="data")
-    # NumPy casts numbers to text and objects as well, and to the small integers of ml_dtypes.
+    # NumPy also casts numbers to text, to objects, and to the small integers of ml_dtypes.
     inexact = out.dtype.kind in "fc" or "float" in out.dtype.name or "complex" in out.dtype.name
     if not inexact or not np.can_cast(dtype, out.dtype, "same_kind"):
         raise TypeError(
-            f"{caller}: out must be of a type that {dtype} casts to, got dtype {out.dtype}"
+            f"{caller}: out must be of a type that {dtype} can be cast to, got dtype {out.dtype}"
         )
     if not out.flags.writeable:
         raise ValueError(f"{caller}: out must be writeable, got a read-only array")

@@ -1,4 +1,4 @@
-"""Dense layers and activations one after another."""
+"""Stacks of dense layers and activations."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 from fastact._compiler.gemm.interface import DONE
 from fastact._dense import layers
 from fastact._dense.frozen import Frozen, again
-from fastact._dense.layers import Dense, common_type
+from fastact._dense.layers import Dense
 from fastact._dense.weights import aligned
 from fastact._functions import UFUNCS
 from fastact._parallel.counts import get_num_threads
-from fastact._runtime.operands import as_array
+from fastact._runtime.operands import as_array, common_type
 from fastact._runtime.undisturbed import undisturbed
 
-if TYPE_CHECKING:  # numpy.typing takes a hundredth of NumPy's import time
+if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Sequential"]
@@ -28,60 +28,60 @@ __all__ = ["Sequential"]
 Layer: TypeAlias = "Dense | Sequential | np.ufunc"
 Step = Callable[[np.ndarray, np.ndarray], int]
 
-# Rows go through all layers in blocks whose intermediate results take no more than this, so that
-# they stay in a thread's cache; but large weights want more rows, or they come from memory too
-# often.
+# Rows go through all layers in blocks whose intermediate results take at most this size, so that
+# they stay in the cache of a thread. A block has no fewer rows than this: with large weights, the
+# weights would be read from memory too often.
 _SCRATCH = 1 << 19  # bytes
 _FEWEST_ROWS = 256
 
-_KEPT = os.cpu_count() or 1  # sets of scratch buffers that a stack keeps
+_KEPT = os.cpu_count() or 1  # sets of scratch buffers that a program keeps
 
 
 class Sequential(Frozen):
-    """Layers one after another.
+    """A stack of layers, applied one after another.
 
     Parameters
     ----------
     layers : iterable
-        :class:`Dense` layers, and activations by name or as functions of this package;
-        "identity" and None are left out, and the layers of another `Sequential` put in its
-        place, unless it is of a subclass with a ``__call__`` of its own. At least one layer has to
-        be a `Dense`.
+        :class:`Dense` layers, and activations by name or as functions of this package.
+        "identity" and None are left out. A `Sequential` is replaced by its layers, unless it is of
+        a subclass that overrides ``__call__``. At least one layer has to be a `Dense`.
     classes_ : array_like, optional
-        What the columns of the result stand for; only kept.
+        The classes that the columns of the result stand for. They are stored, but not used.
 
     Attributes
     ----------
     layers : tuple
-        `Dense` layers and ufuncs, in order (and `Sequential` with a ``__call__`` of their own).
-        ``len``, iteration and indexing go over them; a slice is a `Sequential`.
+        `Dense` layers and ufuncs in order, and any `Sequential` that overrides ``__call__``.
+        ``len``, iteration and indexing apply to them; a slice is a `Sequential`.
     in_features, out_features : int
         The number of columns of the input and of the result.
     dtype : dtype
-        The common type of the layers, and of the result for inputs that fit in it.
+        The common type of the layers, and the type of the result unless the input has a wider one.
     classes_ : ndarray or None
         As given.
 
     Raises
     ------
     ValueError
-        For layers whose widths do not fit, anything that is no layer, and as by :func:`dense`.
+        For layers whose widths do not match, for anything else than layers, and as for
+        :func:`dense`.
     TypeError
-        For `layers` that are not iterable, and as by :func:`dense`.
+        If `layers` is not iterable, and as for :func:`dense`.
     AttributeError
-        When one of the attributes is set: a stack stays what it is.
+        If an attribute of the stack is set or deleted.
 
     Notes
     -----
-    The result has the bits that calling the layers one by one would give, and with them their
-    promises. Many rows go through all layers in blocks that stay in cache. Intermediate results
-    are written to buffers that are kept for the next call, up to half a megabyte (or 256 rows)
-    for each thread that calls at the same time.
+    The result has the same bits as calling the layers one by one, and the same guarantees. Many
+    rows go through all layers in blocks that stay in cache. Intermediate results are written to
+    buffers that are kept for the next call, up to half a megabyte (or 256 rows) for each thread
+    that calls the stack at the same time.
 
-    A layer of a subclass with a ``__call__`` of its own is called as ``layer(x)``, with all rows at
-    once, and so are then all others of the stack. Copies, pickles and slices of a subclass of
-    `Sequential` are of that subclass, with the attributes that it added; its ``__init__`` is not
-    called for them.
+    If a layer is of a subclass that overrides ``__call__``, all layers of the stack are called as
+    ``layer(x)``, with all rows at once. Copies, pickles and slices of a subclass of `Sequential`
+    are instances of that subclass, with the attributes that it added. They are made without calling
+    its ``__init__``.
 
     Examples
     --------
@@ -98,7 +98,7 @@ class Sequential(Frozen):
     array([0., 1., 1., 0.])
     """
 
-    __module__ = "fastact"  # where pickles find it, whatever moves inside the package
+    __module__ = "fastact"  # for pickles, which stay valid if modules move inside the package
 
     layers: tuple[Layer, ...]
     in_features: int
@@ -107,7 +107,7 @@ class Sequential(Frozen):
     classes_: NDArray[Any] | None
     _head: tuple[int]
     _tail: tuple[int]
-    _own_calls: bool  # whether a layer has a __call__ of its own
+    _own_calls: bool  # whether a layer overrides __call__
     _compiled: dict[np.dtype, _Program]
     _general: dict[np.dtype, _Program]
 
@@ -148,24 +148,24 @@ class Sequential(Frozen):
             Its result has a column for each class or target:
 
             ============================================  ==================================
-            LogisticRegression, MLPClassifier             what ``predict_proba`` gives
-            Perceptron                                    what ``decision_function`` gives
-            LinearRegression, MLPRegressor                what ``predict`` gives
+            LogisticRegression, MLPClassifier             result of ``predict_proba``
+            Perceptron                                    result of ``decision_function``
+            LinearRegression, MLPRegressor                result of ``predict``
             ============================================  ==================================
 
-            A single target has a column too. With two classes, the columns of a Perceptron
-            are the decision function, negated and as it is. Hence
+            A single target has one column, too. With two classes, the columns of a Perceptron
+            are the negated decision function and the decision function. Hence
             ``model.classes_[model(x).argmax(axis=-1)]`` are the predicted labels of every
-            classifier but a multilabel one, whose labels are where ``model(x) > 0.5``. (An
-            MLPClassifier that was fitted to a single class has two columns, of which either
-            stands for it.)
+            classifier except a multilabel one, which predicts the labels where
+            ``model(x) > 0.5``. (An MLPClassifier that was fitted to a single class has two
+            columns, which both stand for this class.)
 
         Raises
         ------
         TypeError
             For other estimators.
         ValueError
-            For estimators that are not fitted, and what cannot be expressed in layers.
+            For estimators that are not fitted, or that cannot be expressed as layers.
 
         Examples
         --------
@@ -179,9 +179,9 @@ class Sequential(Frozen):
         >>> estimator.classes_[model(x).argmax(axis=-1)]
         array([0, 0, 1, 1])
         """
-        from fastact._dense import from_sklearn as _from_sklearn
+        from fastact._dense import from_sklearn
 
-        return cls(*_from_sklearn.stack(estimator))
+        return cls(*from_sklearn.stack(estimator))
 
     @classmethod
     def from_torch(cls, module: Any) -> Sequential:
@@ -190,9 +190,9 @@ class Sequential(Frozen):
         Parameters
         ----------
         module : torch.nn.Sequential
-            Of Linear, ReLU, Sigmoid, Tanh, Softplus(beta=1), Softmax(dim=-1), Identity and such
-            modules again; or one of these. Dropout does nothing in evaluation and is left out.
-            Weights are copied.
+            May contain Linear, ReLU, Sigmoid, Tanh, Softplus(beta=1), Softmax(dim=-1), Identity
+            and other such Sequential modules. A single module of these is accepted as well.
+            Dropout has no effect in evaluation mode and is left out. Weights are copied.
 
         Returns
         -------
@@ -201,8 +201,8 @@ class Sequential(Frozen):
         Raises
         ------
         TypeError
-            For other modules, and for weights that are no plain tensors of float16, float32 or
-            float64; the error says where.
+            For other modules, and for weights that are not plain tensors of float16, float32 or
+            float64. The message says where.
         ValueError
             For parameters that are not supported, weights that are sparse or without values (on
             the meta device), hooks (also those for all modules), a ``forward`` that was replaced,
@@ -218,19 +218,19 @@ class Sequential(Frozen):
         >>> np.allclose(model(x), module(torch.from_numpy(x)).detach())
         True
         """
-        from fastact._dense import from_torch as _from_torch
+        from fastact._dense import from_torch
 
-        return cls(_from_torch.stack(module))
+        return cls(from_torch.stack(module))
 
     def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """The result for x of shape (..., in_features).
+        """Apply all layers to x of shape (..., in_features).
 
         Parameters
         ----------
         x : array_like, shape (..., in_features)
-            One row or many, of any type and strides that :func:`dense` takes.
+            One row or many, of any type and strides that :func:`dense` accepts.
         out : ndarray, shape (..., out_features), optional
-            Where to put the result. It may not overlap `x` or itself.
+            Array into which the result is written. It must not overlap `x` or itself.
 
         Returns
         -------
@@ -274,19 +274,19 @@ class Sequential(Frozen):
         return y
 
     def _one_by_one(self, x: np.ndarray, out: Any) -> np.ndarray:
-        """The result where layers have calls of their own, which may give anything."""
+        """The result if a layer overrides ``__call__``, which may return anything."""
         found: Any = x
         for layer in self.layers:
             found = layer(found)
         if out is None:
-            return found  # type: ignore[no-any-return] # whatever its own call gives
+            return found  # type: ignore[no-any-return] # an overridden call may return anything
         found = np.asarray(found)
         y = layers.output("Sequential", out, x, self.out_features, found.dtype)
         layers.check_overlap("Sequential", y, x=x)
         if found.shape != y.shape:
             raise ValueError(
-                f"Sequential: layers must give shape {y.shape}, got {found.shape} by calls of "
-                "their own"
+                f"Sequential: layers must return shape {y.shape}, got {found.shape} from those "
+                "that override __call__"
             )
         undisturbed(lambda: np.copyto(y, found, casting="same_kind"))
         return y
@@ -328,7 +328,7 @@ class Sequential(Frozen):
         return again, (type(self), Sequential, *arguments), self.__getstate__()
 
     def _named(self) -> list[Dense | Sequential | str]:
-        """The layers, and activations by name."""
+        """The layers, with activations as names."""
         return [
             layer if isinstance(layer, Dense | Sequential) else layer.__name__
             for layer in self.layers
@@ -336,7 +336,7 @@ class Sequential(Frozen):
 
 
 def _flattened(layers_: Any) -> tuple[Layer, ...]:
-    """Dense layers and ufuncs, whose widths fit."""
+    """The layers, with stacks replaced by their layers; ValueError if widths do not match."""
     if isinstance(layers_, Sequential):
         layers_ = [layers_]
     if isinstance(layers_, str) or not hasattr(type(layers_), "__iter__"):
@@ -358,8 +358,8 @@ def _flattened(layers_: Any) -> tuple[Layer, ...]:
                 continue
             if width not in (None, layer.in_features):
                 raise ValueError(
-                    f"Sequential: layer {index} must take {width} features, which is what the "
-                    f"layers before it give, got {layer!r}"
+                    f"Sequential: layer {index} must have {width} input features to match the "
+                    f"layers before it, got {layer!r}"
                 )
             width = layer.out_features
             stack.append(layer)
@@ -369,34 +369,34 @@ def _flattened(layers_: Any) -> tuple[Layer, ...]:
 
 
 def _has_own_call(layer: Dense | Sequential) -> bool:
-    """Whether it is of a subclass that may give other results."""
+    """Whether its class overrides ``__call__``, and may return other results."""
     kind = type(layer)
     return kind.__call__ not in (Dense.__call__, Sequential.__call__)
 
 
 class _Program:
-    """Steps to take one after another, and buffers between them.
+    """A sequence of steps, with buffers between them.
 
     Parameters
     ----------
     steps : list of (function, int, dtype)
-        ``function(x, y)``, which writes y and returns DONE or, before it does so, refuses its
-        operands; then the width and the type of y.
+        ``function(x, y)`` writes y and returns DONE, or refuses its operands before it writes
+        anything. The other two are the width and the type of y.
     """
 
     def __init__(self, steps: list[tuple[Step, int, np.dtype]]):
         self._steps = steps
         self.dtype = steps[-1][2]
         between = [width * dtype.itemsize for _, width, dtype in steps[:-1]]
-        # Written to and read from in turns.
+        # Two buffers, which the steps write to and read from alternately.
         self._row_bytes = [max(between[turn::2], default=0) for turn in range(2)]
         row = sum(self._row_bytes)
         self._most = max(_FEWEST_ROWS, _SCRATCH // row) if row else sys.maxsize
         self._free: list[_Scratch] = []
 
     def run(self, x: np.ndarray, y: np.ndarray) -> bool:
-        """x of shape (..., K) into y of shape (..., N); False, and nothing done, if refused."""
-        # Another thread, or a signal handler in this one, finds what is left.
+        """Compute y of shape (..., N) from x of shape (..., K); False if refused, y unchanged."""
+        # Another thread, or a signal handler in this one, gets other buffers.
         try:
             scratch = self._free.pop()
         except IndexError:
@@ -419,21 +419,21 @@ class _Program:
             except ValueError:  # not without a copy
                 return False
             lead = (rows,)
-        most = self._most * get_num_threads()  # which share every block
+        most = self._most * get_num_threads()  # threads share every block
         if not lead or rows <= most:
             scratch.fit(lead)
             return scratch.run(x, y)
         for start in range(0, rows, most):
             part = x[start : start + most]
             scratch.fit(part.shape[:1])
-            # What is refused in a block is refused in the first.
+            # Operands that are refused are refused in the first block.
             if not scratch.run(part, y[start : start + most]):
                 return False
         return True
 
 
 class _Scratch:
-    """Buffers for what is between the steps of a program, for one thread at a time."""
+    """Buffers for the intermediate results of a program, for one thread at a time."""
 
     def __init__(self, steps: list[tuple[Step, int, np.dtype]], row_bytes: list[int]):
         self._steps, self._row_bytes = steps, row_bytes
@@ -442,7 +442,7 @@ class _Scratch:
         self.lead: tuple[int, ...] | None = None
 
     def run(self, x: np.ndarray, y: np.ndarray) -> bool:
-        """All steps for x of one or two axes, which have to be `lead` and one more."""
+        """Run all steps for x, whose shape is `lead` and one more axis."""
         for step, between in self._inner:
             if step(x, between) != DONE:
                 return False
@@ -450,7 +450,7 @@ class _Scratch:
         return self._last(x, y) == DONE
 
     def fit(self, lead: tuple[int, ...]) -> None:
-        """Have the buffers in the shape of `lead` and one more axis."""
+        """Shape the buffers as `lead` and one more axis."""
         if lead == self.lead:
             return
         rows = math.prod(lead)
@@ -465,7 +465,7 @@ class _Scratch:
 
 
 def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
-    """Everything in `dtype`, with activations fused to the layer they follow."""
+    """The program that computes in `dtype`, with activations fused into the layers before them."""
     steps: list[tuple[Step, int, np.dtype]] = []
     fusible, width = None, _input_width(stack)
     for layer in stack:
@@ -482,7 +482,7 @@ def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
 
 
 def _general_program(stack: tuple[Layer, ...], dtypes: list[np.dtype]) -> _Program:
-    """The layers themselves, which accept any operands."""
+    """The program that calls the layers themselves, which accept any operands."""
     steps: list[tuple[Step, int, np.dtype]] = []
     width = _input_width(stack)
     for layer, dtype in zip(stack, dtypes, strict=True):
@@ -505,7 +505,7 @@ def _call(layer: Layer) -> Step:
 
 
 def _run_parts(program: _Program, x: np.ndarray, y: np.ndarray) -> None:
-    """Run for each part along the first axes, where they cannot be one axis."""
+    """Run `program`, for each part along the first axes if these cannot be merged."""
     if not program.run(x, y):
         for x_part, y_part in zip(x, y, strict=True):
             _run_parts(program, x_part, y_part)

@@ -1,8 +1,8 @@
-"""Dense layers as the compiled loops see them: packed weights, plans, and compiled functions."""
+"""What the compiled loops of dense layers need: packed weights, plans, and compiled functions."""
 
 import functools
 import math
-from _thread import _local  # as threading does, whose import takes longer than ours
+from _thread import _local  # as in threading, whose import takes longer than ours
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, addressof, c_int64, py_object
 
@@ -17,10 +17,10 @@ from fastact._runtime import engine
 
 _Words = c_int64 * len(FIELDS)
 
-_ALIGNMENT = 64  # a vector that straddles two lines of the cache takes twice as long to load
+_ALIGNMENT = 64  # a vector that crosses two cache lines takes twice as long to load
 
-# Packed weights of one call are put where those of the last were: the pages of new memory take
-# longer than packing (bench/NOTES.md).
+# A call reuses the buffer in which the last call packed its weights, since page faults of new
+# memory take longer than packing (bench/NOTES.md).
 _SCRATCH_LIMIT = 1 << 24  # bytes in each thread
 _scratch = _local()
 
@@ -31,16 +31,16 @@ class Kernels:
     def __init__(self, dtype: np.dtype, lanes: int):
         self.dtype, self.lanes = dtype, lanes
         addresses = engine.gemm_addresses(FORMATS[dtype.name], lanes)
-        # ctypes lets other threads run during the call.
+        # ctypes releases the GIL during the call.
         self.packed = CFUNCTYPE(c_int64, c_int64, py_object, py_object)(addresses["packed"])
         self.direct = CFUNCTYPE(c_int64, c_int64, *[py_object] * 4)(addresses["direct"])
         self.pack = CFUNCTYPE(c_int64, *[c_int64] * 7)(addresses["pack"])
-        from fastact._parallel import pool  # not with the package, whose import it would lengthen
+        from fastact._parallel import pool  # here, to keep the import of the package short
 
         pool.attach(addresses[SETTING], self._cost())
 
     def _cost(self) -> float:
-        """Nanoseconds for a product, in cache."""
+        """Nanoseconds per multiply-add, with operands in cache."""
         from fastact._runtime import loop_timing
 
         plan, shape = self.plan(None), (64, 64, 4 * self.lanes)
@@ -50,7 +50,7 @@ class Kernels:
         return loop_timing.fastest(lambda: self.direct(plan, x, w, b, y)) / math.prod(shape)
 
     def plan(self, activation: str | None, **fields: "int | Address") -> "Address":
-        """A plan with the `activation` and what `fields` give of the rest."""
+        """A plan with `activation` and the given `fields`; all other fields are 0."""
         loop, row_wise = _epilogue(activation, self.dtype)
         fields |= {"loop": loop, "row_wise": row_wise, "dtype": id(self.dtype)}
         values = [fields.get(name, 0) for name in FIELDS]
@@ -59,9 +59,9 @@ class Kernels:
 
 
 class Address(int):
-    """The address of what lives as long as it, as does all that is found from there.
+    """An address that keeps alive the object there, and all objects that are found from there.
 
-    Compiled code is handed nothing else for what is no argument of the call itself.
+    Compiled code receives everything but the arguments of the call as such addresses.
     """
 
     keeps: tuple[object, ...]
@@ -73,7 +73,7 @@ class Address(int):
 
 
 def kernels(dtype: np.dtype, columns: int) -> Kernels:
-    """The compiled loops for weights of `dtype`, float32 or float64, with so many columns."""
+    """The compiled loops for weights of `dtype`, float32 or float64, with so many `columns`."""
     return _kernels(dtype.name, lanes_for(columns, FORMATS[dtype.name], loader.host()))
 
 
@@ -93,18 +93,18 @@ def _epilogue(activation: str | None, dtype: np.dtype) -> tuple[int, int]:
 
 
 class Weights:
-    """W and b packed for the tiles: vectors of columns, each with its k one after another.
+    """W and b packed for the tiles: vectors of columns, each contiguous along k.
 
     Parameters
     ----------
-    w : ndarray
-        (K, N) float32 or float64, aligned, of any strides.
-    b : ndarray or None
-        (N,)
+    w : ndarray, shape (K, N)
+        float32 or float64, aligned, with any strides.
+    b : ndarray, shape (N,), or None
+        The bias.
     activation : str or None
-        By its name.
+        The name of the activation.
     temporary : bool
-        Whether they are in a buffer that :meth:`give_back` keeps for the next ones.
+        Whether to pack into a buffer that :meth:`give_back` keeps for the next weights.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class Weights:
         depth, columns = w.shape
         self.shape = w.shape
         self.kernels = kernels(w.dtype, columns)
-        # Not that of `w`, which may be equal without being the object that compiled code knows.
+        # Not w.dtype, which may be equal without being the object that compiled code compares with.
         self.dtype = self.kernels.dtype
         lanes, itemsize = self.kernels.lanes, w.itemsize
         vectors = -(-columns // lanes)
-        # Vectors a multiple of 4 KB apart would all fall into the same sets of the cache.
+        # Vectors at a distance of a multiple of 4 KB would share the same sets of the cache.
         row = depth * lanes
         row += _ALIGNMENT // itemsize * (row * itemsize % 4096 == 0)
         if temporary:
@@ -144,7 +144,7 @@ class Weights:
         self.call = self.bound(activation)
 
     def bound(self, activation: str | None) -> Callable[[np.ndarray, np.ndarray], int]:
-        """The compiled function from x to out with this activation, which holds all it reads."""
+        """The compiled function of x and out with this activation. It keeps alive all it reads."""
         plan = self._plans.get(activation)
         if plan is None:
             made = self.kernels.plan(activation, **self._fields)
@@ -152,13 +152,13 @@ class Weights:
         return functools.partial(self.kernels.packed, plan)
 
     def give_back(self) -> None:
-        """Let the next temporary weights of this thread have the buffer, and be of no more use."""
+        """Keep the buffer for the next temporary weights of this thread; these become unusable."""
         del self.call
         if len(self._buffer) <= _SCRATCH_LIMIT:
             _scratch.buffer = self._buffer
 
     def unpacked(self) -> np.ndarray:
-        """W again."""
+        """W as a new array."""
         depth, columns = self.shape
         lanes = self.kernels.lanes
         w = np.empty(self.shape, self.dtype)
@@ -169,7 +169,7 @@ class Weights:
 
 
 def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array that starts on a line of the cache."""
+    """An uninitialised array that starts at a cache line."""
     size = shape[0] * shape[1] * dtype.itemsize
     buffer = np.empty(size + _ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT
@@ -177,10 +177,10 @@ def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
 
 
 def _borrowed(shape: tuple[int, int], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """The same, and the buffer that it is in: the one that this thread gave back last.
+    """An aligned array, and the buffer that it is in: the last one that this thread gave back.
 
-    It is no longer to be had then, so that a signal handler, a trace function or a destructor that
-    comes here between two uses of it gets another one.
+    The buffer is removed from `_scratch`, so that a signal handler, trace function or destructor
+    that runs while it is in use gets another one.
     """
     size = shape[0] * shape[1] * dtype.itemsize
     buffer = vars(_scratch).pop("buffer", None)

@@ -7,8 +7,9 @@ from fastact._kernels.vocabulary import like, quiet
 @activation(
     summary="Heaviside step function with a given value at zero, element-wise.",
     formula="heaviside(x1, x2) = 0 if x1 < 0, x2 if x1 == 0, 1 if x1 > 0",
-    notes="""The same as ``numpy.heaviside``: x2 counts only where x1 is 0. It has no `backward`
-function, as there are two inputs to differentiate by; that of step is its derivative by x1.""",
+    notes="""Same as ``numpy.heaviside``: `x2` is used only where `x1` is 0. There is no
+``heaviside_backward``, since there are two inputs; the derivative with respect to `x1` is
+``step_backward``.""",
     reference=lambda m, x1, x2: (x1 > 0) + (x1 == 0) * x2 + 0 * x1,
     specials=[(-1.0, 0.5, 0.0), (0.0, 0.5, 0.5), (-0.0, 0.5, 0.5), (1.0, 0.5, 1.0)],
     interval=(-3.0, 3.0),

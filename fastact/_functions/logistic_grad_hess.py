@@ -3,6 +3,7 @@
 from math import inf, nan
 
 from fastact._declarations.declare import objective
+from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import (
     RANGE,
     exp_reduced,
@@ -25,18 +26,15 @@ from fastact._kernels.vocabulary import (
 
 
 @objective(
-    summary="Gradient and Hessian of the logistic loss by the score, element-wise.",
+    summary="Gradient and Hessian of the logistic loss with respect to the score, element-wise.",
     formula="logistic_grad_hess(score, label) = (p - label, p * (1 - p)) with p = sigmoid(score)",
     notes="""The loss is -label log(p) - (1 - label) log(1 - p). With t = e^-|score|, the smaller of
-p and 1 - p is t / (1 + t), and their product t / (1 + t)^2; neither is computed as a difference. A
-label above 1/2 is taken from 1 first, which is exact up to 2, so that nothing cancels for labels
-0 and 1. For others, `grad` is within an ulp of the smaller of p and 1 - p, besides rounding, as are
-all such differences. `hess` depends on the score alone, also where the label is NaN. `grad` of
-labels beyond 1e20 (float64: 1e157) is NaN.
-
-The argument of exp is reduced as by W. J. Cody and W. Waite, "Software Manual for the
-Elementary Functions" (1980); sums carry their rounding errors as by T. J. Dekker, "A
-floating-point technique for extending the available precision" (1971).""",
+p and 1 - p is t / (1 + t), and their product is t / (1 + t)^2; neither is computed as a difference.
+A label above 1/2 is subtracted from 1 first, which is exact up to 2, so that nothing cancels for
+labels 0 and 1. For other labels, the error of `grad` is at most one ulp of the smaller of p and
+1 - p, apart from the final rounding. `hess` depends on the score alone, also where the label is
+NaN. `grad` is NaN for labels beyond 1e20 in magnitude (float64: 1e157)."""
+    + EXP_AND_SUMS,
     reference=lambda m, s, y: (
         (1 - y) / (1 + m.exp(-s)) - y / (1 + m.exp(s)),
         1 / ((1 + m.exp(-s)) * (1 + m.exp(s))),
@@ -67,8 +65,8 @@ def logistic_grad_hess(score, label):
     h, h_low = product(q, p, muladd(p, c, p_low))
     hess = rounded(last_muladd(h_low, one, h), h) * scaled * limits.unsplit
     hess = hess if hess == hess else like(hess, nan)
-    # All 2^split too large: the probability of the other label, less how far off `label` is from
-    # the nearer one.
+    # Scaled by 2^split: the probability of the label that is farther away, minus the distance of
+    # `label` from the nearer one.
     flipped = label > half
     near = one - label if flipped else label
     x = -score if flipped else score

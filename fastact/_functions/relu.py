@@ -28,8 +28,8 @@ def relu(x):
 
 @derivative(
     formula="relu_backward(grad_output, output) = grad_output if output > 0 else 0",
-    notes="""At 0 the derivative is taken to be 0. The input of relu gives the same as its output.
-An infinite `grad_output` gives infinity or, where `output` is 0, 0.""",
+    notes="""At 0, the derivative is defined as 0. The input of relu may be passed instead of its
+output. For an infinite `grad_output`, the result is infinite, or 0 where `output` is 0.""",
     reference=lambda m, g, y: g * (y > 0),
     slope=lambda m, y: 0 * y,
     jumps=[0.0],

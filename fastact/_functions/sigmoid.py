@@ -33,13 +33,13 @@ def _sigmoid_by_tables(x):
     z = number_at_least(-magnitude(x), limits.lowest)
     total = muladd(z, c.log2_e, tables.shift)
     row = at_least(total, tables.last)
-    # Exact but for the last product, which is 0 unless x is below all rows.
+    # Exact except for the last product, which is 0 unless x is below all rows.
     beyond = total - row
     t = muladd(beyond, -c.ln2_high, z) - lookup(tables.pieces.centre, row)
     t = muladd(beyond, -c.ln2_low, t)
     slope = polynomial(t, tables.pieces.slope, row)
     y = last_muladd(t, slope, lookup(tables.pieces.value, row))
-    y = y * (pow2_of_sum(total) if x == x else x)  # exact, and a number before if x is NaN
+    y = y * (pow2_of_sum(total) if x == x else x)  # exact; y is a number so far, even if x is NaN
     rest = last_muladd(y, like(x, -1), limits.upsplit)
     return (rest if x > like(x, 0) else y) * limits.unsplit
 
@@ -47,9 +47,9 @@ def _sigmoid_by_tables(x):
 @activation(
     summary="Logistic sigmoid, element-wise.",
     formula="sigmoid(x) = 1 / (1 + exp(-x))",
-    notes="""With e^-x = 2^n (1 + r + w), the quotient is a / (a + b (1 + r + w)) where
-a = 2^-max(n, 0) and b = 2^min(n, 0): a denominator of four terms, summed with its rounding
-error, one division, and one Newton step of the quotient by the residual."""
+    notes="""With e^-x = 2^n (1 + r + w), the result is a / (a + b (1 + r + w)) where
+a = 2^-max(n, 0) and b = 2^min(n, 0). The four terms of the denominator are summed with their
+rounding error. Then one division and one Newton step with the residual give the quotient."""
     + EXP_AND_SUMS
     + BY_TABLES.format("as 2^n p(t) for negative x and as 1 - 2^n p(t) for positive x"),
     reference=lambda m, x: 1 / (1 + m.exp(-x)),
@@ -66,9 +66,9 @@ error, one division, and one Newton step of the quotient by the residual."""
 def sigmoid(x):
     limits = pick(RANGE, x)
     zero = like(x, 0)
-    # Not negated: nothing from here on changes the sign of NaN.
+    # A difference, not a negation, so that the sign of a NaN stays unchanged to the end.
     n, r, _ = exp_reduced(zero - at_least(at_most(x, limits.enough), limits.lowest))
-    # a, 2^split too large; 1 or 2^-|n|.
+    # a scaled by 2^split; 1 or 2^-|n|.
     scaled = pow2(-magnitude(n), limits.split)
     a = scaled if n > zero else limits.upsplit
     q, c = logistic(n, r, scaled * -limits.unsplit)
@@ -79,9 +79,9 @@ def sigmoid(x):
 @derivative(
     formula="sigmoid_backward(grad_output, output) = grad_output * output * (1 - output)",
     notes="""Products and the difference carry their rounding errors, so that the result is rounded
-once, and once more where it is subnormal. An infinite `grad_output` gives infinity, and NaN where
-`output` is 0 or 1. An `output` outside of [0, 1] is none of sigmoid's; up to 300 in magnitude it is
-as good as any, beyond that the result may overflow early.""",
+once, and a second time only where it is subnormal. For an infinite `grad_output`, the result is
+infinite, or NaN where `output` is 0 or 1. sigmoid never returns values outside [0, 1]; an `output`
+up to 300 in magnitude is handled as accurately, and beyond that the result may overflow early.""",
     reference=lambda m, g, y: g * y * (1 - y),
     slope=lambda m, y: 1 - 2 * y,
     infinity_times_zero=nan,

@@ -1,8 +1,8 @@
-"""Softmax: the steps that make up a function of whole rows."""
+"""Softmax and its derivative: the steps of a function of whole rows, and a rule for gradients."""
 
 from math import inf, nan
 
-from fastact._declarations.declare import row_activation
+from fastact._declarations.declare import row_activation, row_derivative
 from fastact._declarations.records import TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import EXP, SHARES, expm1_reduced, two_sum
@@ -12,7 +12,7 @@ from fastact._kernels.vocabulary import at_least, fma, like, magnitude, muladd, 
 class _Softmax:
     """The steps of softmax, in the order of ``_kernels/row_steps.py``.
 
-    A term e^(x - max) is s (1 + t), with a power of two s and t of `expm1_reduced`.
+    A term e^(x - max) is s (1 + t), where s is a power of two and t is from `expm1_reduced`.
     """
 
     def larger(a, b):
@@ -34,7 +34,7 @@ class _Softmax:
         return pick(SHARES, largest).above, like(largest, 0)
 
     def add(s, t, high, low):
-        # Both exact, as `high` starts above every term; so is s * t.
+        # Both sums are exact, since `high` starts above every term; so is s * t.
         total = muladd(s, t, high + s)
         return total, low + muladd(s, t, s - (total - high))
 
@@ -60,6 +60,11 @@ class _Softmax:
         return y if y == y else like(y, nan)  # one NaN, whatever was in the row
 
 
+def _definition(xp, x):
+    terms = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return terms / xp.sum(terms, axis=-1, keepdims=True)
+
+
 _TORCH = TorchModule(
     "Softmax",
     lambda module: module.dim == -1,
@@ -69,14 +74,15 @@ _TORCH = TorchModule(
 softmax = row_activation(
     name="softmax",
     steps=_Softmax,
-    summary="Softmax along the last axis, or along `axis`: exponentials as shares of their sum.",
+    summary="Softmax along the last axis, or along `axis`: exponentials divided by their sum.",
     formula="softmax(x)[i] = exp(x[i]) / sum(exp(x))",
-    notes="""The largest element is subtracted only where it is large enough for all
-differences that count to be exact (Sterbenz's lemma); else it is left to the exponent of 2, as
-by M. Dukhan and A. Ablavatski, "Two-pass softmax algorithm" (2020). So the only rounding before
-the last is that of e^r - 1. The sum carries its rounding errors, as does its reciprocal."""
+    notes="""The largest element is subtracted only where it is so large that all relevant
+differences are exact (Sterbenz's lemma). Otherwise the exponent of 2 accounts for it, as in
+M. Dukhan and A. Ablavatski, "Two-pass softmax algorithm" (2020). So the only rounding before
+the last one is in e^r - 1. The sum and its reciprocal carry their rounding errors."""
     + EXP_AND_SUMS,
-    reference=lambda m, x: [m.exp(v - max(x)) / m.fsum([m.exp(u - max(x)) for u in x]) for v in x],
+    invalid="If a row contains NaN or +inf, or nothing but -inf, the result is a row of NaN.",
+    reference=_definition,
     specials=[
         ([0.0], [1.0]),
         ([0.0, 0.0], [0.5, 0.5]),
@@ -87,3 +93,20 @@ the last is that of e^r - 1. The sum carries its rounding errors, as does its re
     torch_modules=[_TORCH],
     sklearn_names=["softmax"],
 )
+
+
+@row_derivative(
+    formula="softmax_backward(grad_output, output) = "
+    "output * (grad_output - sum(grad_output * output))",
+    notes="""The error is a few eps times
+``output * (abs(grad_output) + sum(abs(grad_output * output)))``, and grows with the logarithm of
+the length of a row. Where the difference cancels, few correct digits remain.""",
+    specials=[
+        ([1.0, 0.0], [0.5, 0.5], [0.25, -0.25]),
+        ([2.0], [1.0], [0.0]),
+        ([1.0, 2.0], [1.0, 0.0], [0.0, 0.0]),
+    ],
+)
+def softmax_backward(xp, grad_output, output, axis):
+    total = xp.sum(grad_output * output, axis=axis, keepdims=True)
+    return (grad_output - total) * output

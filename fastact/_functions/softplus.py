@@ -32,7 +32,7 @@ from fastact._kernels.vocabulary import (
     pow2,
 )
 
-# Above its threshold torch's softplus is x, which is 2e-9 less than it should be at 20.
+# Above its threshold, torch returns x, which is 2e-9 too small at 20.
 _TORCH = TorchModule(
     "Softplus",
     lambda module: module.beta == 1 and module.threshold >= 20,
@@ -43,9 +43,9 @@ _TORCH = TorchModule(
 @activation(
     summary="Smooth rectifier, element-wise.",
     formula="softplus(x) = log(1 + exp(x))",
-    notes="""max(x, 0) + log(1 + t) with t = e^-|x|; where t > 1/2 the logarithm is
-log(2) + log(1 + (t - 1)/2), so that its polynomial covers [-1/4, 1/2] only. There is no
-threshold above which the result is x early."""
+    notes="""Computed as max(x, 0) + log(1 + t) with t = e^-|x|. Where t > 1/2, the logarithm is
+log(2) + log(1 + (t - 1)/2), so that its polynomial covers only [-1/4, 1/2]. There is no
+threshold above which x replaces the result."""
     + EXP_AND_SUMS,
     reference=lambda m, x: (x + abs(x)) / 2 + m.log1p(m.exp(-abs(x))),
     specials=[(-inf, 0.0), (inf, inf)],
@@ -62,8 +62,8 @@ def softplus(x):
     one = like(x, 1)
     half = like(x, 0.5)
     zero = like(x, 0)
-    # -|x|, no lower than `lowest` for negative x and than -`enough` for positive x, since
-    # only negative x may be scaled.
+    # -|x|, but at least `lowest` for negative x and -`enough` for positive x, since results may
+    # be scaled only for negative x.
     floor = at_least(at_most(x, -limits.enough), limits.lowest)
     n, r, r_low = exp_reduced(at_least(-magnitude(x), floor))
     w = exp_tail(r, r_low)
@@ -80,16 +80,17 @@ def softplus(x):
     base_low += log.ln2_low if upper else zero
     y, y_low = add_product(base, one, f)
     y = last_muladd(y_low + (base_low + f_low), one, y)
-    # No y is below x. Where x is NaN, or +inf, whose sums above are NaN, this is x.
+    # y is never below x. Where x is NaN or +inf, the sums above are NaN, and this returns x.
     return at_least(x, y) * scale
 
 
 @derivative(
     formula="softplus_backward(grad_output, input) = grad_output / (1 + exp(-input))",
-    notes="""The sigmoid of `input`, with its rounding error, times `grad_output`; powers of 2 come
-last, so that the result is right also where the sigmoid alone would be 0. (In float64 it is 0
-where `input` is below -1418.5.) An infinite `grad_output` gives infinity, and NaN where `input`
-is below that, or in the other formats below -192.5."""
+    notes="""The sigmoid of `input`, with its rounding error, is multiplied by `grad_output`. Powers
+of 2 are multiplied last, so that the result is accurate also where the sigmoid alone would
+underflow to 0. (In float64, the result is 0 where `input` is below -1418.5.) For an infinite
+`grad_output`, the result is infinite, or NaN where `input` is below -1418.5 in float64 and
+below -192.5 in the other formats."""
     + EXP_AND_SUMS,
     reference=lambda m, g, x: g / (1 + m.exp(-x)),
     slope=lambda m, x: (1 - m.tanh(x / 2) ** 2) / 4,
@@ -105,15 +106,16 @@ def softplus_backward(grad_output, input):
     shift = pick(EXP, input).shift
     one = like(input, 1)
     zero = like(input, 0)
-    # Not negated, as in sigmoid.
+    # A difference, not a negation, as in sigmoid.
     n, r, _ = exp_reduced(zero - at_least(at_most(input, limits.enough), lowest))
     q, c = logistic(n, r, -pow2(-at_most(magnitude(n), limits.split), 0))
-    # Half of the product, as q may be above 1, and scaled: nothing is subnormal before the end.
+    # Half of the product, since q may be above 1. It is scaled, so that nothing is subnormal
+    # before the end.
     q = like(q, 0.5) * q
     up, down = scales(grad_output)
     p, p_low = product(grad_output * up, q, q * c)
     y = last_muladd(p_low, copysign(one, p), magnitude(p))
-    # Twice 2^-n, by three factors that are normal numbers.
+    # 2 * 2^-n, as three factors that are normal numbers.
     n = at_least(n, zero) - one
     third = muladd(n, like(n, 1 / 3), shift) - shift
     s = pow2(-third, 0)

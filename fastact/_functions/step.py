@@ -9,7 +9,7 @@ from fastact._kernels.vocabulary import like, or_nan, quiet
 @activation(
     summary="Unit step, element-wise.",
     formula="step(x) = 1 if x >= 0 else 0",
-    notes="The same as ``numpy.heaviside(x, 1)``.",
+    notes="Same as ``numpy.heaviside(x, 1)``.",
     reference=lambda m, x: (x >= 0) + 0 * x,
     specials=[(-inf, 0.0), (inf, 1.0), (0.0, 1.0), (-0.0, 1.0)],
     interval=(-3.0, 3.0),
@@ -25,8 +25,8 @@ def step(x):
 
 @derivative(
     formula="step_backward(grad_output, input) = 0",
-    notes="""The derivative is taken to be 0 at 0 too, so only NaN gives anything else. The output
-of step gives the same as its input, and infinities what other numbers give.""",
+    notes="""At 0, the derivative is defined as 0. So the result is 0 unless an operand is NaN, also
+for infinite operands. The output of step may be passed instead of its input.""",
     reference=lambda m, g, x: 0 * g * x,
     slope=lambda m, x: 0 * x,
     of_output=lambda m, y: 0 * y,

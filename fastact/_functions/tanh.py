@@ -44,8 +44,8 @@ def _tanh_by_tables(x):
 @activation(
     summary="Hyperbolic tangent, element-wise.",
     formula="tanh(x) = (1 - exp(-2|x|)) / (1 + exp(-2|x|)), with the sign of x",
-    notes="""With e^-2|x| = 2^n (1 + r + w), numerator and denominator are sums with their rounding
-errors; one division, and one correction of the quotient by the residual."""
+    notes="""With e^-2|x| = 2^n (1 + r + w), the numerator and the denominator are summed with their
+rounding errors. Then one division and one correction with the residual give the quotient."""
     + EXP_AND_SUMS
     + BY_TABLES.format("as p(t) with the sign of x"),
     reference=lambda m, x: m.tanh(x),
@@ -65,7 +65,7 @@ def tanh(x):
     two = like(x, 2)
     c, r, r_low = exp_scaled(-two * at_most(magnitude(x), limits.enough))
     w = exp_tail(r, r_low)
-    # The numerator p + p_low, from 1, -c, -c r and -c w; the denominator is 2 less it.
+    # The numerator p + p_low is the sum of 1, -c, -c r and -c w; the denominator is 2 minus it.
     p, p_low = add_product(one, -c, one)
     p, rest = add_product(p, -c, r)
     p_low = muladd(-c, w, p_low + rest)
@@ -80,10 +80,10 @@ def tanh(x):
 @derivative(
     formula="tanh_backward(grad_output, output) = grad_output * (1 - output**2)",
     notes="""Products and the difference carry their rounding errors, so that the result is rounded
-once, also where the square is nearly 1, and once more where it is subnormal. An infinite
-`grad_output` gives infinity, and NaN where `output` is 1 or -1. An `output` outside of [-1, 1] is
-none of tanh's; up to 300 in magnitude it is as good as any, beyond that the result may overflow
-early.""",
+once, also where the square is nearly 1, and a second time only where it is subnormal. For an
+infinite `grad_output`, the result is infinite, or NaN where `output` is 1 or -1. tanh never returns
+values outside [-1, 1]; an `output` up to 300 in magnitude is handled as accurately, and beyond that
+the result may overflow early.""",
     reference=lambda m, g, y: g * (1 - y * y),
     slope=lambda m, y: -2 * y,
     infinity_times_zero=nan,

@@ -1,4 +1,4 @@
-"""Inside Numba's compiled functions and other libraries: what several public modules share.
+"""Code for Numba and other libraries that several public modules share.
 
-Imports ``_dense``, ``_functions`` and what is below them.
+Imports ``_dense``, ``_functions`` and the packages below them.
 """

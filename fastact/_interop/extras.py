@@ -1,4 +1,4 @@
-"""Libraries that are needed by some who use this package, and imported when they are asked for."""
+"""Optional libraries, which are imported on request."""
 
 import importlib
 from types import ModuleType
@@ -10,13 +10,13 @@ def require(module: str, extra: str) -> ModuleType:
     Raises
     ------
     ImportError
-        Where it is not installed; the message says how to install it.
+        If it is not installed. The message says how to install it.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != module.partition(".")[0]:
-            raise  # it is there, and lacks something of its own
+            raise  # it is installed, but one of its dependencies is not
         raise ImportError(
             f'{error.name} is not installed; pip install "fastact[{extra}]" installs it'
         ) from error

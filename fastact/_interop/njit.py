@@ -1,11 +1,11 @@
 """The activations inside Numba's compiled functions.
 
-Numba has no type for a ufunc that it does not know. `numba_type`, which it calls then (see
-``_fastact_numba.py``), registers ours: their types follow NumPy's rules as
-``engine.choose_dtype`` has them, and their code is Numba's own broadcasting loop for ufuncs
-around the kernel. The kernel is always inlined, since LLVM vectorises a loop only then, and does
-not inherit `fastmath` or `error_model` of the function that it becomes a part of: its roundings
-are what makes it accurate. Kernels by tables are called (see ``_compiler/vector_function.py``).
+For a ufunc that it does not know, Numba calls `numba_type` (see ``_fastact_numba.py``), which
+registers the ufuncs of this package. Their types follow NumPy's rules, as implemented by
+``engine.choose_dtype``. Their code is Numba's broadcasting loop for ufuncs around the kernel. The
+kernel is always inlined, since LLVM vectorises a loop only then. It does not inherit `fastmath` or
+`error_model` from the function around it, since its accuracy depends on its roundings. Kernels that
+use tables are called instead (see ``_compiler/vector_function.py``).
 """
 
 import functools
@@ -37,13 +37,13 @@ from fastact._runtime import engine
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "forceinline": True}
 
 STAND_INS: dict[np.ufunc, np.ufunc] = {}
-"""Ufuncs of others, and those that stand for them in compiled functions."""
+"""Ufuncs of other packages, and the ufuncs that replace them in compiled functions."""
 
 
 def numba_type(ufunc: np.ufunc) -> types.Type | None:
-    """The type of a ufunc that another stands for; None for all others.
+    """The type of a ufunc that another one replaces; None for all others.
 
-    Of ours, Numba knows the type itself after this.
+    After the call, Numba itself knows the types of our ufuncs.
     """
     _register_activations()
     if ufunc in STAND_INS:
@@ -69,12 +69,14 @@ def register(
     Parameters
     ----------
     ufunc : ufunc
-        Of one output.
+        A ufunc with one output.
     kernel : callable
-        A function of scalars of one type, float32 or float64, or integers if it
+        A function of scalars of one type: float32 or float64, or an integer type if
         `keeps_integers`.
+    keeps_integers : bool
+        Whether integers keep their type. Otherwise they are converted to float64.
     weak_integers : bool
-        Whether integers take the type of a float operand, as in ufuncs that Numba itself has.
+        Whether integers are converted to the type of a float operand, as in Numba's own ufuncs.
     """
     compiled = numba.njit(**_OPTIONS)(kernel)
     optional = inspect.Parameter("out", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
@@ -83,11 +85,11 @@ def register(
 
     @type_callable(ufunc)
     def typing(context: Any) -> Callable[..., Signature]:
-        # `out` is the only one that may be missing.
+        # Only `out` may be missing.
         def result(*operands: Any, **named: Any) -> Signature:
             given = [*operands, *named.values()]
-            # Numba converts what it has to these types: None, where there may be one, to a
-            # TypeError.
+            # Numba converts the arguments to these types. For an optional argument that is None,
+            # this raises TypeError.
             kinds = [kind.type if isinstance(kind, types.Optional) else kind for kind in given]
             out = [kind for kind in kinds[ufunc.nin :] if kind != types.none]
             found = _result(context, ufunc, number_of, [*kinds[: ufunc.nin], *out])
@@ -108,9 +110,9 @@ def register(
                     self.builder.module, ir.FunctionType(ir.FloatType(), [ir.FloatType()]), name
                 )
                 context.add_linking_libs([library])
-                # LLVM prefers vectors of half the size for most such processors, with which calls
-                # are no faster than the formula (bench/NOTES.md). llvmlite's own `add` refuses
-                # attributes that have values.
+                # For most such processors, LLVM prefers vectors of half the size, with which calls
+                # are no faster than the formula (bench/NOTES.md). The `add` of llvmlite's class
+                # refuses attributes that have values.
                 width = f'"prefer-vector-width"="{loader.host().vector_bits}"'
                 set.add(self.builder.function.attributes, width)
                 return self.cast(self.builder.call(function, numbers), number, result)
@@ -129,18 +131,18 @@ def register(
             kinds, values = kinds[:-1], values[:-1]
             signature = signature.replace(args=kinds)
         for i, kind in enumerate(kinds[: ufunc.nin] if len(kinds) > ufunc.nin else ()):
-            if isinstance(kind, types.Array):  # Numba would read on beyond its end
+            if isinstance(kind, types.Array):  # Numba would read beyond its end
                 fits = types.none(kind, kinds[-1])
                 context.compile_internal(builder, _check_shape, fits, [values[i], values[-1]])
         return npyimpl.numpy_ufunc_kernel(context, builder, signature, values, ufunc, Kernel)
 
-    # This happens amid a compilation, after Numba looked for what is new.
+    # This runs during a compilation, after Numba has looked for new registrations.
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()
 
 
 def _looks_up(kernel: Callable[..., Any], codegen: CPUCodegen) -> bool:
-    """Whether `kernel` is by tables on this machine, and Numba makes code for it, too."""
+    """Whether `kernel` uses tables on this machine, and Numba compiles for that feature, too."""
     _, _, features = codegen.magic_tuple()
     lookup = loader.host().lookup
     return hasattr(kernel, "by_tables") and lookup is not None and f"+{lookup.feature}" in features
@@ -159,7 +161,7 @@ def _check_shape(x: Any, out: Any) -> None:
     for i in range(1, x.ndim + 1):
         length = x.shape[x.ndim - i]
         if length != 1 and length != out.shape[out.ndim - i]:
-            raise ValueError("out must have the shape that the inputs are broadcast to")
+            raise ValueError("out must have the shape of the broadcast inputs")
 
 
 def _result(
@@ -168,7 +170,7 @@ def _result(
     number_of: Callable[[Sequence[types.Type]], types.Type],
     operands: Sequence[types.Type],
 ) -> types.Type:
-    """The type of ``ufunc(*operands)``; the last may be `out`."""
+    """The type of ``ufunc(*operands)``; the last operand may be `out`."""
     name = ufunc.__name__
     inputs = operands[: ufunc.nin]
     kinds, outputs, ndim, layout = Numpy_rules_ufunc._handle_inputs(ufunc, operands, {})
@@ -177,13 +179,12 @@ def _result(
         (out,) = outputs
         if out.ndim < ndim:
             raise numba.TypingError(
-                f"{name}: out must have at least {ndim} dimensions, as the inputs have, "
-                f"got {out.ndim}"
+                f"{name}: out must have at least {ndim} dimensions, like the inputs, got {out.ndim}"
             )
         source, sink = numpy_support.as_dtype(number), numpy_support.as_dtype(out.dtype)
         if not np.can_cast(source, sink, "same_kind"):
             raise numba.TypingError(
-                f"{name}: out has to hold {source} or a type of the same kind, "
+                f"{name}: out must be an array of {source} or a type of the same kind, "
                 f"got an array of {sink}"
             )
         return out
@@ -195,13 +196,13 @@ def _result(
 def _number(
     name: str, keeps_integers: bool, weak_integers: bool, kinds: Sequence[types.Type]
 ) -> types.Type:
-    """The type that the function `name` computes in for operands or elements of `kinds`."""
+    """The type in which the function `name` computes for operands or elements of these types."""
     if weak_integers and any(isinstance(kind, types.Float) for kind in kinds):
         kinds = [kind for kind in kinds if not isinstance(kind, types.Integer)]
     try:
         common = np.result_type(*(numpy_support.as_dtype(types.unliteral(k)) for k in kinds))
         dtype = engine.choose_dtype(type(common), False, keeps_integers)
-    except (NumbaError, TypeError):  # no dtype of NumPy, or none in common
+    except (NumbaError, TypeError):  # a type that NumPy does not have, or no common type
         dtype = None
     if dtype is None or issubclass(dtype.type, np.float16):
         raise numba.TypingError(

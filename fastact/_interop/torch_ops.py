@@ -1,8 +1,8 @@
-"""Our functions as operators of PyTorch's dispatcher, for tensors whose memory cannot be had.
+"""Our functions as operators of PyTorch's dispatcher, for tensors without accessible memory.
 
-torch.compile and torch.export trace with tensors that have none, torch.func and batched gradients
-wrap tensors into others. All of them know operators, and what is registered for these here: shapes,
-gradients, and how many are done at once. A call by way of the dispatcher takes longer.
+torch.compile and torch.export trace with tensors that have no memory; torch.func and batched
+gradients wrap tensors in others. All of them support operators, for which this module registers
+shapes, gradients and batching rules. A call through the dispatcher takes longer.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastact._declarations.records import DERIVATIVES
+from fastact._declarations import row_gradients
+from fastact._declarations.records import DERIVATIVES, ROW_DERIVATIVES
 from fastact._dense import backward, layers
-from fastact._functions import UFUNCS
+from fastact._functions import ROW_GRADIENTS, UFUNCS
 from fastact._interop.extras import require
 
 torch: Any = require("torch", "torch")
@@ -21,14 +22,14 @@ from torch._functorch.utils import enable_single_level_autograd_function  # noqa
 from torch.autograd import forward_ad  # noqa: E402
 
 _Dims = tuple[int | None, ...]
-"""Along which dimension vmap goes, for each argument; None for those that are not batched."""
+"""For each argument, the dimension that vmap maps over; None if it is not batched."""
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _LIBRARY = torch.library.Library("fastact", "DEF")
 
 
 def are_needed(*tensors: Any) -> bool:
-    """Whether any of the tensors, or what goes on around the call, needs operators."""
+    """Whether any of the tensors, or the context of the call, needs operators."""
     return (
         torch.compiler.is_compiling()
         or _are_transformed()
@@ -37,7 +38,7 @@ def are_needed(*tensors: Any) -> bool:
 
 
 def _are_transformed() -> bool:
-    """Whether torch.func or forward mode are at work."""
+    """Whether a transform of torch.func or forward-mode differentiation is active."""
     active: bool = torch._C._are_functorch_transforms_active()
     return active or forward_ad._current_level >= 0
 
@@ -47,7 +48,7 @@ def array(x: Any) -> np.ndarray:
     x = x.detach().resolve_neg()
     if x.dtype == torch.bfloat16:
         return x.view(torch.int16).numpy(force=True).view(_bfloat16())  # type: ignore[no-any-return] # of torch
-    # Also of what torch knows to be zero and has no memory for.
+    # force=True also accepts zeros for which torch has allocated no memory.
     return x.numpy(force=True)  # type: ignore[no-any-return] # of torch
 
 
@@ -64,7 +65,7 @@ def _bfloat16() -> np.dtype:
 
 
 def _operator(schema: str, like: Callable[..., Any], compute: Callable[..., Any]) -> Any:
-    """The operator of `schema` that does `compute` and gives tensors such as `like` does."""
+    """Define the operator of `schema`; `like` returns empty tensors as results of `compute`."""
     _LIBRARY.define(schema)
     name = schema.partition("(")[0]
     _LIBRARY.impl(name, compute, "CPU")
@@ -73,12 +74,12 @@ def _operator(schema: str, like: Callable[..., Any], compute: Callable[..., Any]
 
 
 def _differentiable(operator: Any, function: type) -> None:
-    """Let `function`, of ``torch.autograd``, call `operator` with the arguments after itself.
+    """Let `function`, a ``torch.autograd.Function``, differentiate `operator`.
 
-    ``torch.library.register_autograd`` would do that, but not for torch.func: there forward mode
-    takes the derivative of such an operator for 0, without a word.
+    Its first argument is `operator`. ``torch.library.register_autograd`` would do this too, but
+    not for torch.func: there, forward mode silently returns 0 as the derivative.
     """
-    apply = super(torch.autograd.Function, function).apply  # torch.func has done its part already
+    apply = super(torch.autograd.Function, function).apply  # torch.func has already been handled
 
     def differentiable(*arguments: Any) -> Any:
         if not (torch.is_grad_enabled() or _are_transformed()):  # most backward passes
@@ -91,10 +92,10 @@ def _differentiable(operator: Any, function: type) -> None:
 
 
 def _below(operator: Any, *arguments: Any) -> Any:
-    """What `operator` gives, as a function of ``torch.autograd`` has to call it.
+    """Call `operator` from inside a ``torch.autograd.Function``.
 
-    Such functions compute without derivatives; but for torch.func those that are outside of this
-    one go on, and may see tensors of it differentiated once more.
+    Such functions compute without derivatives. But inside nested transforms of torch.func, the
+    outer ones stay active, and may differentiate the result again.
     """
     with (
         torch._C._AutoDispatchBelowAutograd(),
@@ -105,7 +106,7 @@ def _below(operator: Any, *arguments: Any) -> Any:
 
 
 def _once(operator: Any, name_of: Callable[[Sequence[Any]], str]) -> None:
-    """Say that `operator`, a step of a backward pass, has no derivative itself."""
+    """Make it an error to differentiate `operator`, which is a step of a backward pass."""
 
     class Once(torch.autograd.Function):
         @staticmethod
@@ -117,7 +118,7 @@ def _once(operator: Any, name_of: Callable[[Sequence[Any]], str]) -> None:
         def backward(ctx: Any, *_: Any) -> NoReturn:
             raise NotImplementedError(
                 f"fastact.torch.{ctx.name} can be differentiated once, not twice: the gradient of "
-                "its gradient was asked for"
+                "its gradient was requested"
             )
 
         jvp = backward
@@ -130,7 +131,7 @@ def _batched(operator: Any, rule: Callable[..., Any]) -> None:
 
 
 def _in_front(info: Any, x: Any, dim: int | None) -> Any:
-    """`x` with the dimension that vmap goes along as the first."""
+    """`x` with the dimension that vmap maps over as the first."""
     return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
@@ -211,7 +212,7 @@ def _batched_backward(info: Any, in_dims: _Dims, grad_output: Any, saved: Any, n
 
 _batched(element_wise_backward, _batched_backward)
 
-# Of rows.
+# Of whole rows.
 
 
 def _compute_rows(x: Any, name: str, dim: int) -> Any:
@@ -221,8 +222,14 @@ def _compute_rows(x: Any, name: str, dim: int) -> Any:
 
 
 def _compute_rows_backward(grad_output: Any, output: Any, name: str, dim: int) -> Any:
-    derivative = getattr(backward, f"{name}_backward")
+    derivative = ROW_GRADIENTS[ROW_DERIVATIVES[name].name]
     return tensor(derivative(array(grad_output), array(output), axis=dim)).contiguous()
+
+
+def _compute_rows_tangent(tangent: Any, output: Any, name: str, dim: int) -> Any:
+    declared = ROW_DERIVATIVES[name]
+    found = row_gradients.tangent(declared, array(tangent), array(output), dim)
+    return tensor(found).contiguous()
 
 
 row_wise = _operator(
@@ -234,6 +241,11 @@ row_wise_backward = _operator(
     "row_wise_backward(Tensor grad_output, Tensor output, str name, int dim) -> Tensor",
     lambda grad_output, output, name, dim: output.new_empty(output.shape),
     _compute_rows_backward,
+)
+row_wise_tangent = _operator(
+    "row_wise_tangent(Tensor tangent, Tensor output, str name, int dim) -> Tensor",
+    lambda tangent, output, name, dim: output.new_empty(output.shape),
+    _compute_rows_tangent,
 )
 
 
@@ -252,12 +264,12 @@ class _RowWise(torch.autograd.Function):
         return None, gradient, None, None
 
     @staticmethod
-    def jvp(ctx: Any, _: Any, tangent: Any, *__: Any) -> Any:  # the Jacobian is symmetric
-        return row_wise_backward(tangent, *ctx.saved_tensors, *ctx.options)
+    def jvp(ctx: Any, _: Any, tangent: Any, *__: Any) -> Any:
+        return row_wise_tangent(tangent, *ctx.saved_tensors, *ctx.options)
 
 
 def _inner(name: str, dim: int, ndim: int) -> int:
-    """`dim` of tensors of `ndim` axes, behind the axis of a batch of them."""
+    """The axis `dim` of tensors with `ndim` axes, counted after the axis of the batch."""
     if not -ndim <= dim < ndim:
         raise IndexError(f"{name}: dim must be an axis of a tensor of {ndim} axes, got {dim}")
     return dim % ndim + 1
@@ -267,18 +279,19 @@ def _batched_rows(info: Any, in_dims: _Dims, x: Any, name: str, dim: int) -> Any
     return row_wise(x.movedim(in_dims[0], 0), name, _inner(name, dim, x.ndim - 1)), 0
 
 
-def _batched_rows_backward(
-    info: Any, in_dims: _Dims, grad_output: Any, output: Any, name: str, dim: int
-) -> Any:
-    grad_output = _in_front(info, grad_output, in_dims[0])
-    output = _in_front(info, output, in_dims[1])
-    return row_wise_backward(grad_output, output, name, _inner(name, dim, output.ndim - 1)), 0
+def _batched_with_output(operator: Any) -> Callable[..., Any]:
+    def rule(info: Any, in_dims: _Dims, first: Any, output: Any, name: str, dim: int) -> Any:
+        first, output = _in_front(info, first, in_dims[0]), _in_front(info, output, in_dims[1])
+        return operator(first, output, name, _inner(name, dim, output.ndim - 1)), 0
+
+    return rule
 
 
 _differentiable(row_wise, _RowWise)
-_once(row_wise_backward, lambda inputs: inputs[2])
 _batched(row_wise, _batched_rows)
-_batched(row_wise_backward, _batched_rows_backward)
+for _operation in (row_wise_backward, row_wise_tangent):
+    _once(_operation, lambda inputs: inputs[2])
+    _batched(_operation, _batched_with_output(_operation))
 
 # Layers.
 

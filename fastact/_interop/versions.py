@@ -1,4 +1,4 @@
-"""Which versions of an optional library its module was tested with."""
+"""Warnings about untested versions of optional libraries."""
 
 import re
 import warnings
@@ -7,12 +7,12 @@ import warnings
 def warn_unless_tested(
     library: str, version: str, least: tuple[int, int], below: tuple[int, int]
 ) -> None:
-    """Warn where `version` is not in the range from `least` to below `below`, or tells nothing.
+    """Warn unless `version` is at least `least` and below `below`, or if it cannot be parsed.
 
     Warns
     -----
     UserWarning
-        With the range, as raised by the import of the module.
+        The message states the range. The warning points to the import of the module.
     """
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None or not least <= (int(found[1]), int(found[2])) < below:

@@ -24,4 +24,7 @@ merge       two sums of chunks                             sum of both
 finish      sum of the row                                 divisor, as a pair
 result      term, divisor                                  element of the result
 ==========  =============================================  =========================
+
+Rows are padded with an infinity that `larger` never prefers to an element, and whose term is 0.
+This is -inf, unless the class of the steps has an attribute ``padding = inf``.
 """

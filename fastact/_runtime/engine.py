@@ -3,12 +3,14 @@
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fastact._compiler.symbols import ALONE, ENTRY, ROWS_CALLS, RUN, WORDS
 from fastact._compiler.threads.fan_out import SETTING
+from fastact._kernels.row_steps import STEPS
 from fastact._loading.loader import apart, load
 from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
 
@@ -116,9 +118,10 @@ def rows_address(
         from fastact._compiler.loops import rows
 
         scalars = rows.steps_ir(steps, form, target)
-        return pipeline.object_code(rows.rows_ir(scalars, form, target), scalars.values(), target)
+        text = rows.rows_ir(scalars, form, target, getattr(steps, "padding", -inf))
+        return pipeline.object_code(text, scalars.values(), target)
 
-    kernels = [step for step in vars(steps).values() if callable(step)]
+    kernels = [getattr(steps, name) for name in STEPS]
     name = f"{steps.__name__.strip('_').lower()}-{form.name}"
     found = load(name, build, _LOOP, repr(form), kernels, target)
     if alone:

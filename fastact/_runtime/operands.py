@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fastact._machine.formats import FORMATS, first_safe, format_of
+
 
 def as_array(caller: str, name: str, value: Any) -> np.ndarray:
     """`value` as an ndarray.
@@ -47,6 +49,50 @@ def check_present(caller: str, name: str, value: Any) -> None:
                 f"{caller}: {name} must have no missing values, got {missing} of {value.size}; "
                 f"{name}.to_numpy(na_value=...) has none"
             )
+
+
+def common_type(caller: str, **operands: Any) -> np.dtype:
+    """The type of the result, as for a ufunc with inputs of these types.
+
+    If NumPy promotes them to no type that is supported, it is the first of float16, float32 and
+    float64 to which all of them can be cast safely: float32 for float16 and bfloat16. TypeError
+    for the first operand for which there is no such type.
+    """
+    types = []
+    for name, operand in operands.items():
+        if operand is None:
+            continue
+        dtype = operand.dtype
+        known = dtype.type is np.bool_ or format_of(dtype.type) is not None
+        if not known and first_safe(dtype) is None:
+            raise TypeError(
+                f"{caller}: {name} must be an array of float16, bfloat16, float32, float64, "
+                f"integers or bool, got dtype {dtype}"
+            )
+        types.append(dtype)
+    try:
+        common = np.result_type(*types)
+    except TypeError:
+        return first_safe(*types)  # type: ignore[return-value] # float64, if no other
+    form = format_of(common.type)
+    if form is not None and not form.is_integer:
+        return common
+    if form is None and common.type is not np.bool_:
+        return first_safe(*types)  # type: ignore[return-value] # float64, if no other
+    return np.dtype(np.float64)
+
+
+def compute_dtype(dtype: np.dtype) -> np.dtype:
+    return np.dtype(FORMATS[format_of(dtype.type).compute].name)  # type: ignore[union-attr] # has one
+
+
+def check_same_shape(caller: str, **operands: np.ndarray) -> None:
+    """ValueError unless the second of two operands has the shape of the first."""
+    (first, x), (second, y) = operands.items()
+    if y.shape != x.shape:
+        raise ValueError(
+            f"{caller}: {second} must have the shape of {first}, {x.shape}, got shape {y.shape}"
+        )
 
 
 def _numbers(value: Any, array: np.ndarray) -> np.ndarray:

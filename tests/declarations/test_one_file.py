@@ -3,6 +3,7 @@
 A copy of the package gets a file more, and processes that import the copy look for it.
 """
 
+import importlib.util
 import os
 import shutil
 
@@ -47,6 +48,62 @@ def softsign_backward(grad_output, output):
     rest = like(output, 1) - magnitude(output)
     slope = rest * rest if output == output else output
     return quiet(or_nan(grad_output * slope, grad_output))
+'''
+
+SOFTMIN = '''
+"""The softmin and its derivative."""
+
+from math import inf
+
+from fastact._declarations.declare import row_activation, row_derivative
+from fastact._declarations.records import TorchModule
+from fastact._functions.softmax import _Softmax
+from fastact._kernels.vocabulary import at_most, scalar
+
+_prepare, _term = scalar(_Softmax.prepare), scalar(_Softmax.term)
+
+
+class _Softmin(_Softmax):
+    padding = inf
+
+    def larger(a, b):
+        return at_most(a, b)
+
+    def prepare(largest):
+        return _prepare(-largest)
+
+    def term(x, base, lowest, shift):
+        return _term(-x, base, lowest, shift)
+
+
+def _definition(xp, x):
+    terms = xp.exp(-x - xp.max(-x, axis=-1, keepdims=True))
+    return terms / xp.sum(terms, axis=-1, keepdims=True)
+
+
+softmin = row_activation(
+    name="softmin",
+    steps=_Softmin,
+    summary="Softmin along the last axis, or along `axis`.",
+    formula="softmin(x)[i] = exp(-x[i]) / sum(exp(-x))",
+    notes="As softmax.",
+    invalid="NaN or -inf anywhere in a row, or inf everywhere, gives NaN in all of it.",
+    reference=_definition,
+    specials=[([0.0], [1.0]), ([1.0, inf], [1.0, 0.0])],
+    ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 1.5, "float64": 1.5},
+    torch_modules=[TorchModule("Softmin", lambda module: module.dim == -1, "be Softmin(dim=-1)")],
+    sklearn_names=["softmin"],
+)
+
+
+@row_derivative(
+    formula="softmin_backward(grad_output, output) = "
+    "output * (sum(grad_output * output) - grad_output)",
+    notes="As of softmax.",
+    specials=[([1.0, 0.0], [0.5, 0.5], [-0.25, 0.25])],
+)
+def softmin_backward(xp, grad_output, output, axis):
+    return output * (xp.sum(grad_output * output, axis=axis, keepdims=True) - grad_output)
 '''
 
 APPEARS = """
@@ -112,12 +169,135 @@ print("all of it")
 """
 
 
+ROWS_APPEAR = """
+import doctest
+import pathlib
+
+import numpy as np
+
+import fastact as fa
+
+assert pathlib.Path(fa.__file__).samefile({copy!r} + "/__init__.py")
+
+
+def exact(x):
+    terms = np.exp(x.min(-1, keepdims=True) - x)
+    return terms / terms.sum(-1, keepdims=True)
+
+
+# The function, its derivative, and what documents them.
+assert type(fa.softmin) is np.ufunc and fa.softmin.signature == "(n)->(n)"
+rng = np.random.default_rng(0)
+for length in (1, 7, 100, 129, 300, 5000):
+    x = 4 * rng.standard_normal((70, length))
+    for dtype, within in (("float64", 1e-12), ("float32", 1e-5), ("float16", 1e-2)):
+        np.testing.assert_allclose(fa.softmin(x.astype(dtype)), exact(x.astype(dtype).astype("d")),
+                                   rtol=within, atol=1e-7)
+names = ("softmin", "softmin_backward")
+assert {{*names}} <= {{*fa.__all__, *dir(fa)}}
+for name in names:
+    found = doctest.DocTestParser().get_doctest(getattr(fa, name).__doc__, {{}}, name, None, None)
+    assert found.examples and not doctest.DocTestRunner(verbose=False).run(found).failed
+assert "softmin([1.0, inf]) = [1.0, 0.0]" in fa.softmin.__doc__
+
+# Layers and gradients, which differences tell.
+x, W, b = rng.standard_normal((3, 2)), rng.standard_normal((2, 5)), rng.standard_normal(5)
+y = fa.Dense(W, b, "softmin")(x)
+np.testing.assert_allclose(y, exact(x @ W + b), rtol=1e-13)
+g = rng.standard_normal(y.shape)
+step = 1e-6
+slopes = np.empty((3, 5))
+for row, k in np.ndindex(3, 5):
+    inner = np.stack([x @ W + b] * 2)
+    inner[:, row, k] += [step, -step]
+    above, below = (g * exact(inner)).sum((1, 2))
+    slopes[row, k] = (above - below) / (2 * step)
+np.testing.assert_allclose(fa.softmin_backward(g, y), slopes, atol=1e-8)
+np.testing.assert_allclose(fa.softmin_backward(g.T, y.T, axis=0), slopes.T, atol=1e-8)
+grad_b = fa.dense_backward(g, x, W, y, fa.softmin)[2]
+np.testing.assert_allclose(grad_b, slopes.sum(0), atol=1e-8)
+
+# Names in other libraries.
+from fastact._dense import from_sklearn, from_torch
+
+assert "Softmin" in from_torch._SUPPORTED and from_sklearn._NAMES["softmin"] == "softmin"
+
+# The command line.
+from fastact.__main__ import main
+from fastact._cli import warmup
+
+assert "softmin" in warmup.NAMES
+assert main(["warmup", "softmin", "--dtypes", "float32"]) == 0
+
+# The benchmark, the documents and the stub.
+from bench import measure, peers, problems, readme, workloads
+from tools import stub
+
+found = [w for w in workloads.every(workloads.functions()) if w.function == "softmin"]
+assert {{w.layout for w in found}} == {{peers.ROWS}}
+case = problems.problem(workloads.Workload("softmin", "float32", (9, 7), peers.ROWS))
+libraries, _ = peers.load([peers.OURS, "numpy"])
+row = measure.measure(case, libraries, 1, with_ulp=True, with_bounds=False)
+assert [cell.status for cell in row.cells.values()] == ["measured"] * 2
+assert row.cells[peers.OURS].ulp <= 1.5
+assert "softmin(x)[i] = " in readme.functions(None)
+assert "softmin_backward(grad_output, output) = " in readme.derivatives(None)
+for name in names:
+    assert f"::: fastact.{{name}}" in readme.reference(None)
+    assert f"from fastact._functions.softmin import {{name}} as {{name}}" in stub.stub()
+print("all of it")
+"""
+
+IN_A_FACE = """
+import warnings
+
+warnings.simplefilter("ignore")  # of what the library will change
+import numpy as np
+
+import fastact as fa
+
+x = np.random.default_rng(0).standard_normal((4, 3))
+weight = np.random.default_rng(1).standard_normal((4, 3))
+{imports}
+for name in ("softsign", "softmin"):
+    assert name in face.__all__
+    y = getattr(fa, name)(x)
+    backward = getattr(fa, name + "_backward")
+    reverse, forward = gradients(getattr(face, name))
+    np.testing.assert_allclose(reverse, backward(weight, y), rtol=1e-13)
+    np.testing.assert_allclose(forward, backward(weight, y), rtol=1e-13)
+print("all of it")
+"""
+
+GRADIENTS = {
+    "autograd": """
+from autograd import make_jvp, make_vjp
+import fastact.autograd as face
+
+
+def gradients(function):
+    return make_vjp(function, 0)(x)[0](weight), make_jvp(function, 0)(x)(weight)[1]
+""",
+    "torch": """
+import torch
+import fastact.torch as face
+
+
+def gradients(function):
+    given, g = torch.from_numpy(x), torch.from_numpy(weight)
+    reverse, = torch.func.vjp(function, given)[1](g)
+    return reverse.numpy(), torch.func.jvp(function, (given,), (g,))[1].numpy()
+""",
+}
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of the package with a file more."""
+    """A copy of the package with a file more for an activation, and one for a function of rows."""
     package = tmp_path_factory.mktemp("copy") / "fastact"
     shutil.copytree(ROOT / "fastact", package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "_functions/softsign.py").write_text(SOFTSIGN.lstrip(), encoding="utf-8")
+    (package / "_functions/softmin.py").write_text(SOFTMIN.lstrip(), encoding="utf-8")
     return package
 
 
@@ -132,3 +312,17 @@ def path_of(package):
 def test_a_new_activation_appears_everywhere(copy, tmp_path):
     code = APPEARS.format(copy=str(copy), picture=str(tmp_path / "a.svg"))
     assert run_python(code, **path_of(copy)).endswith("all of it\n")
+
+
+def test_a_new_function_of_rows_appears_everywhere(copy):
+    code = ROWS_APPEAR.format(copy=str(copy))
+    assert run_python(code, **path_of(copy)).endswith("all of it\n")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("library", GRADIENTS)
+def test_new_ones_have_gradients_in_other_libraries(copy, library):
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    code = IN_A_FACE.format(imports=GRADIENTS[library])
+    assert run_python(code, **path_of(copy)) == "all of it\n"

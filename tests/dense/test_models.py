@@ -297,13 +297,13 @@ def test_torch_modules_that_are_refused(torch):
         (Impostor(2, 2), TypeError, r"module\[1\] must be .*Impostor"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), TypeError, "Parametrized"),
         *(
-            (hooked(register, **keywords), ValueError, r"module\[1\] must be without hooks")
+            (hooked(register, **keywords), ValueError, r"module\[1\] must have no hooks")
             for register in ("register_forward_hook", "register_forward_pre_hook")
             for keywords in ({}, {"with_kwargs": True}, {"prepend": True})
         ),
-        (tenfold, ValueError, r"module\[1\] must have the methods of Seq.*got another forward"),
+        (tenfold, ValueError, r"module\[1\] must have the methods of Seq.*got a replaced forward"),
         (changed(forward=lambda x: x), ValueError, r"module\[1\] must have the methods of Linear"),
-        (changed(_call_impl=lambda x: x), ValueError, "methods of Linear, got another _call_impl"),
+        (changed(_call_impl=lambda x: x), ValueError, "of Linear, got a replaced _call_impl"),
         (nn.LazyLinear(2), TypeError, r"module\[1\] must be one of .*LazyLinear"),
         (nn.Linear(2, 2, device="meta"), ValueError, r"module\[1\]\..* must have values.* meta"),
         (changed(weight=sparse), ValueError, r"module\[1\]\.weight must be dense, .*sparse_coo"),
@@ -320,7 +320,7 @@ def test_torch_modules_that_are_refused(torch):
         (nn.Softplus(threshold=3), ValueError, r"module\[1\] must have .*threshold=3"),
         (nn.Softmax(dim=1), ValueError, r"module\[1\] must be Softmax\(dim=-1\).*dim=1"),
         (nn.Linear(2, 2).bfloat16(), TypeError, r"module\[1\]\.(bias|weight) must be .*bfloat16"),
-        (nn.Linear(3, 2), ValueError, "layer 1 must take 2 features"),
+        (nn.Linear(3, 2), ValueError, "layer 1 must have 2 input features"),
     ]:
         with pytest.raises(error, match=message):
             fa.Sequential.from_torch(nn.Sequential(nn.Linear(2, 2), module))
@@ -333,9 +333,7 @@ def test_torch_hooks_for_all_modules_are_refused(torch, register):
     module = torch.nn.Sequential(torch.nn.Linear(2, 2))
     handle = getattr(torch.nn.modules.module, f"register_module_{register}")(lambda *_: None)
     try:
-        with pytest.raises(
-            ValueError, match=rf"module must be without hooks, .*_global_{register}s"
-        ):
+        with pytest.raises(ValueError, match=rf"module must have no hooks, .*_global_{register}s"):
             fa.Sequential.from_torch(module)
     finally:
         handle.remove()

@@ -168,7 +168,7 @@ each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_an_out_that_holds_no_such_numbers(call, dtype):
     out = np.full((4, 3), "kept", object) if dtype.kind == "O" else np.zeros((4, 3), dtype)
     before = out.copy()
-    with pytest.raises(TypeError, match=r"out must be of .*float32 casts to, got dtype"):
+    with pytest.raises(TypeError, match=r"out must be of .*float32 can be cast to, got dtype"):
         call(np.ones((4, 2), np.float32), out)
     assert out.tobytes() == before.tobytes()
 

@@ -221,8 +221,11 @@ def test_copies(copied):
     [
         ([], "layers must have at least one Dense, got \\[\\]"),
         (["relu"], "layers must have at least one Dense"),
-        ([dense(3, 4), "relu", dense(5, 2)], "layer 2 must take 4 features.* got Dense\\(5 -> 2"),
-        ([dense(3, 4), fa.Sequential([dense(5, 2)])], "layer 1 must take 4 features"),
+        (
+            [dense(3, 4), "relu", dense(5, 2)],
+            "layer 2 must have 4 input features.* got Dense\\(5 -> 2",
+        ),
+        ([dense(3, 4), fa.Sequential([dense(5, 2)])], "layer 1 must have 4 input features"),
         ([dense(3, 4), "gelu"], "layer 1 must be a Dense, .* softmax.*, got 'gelu'"),
         ([np.tanh, dense(3, 4)], "layer 0 must be .*, got <ufunc 'tanh'>"),
         ([dense(3, 4), fa.heaviside], "layer 1 must be .*, got <ufunc 'heaviside'>"),
@@ -250,7 +253,7 @@ READ_ONLY.flags.writeable = False
         (X, np.ones((4, 4), np.float32), ValueError, r"out must have shape \(5, 4\), got .*\(4, 4"),
         (X, np.ones((2, 5, 4), np.float32), ValueError, r"out must have shape \(5, 4\)"),
         (X[:1], np.ones((5, 4), np.float32), ValueError, r"out must have shape \(1, 4\)"),
-        (X, np.ones((5, 4), int), TypeError, "out must be of a type that float32 casts to"),
+        (X, np.ones((5, 4), int), TypeError, "out must be of a type that float32 can be cast to"),
         (X, [[0.0] * 4] * 5, TypeError, "out must be an ndarray, got list"),
         (X, READ_ONLY, ValueError, "out must be writeable"),
         (SHARED[:, :6], SHARED[:, 4:8], ValueError, "out must not overlap x"),

@@ -1,5 +1,6 @@
 """fastact.autograd, by the checks of HIPS autograd."""
 
+import dataclasses
 import importlib.metadata
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from conftest import run_python
 
 import fastact
-from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS, ROW_DERIVATIVES
 
 autograd = pytest.importorskip("autograd", reason="the extra integration installs autograd")
 check_grads = pytest.importorskip("autograd.test_util").check_grads
@@ -16,15 +17,14 @@ fag = pytest.importorskip("fastact.autograd")
 
 pytestmark = pytest.mark.integration
 
-NAMES = [*DERIVATIVES, *ROW_ACTIVATIONS]
+NAMES = [*DERIVATIVES, *ROW_DERIVATIVES]
 # The declared formula, unless one that autograd differentiates better is here.
-THEIRS = {name: ACTIVATIONS[name].reference for name in DERIVATIVES} | {
+THEIRS = {name: (ACTIVATIONS | ROW_ACTIVATIONS)[name].reference for name in NAMES} | {
     "sigmoid": lambda m, x: 1 / (1 + m.exp(-x)),
     "tanh": lambda m, x: m.tanh(x),
     "relu": lambda m, x: m.maximum(x, 0),
     "step": lambda m, x: 0 * x,
     "softplus": lambda m, x: m.log1p(m.exp(x)),
-    "softmax": lambda m, x: m.exp(x) / m.sum(m.exp(x), axis=-1, keepdims=True),
 }
 
 each = pytest.mark.parametrize("name", NAMES)
@@ -50,7 +50,18 @@ def test_check_grads(name, mode, shape):
 def test_check_grads_of_numbers_and_other_axes():
     for name in DERIVATIVES:
         check_grads(getattr(fag, name), modes=["rev", "fwd"], order=2)(0.7)
-    check_grads(lambda x: fag.softmax(x, axis=0), modes=["rev", "fwd"], order=2)(values(4, 3))
+    for name in ROW_DERIVATIVES:
+        function = getattr(fag, name)
+        along = lambda x, function=function: function(x, axis=0)  # noqa: E731
+        check_grads(along, modes=["rev", "fwd"], order=2)(values(4, 3))
+
+
+def test_forward_mode_is_by_the_declared_tangent():
+    tangent = lambda xp, t, y, axis: 3 * t * y  # noqa: E731
+    declared = dataclasses.replace(ROW_DERIVATIVES["softmax"], tangent=tangent)
+    x, t = values(4, 3), values(4, 3, seed=1)
+    y, found = autograd.make_jvp(fag._row_wise(declared))(x)(t)
+    np.testing.assert_array_equal(found, 3 * t * y)
 
 
 @each

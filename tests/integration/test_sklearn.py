@@ -171,7 +171,7 @@ def test_patch_and_unpatch_are_counted():
     assert is_patched()
     fastact.sklearn.unpatch()
     assert not is_patched()
-    with pytest.raises(RuntimeError, match=r"unpatch: patch\(\) must have been called before"):
+    with pytest.raises(RuntimeError, match=r"unpatch: there must be a call of patch\(\) to undo"):
         fastact.sklearn.unpatch()
     with fastact.sklearn.patched():
         assert is_patched()

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from conftest import run_python
 
 import fastact
-from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, ROW_ACTIVATIONS, ROW_DERIVATIVES
 
 torch = pytest.importorskip("torch", reason="the extra integration installs torch")
 fat = pytest.importorskip("fastact.torch")
@@ -19,12 +20,16 @@ _torch_ops = pytest.importorskip("fastact._interop.torch_ops")
 
 pytestmark = pytest.mark.integration
 
-NAMES = [*DERIVATIVES, *ROW_ACTIVATIONS]
+NAMES = [*DERIVATIVES, *ROW_DERIVATIVES]
 TOLD_BY_OUTPUT = [name for name, declared in DERIVATIVES.items() if declared.output_tells]
-LAYERS = [*TOLD_BY_OUTPUT, *ROW_ACTIVATIONS, "identity"]
+LAYERS = [*TOLD_BY_OUTPUT, *ROW_DERIVATIVES, "identity"]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+# Of the array standard, as far as definitions of functions of rows use it.
+STANDARD = types.SimpleNamespace(exp=torch.exp, log=torch.log, max=torch.amax, sum=torch.sum)
 # The declared formula, unless there is a function of torch's own here.
-THEIRS = {name: functools.partial(ACTIVATIONS[name].reference, torch) for name in DERIVATIVES} | {
+THEIRS = {
+    **{name: functools.partial(ACTIVATIONS[name].reference, torch) for name in DERIVATIVES},
+    **{n: functools.partial(ROW_ACTIVATIONS[n].reference, STANDARD) for n in ROW_DERIVATIVES},
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "relu": torch.relu,
@@ -63,7 +68,7 @@ def test_gradcheck(name):
     function = getattr(fat, name)
     assert torch.autograd.gradcheck(function, (leaf(3, 5),))
     assert torch.autograd.gradcheck(function, (leaf(4, 6)[:, ::2].T,))
-    if name in ROW_ACTIVATIONS:
+    if name in ROW_DERIVATIVES:
         assert torch.autograd.gradcheck(lambda x: function(x, dim=0), (leaf(3, 5),))
         assert torch.autograd.gradcheck(lambda x: function(x, 1), (leaf(3, 2, 2),))
     else:
@@ -308,7 +313,7 @@ def compiled(function, backend="eager", fullgraph=True):
 
 
 CALLS = {name: getattr(fat, name) for name in NAMES} | {
-    "softmax along 0": lambda x: fat.softmax(x, dim=0),
+    **{f"{name} along 0": functools.partial(getattr(fat, name), dim=0) for name in ROW_DERIVATIVES},
     "dense": lambda x: fat.dense(x, *PARAMETERS, "tanh"),
     "dense, softmax": lambda x: fat.dense(x, PARAMETERS[0], activation=fastact.softmax),
     "dense, none": lambda x: fat.dense(x, *PARAMETERS),
@@ -355,13 +360,22 @@ def test_exported():
         assert torch.equal(program.module()(rows), Model()(rows))
 
 
+@theirs
+def test_forward_mode_of_rows_is_by_the_declared_tangent(monkeypatch):
+    tangent = lambda xp, t, y, axis: 3 * t * y  # noqa: E731
+    declared = dataclasses.replace(ROW_DERIVATIVES["softmax"], tangent=tangent)
+    monkeypatch.setitem(ROW_DERIVATIVES, "softmax", declared)
+    y, found = torch.func.jvp(fat.softmax, (values(4, 3),), (values(4, 3, seed=1),))
+    assert torch.equal(found, 3 * values(4, 3, seed=1) * y)
+
+
 def test_operators():
     """PyTorch's own test of what is registered, shapes and gradients among them."""
     x, W, b = (v.detach().requires_grad_() for v in layer())
     for operator, arguments in (
         (_torch_ops.element_wise, (x, "softplus")),
         (_torch_ops.element_wise, (x.detach().T, "relu")),
-        (_torch_ops.row_wise, (x, "softmax", 0)),
+        *((_torch_ops.row_wise, (x, name, 0)) for name in ROW_DERIVATIVES),
         (_torch_ops.dense, (x, W, b, "tanh")),
         (_torch_ops.dense, (x, W, None, None)),
     ):

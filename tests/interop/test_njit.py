@@ -196,7 +196,10 @@ def test_out_of_another_shape_is_refused(shape):
     "arguments, expected",
     [
         ((np.zeros(3), np.zeros((), np.float64)), "out must have at least 1 dimensions"),
-        ((np.zeros(3), np.zeros(3, np.int64)), "out has to hold float64 .* got an array of int64"),
+        (
+            (np.zeros(3), np.zeros(3, np.int64)),
+            "out must be an array of float64 .* got an array of int64",
+        ),
         ((1j, np.zeros(3)), "expected float32, float64, integers or bool, got complex128"),
         ((np.zeros(3, np.float16), np.zeros(3)), "expected float32, .*, got float16"),
         (("1", np.zeros(3)), "expected float32, float64, integers or bool, got unicode_type"),

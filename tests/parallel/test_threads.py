@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fastact as fa
 from fastact._compiler.threads import helpers as _helper_code
-from fastact._declarations.records import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._machine import system
 from fastact._parallel import counts as _threads
 from fastact._parallel import helpers as _own_threads
@@ -126,10 +126,11 @@ def test_elements_that_depend_on_each_other(layer):
 @pytest.mark.parametrize(
     "shape", [(1, 5), (1000, 3), (3, 1000), (257, 129), (65, 128), (5, 40_000)]
 )
-def test_softmax(layer, dtype, shape):
-    x = np.random.default_rng(0).normal(0, 3, shape).astype(dtype)
-    assert_same(fa.softmax(x), alone(fa.softmax, x))
-    assert_same(fa.softmax(x, axis=0), alone(fa.softmax, x, axis=0))
+@pytest.mark.parametrize("name", ROW_ACTIVATIONS)
+def test_functions_of_rows(layer, name, dtype, shape):
+    x, function = np.random.default_rng(0).normal(0, 3, shape).astype(dtype), getattr(fa, name)
+    assert_same(function(x), alone(function, x))
+    assert_same(function(x, axis=0), alone(function, x, axis=0))
 
 
 SIZES = [
@@ -138,7 +139,7 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize("activation", [None, "sigmoid", "softmax"])
+@pytest.mark.parametrize("activation", [None, "sigmoid", *ROW_ACTIVATIONS])
 @pytest.mark.parametrize("dtype", ["f", "d"])
 @pytest.mark.parametrize("size", SIZES)
 def test_dense(layer, size, dtype, activation):

@@ -38,6 +38,12 @@ class Shape:
     vectors: int
     notes: LoopMetadata
     target: Target
+    padding: float  # the infinity that is larger than no element
+
+    @property
+    def least(self) -> str:
+        """That infinity as a constant of the type of computation."""
+        return "0xFFF0000000000000" if self.padding < 0 else "0x7FF0000000000000"
 
     @property
     def lanes(self) -> int:
@@ -200,7 +206,7 @@ def allocate(shape: Shape, chunk: int, state: Sequence[str]) -> str:
 def begin(shape: Shape) -> str:
     """Set the largest element and the total to their initial values."""
     kind = f"<{shape.lanes} x {shape.compute}>"
-    lowest = ", ".join([f"{shape.compute} 0xFFF0000000000000"] * shape.lanes)
-    stores = [f"<{lowest}>, ptr %{place}" for place in LARGEST]
+    least = ", ".join([f"{shape.compute} {shape.least}"] * shape.lanes)
+    stores = [f"<{least}>, ptr %{place}" for place in LARGEST]
     stores += [f"zeroinitializer, ptr %{place}" for place in TOTAL]
     return "".join(f"\n  store {kind} {store}, align 64" for store in stores)

@@ -88,12 +88,15 @@ def fetch_ir(form: Format, shape: Shape, chunk: int) -> str:
     """@fetch and @put: read and write a chunk of a row, in whole rounds and a rest.
 
     Whole rounds of unit stride are not copied. All other elements are copied to their places in
-    the buffer, where the rest is padded with -inf, which is larger than no element and has terms
-    of 0. Results are copied back in the same way.
+    the buffer, where the rest is padded with an infinity that is larger than no element and has
+    terms of 0. Results are copied back in the same way.
     """
     storage, lanes = shape.storage, shape.lanes
-    infinity = {"half": "0xHFC00", "i16": -128 if form.kind == "bfloat" else -1024}
-    padding = ", ".join([f"{storage} {infinity.get(storage, '0xFFF0000000000000')}"] * lanes)
+    if shape.padding < 0:
+        infinity = {"half": "0xHFC00", "i16": -128 if form.kind == "bfloat" else -1024}
+    else:
+        infinity = {"half": "0xH7C00", "i16": 0x7F80 if form.kind == "bfloat" else 0x7C00}
+    padding = ", ".join([f"{storage} {infinity.get(storage, shape.least)}"] * lanes)
     buffered = f"""
   %unit = icmp eq i64 %stride, {form.itemsize}
   %whole = and i64 %m, {-lanes}

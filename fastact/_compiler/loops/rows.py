@@ -17,6 +17,8 @@ place; the rest of a row, and rows of any other stride, are padded in a buffer. 
 computation serves every stride, and the input may be the output.
 """
 
+from math import inf
+
 from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
 from fastact._compiler.environment import environment_ir
 from fastact._compiler.frontend import scalar_ir
@@ -51,15 +53,15 @@ def steps_ir(steps: type, form: Format, target: Target) -> dict[str, ScalarIR]:
     }
 
 
-def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target) -> str:
+def rows_ir(steps: dict[str, ScalarIR], form: Format, target: Target, padding: float = -inf) -> str:
     """LLVM IR of the module described above, to be linked with `steps`."""
     types = storage_type(form, target), compute_type(form)
     vector = target.vector_bits // FORMATS[form.compute].bits
     notes = LoopMetadata()
     # LLVM does not vectorise loops over two elements.
-    narrow = Shape(*types, vector, 1 if vector > 2 else 2, notes, target)
-    double = Shape(*types, vector, 2, notes, target)
-    wide = Shape(*types, vector, target.interleave, notes, target)
+    narrow = Shape(*types, vector, 1 if vector > 2 else 2, notes, target, padding)
+    double = Shape(*types, vector, 2, notes, target, padding)
+    wide = Shape(*types, vector, target.interleave, notes, target, padding)
     chunk = min(BUFFER // (FORMATS[form.compute].bits // 8), ROUNDS * wide.lanes)
     return "\n".join(
         [

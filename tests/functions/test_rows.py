@@ -1,0 +1,149 @@
+"""Every declared function of rows and its derivative, by their declarations.
+
+The loops that they share are tested with softmax, in ``test_softmax.py``.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+from conftest import assert_same, is_nan
+
+import fastact
+from bench.accuracy import PRECISION
+from fastact._declarations import row_gradients
+from fastact._declarations.records import ROW_ACTIVATIONS, ROW_DERIVATIVES
+
+pytestmark = pytest.mark.functional
+
+WIDE = np.longdouble
+EPS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
+
+each = pytest.mark.parametrize("declared", ROW_ACTIVATIONS.values(), ids=lambda d: d.name)
+each_derivative = pytest.mark.parametrize(
+    "declared", ROW_DERIVATIVES.values(), ids=lambda d: d.name
+)
+
+
+def rows(dtype, count, length, seed=0):
+    return (4 * np.random.default_rng([seed, length]).standard_normal((count, length))).astype(
+        dtype
+    )
+
+
+def largest_error(found, exact):
+    """In ulp of the type of `found`."""
+    significand, lowest = PRECISION[found.dtype.name]
+    with np.errstate(divide="ignore"):
+        exponent = np.maximum(np.floor(np.log2(abs(exact))), lowest)
+    return (abs(found.astype(WIDE) - exact) * np.exp2(significand - 1 - exponent)).max()
+
+
+@each
+@pytest.mark.parametrize("length", [1, 3, 17, 32, 100, 129, 300, 2100])
+def test_accuracy(declared, dtype, length):
+    if dtype == np.float64 and np.finfo(WIDE).nmant < 60:
+        pytest.skip("longdouble is float64 here")
+    x = rows(dtype, 70, length)
+    exact = declared.reference(np, x.astype(WIDE))
+    assert largest_error(getattr(fastact, declared.name)(x), exact) <= declared.ulp[dtype.name]
+
+
+@each
+def test_special_values(declared, dtype):
+    for row, result in declared.specials:
+        with np.errstate(over="ignore"):
+            x, expected = np.array(row).astype(dtype), np.array(result).astype(dtype)
+        assert_same(getattr(fastact, declared.name)(x), expected)
+        np.testing.assert_allclose(declared.reference(np, np.array(row)), result, rtol=1e-14)
+
+
+@each
+def test_a_row_depends_on_itself_alone(declared, dtype):
+    function = getattr(fastact, declared.name)
+    for length in (1, 20, 200, 2100):
+        x = rows(dtype, 70, length)
+        expected = np.stack([function(row.copy()) for row in x])
+        assert_same(function(x), expected)
+        assert_same(function(x.T, axis=0), expected.T)
+        spoiled = x.copy()
+        spoiled[7, length // 2] = np.nan
+        y = function(spoiled)
+        assert is_nan(y[7]).all()
+        assert_same(np.delete(y, 7, 0), np.delete(expected, 7, 0))
+        function(x, out=x)
+        assert_same(x, expected)
+
+
+@each
+def test_what_documents_it(declared):
+    function = getattr(fastact, declared.name)
+    assert type(function) is np.ufunc and function.signature == "(n)->(n)"
+    for part in (declared.summary, declared.formula, declared.notes, declared.invalid):
+        assert part in function.__doc__
+
+
+# Derivatives.
+
+
+def test_every_function_has_a_derivative():
+    assert ROW_DERIVATIVES.keys() == ROW_ACTIVATIONS.keys()
+    for name, declared in ROW_DERIVATIVES.items():
+        assert declared.name == f"{name}_backward" and declared.name in fastact.__all__
+        function = getattr(fastact, declared.name)
+        assert function.__name__ == declared.name
+        assert list(inspect.signature(function).parameters) == ["grad_output", "output", "axis"]
+        for part in (declared.formula, declared.notes):
+            assert part in inspect.getdoc(function)
+
+
+@each_derivative
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rules_are_derivatives(declared, axis):
+    """Backwards and forwards, against differences of the declared reference."""
+    x, g, step = rows("d", 3, 5), rows("d", 3, 5, seed=1), 1e-6
+    reference = ROW_ACTIVATIONS[declared.activation].reference
+    y, jacobian = reference(np, x), np.empty((3, 5, 5))
+    for j in range(5):
+        change = step * (np.arange(5) == j)
+        jacobian[:, :, j] = (reference(np, x + change) - reference(np, x - change)) / (2 * step)
+    y, g = np.moveaxis(y, 1, axis), np.moveaxis(g, 1, axis)
+    gradient = getattr(fastact, declared.name)(g, y, axis=axis)
+    tangent = row_gradients.tangent(declared, g, y, axis)
+    g, gradient, tangent = (np.moveaxis(v, axis, 1) for v in (g, gradient, tangent))
+    np.testing.assert_allclose(gradient, np.einsum("rij,ri->rj", jacobian, g), atol=1e-8)
+    np.testing.assert_allclose(tangent, np.einsum("rij,rj->ri", jacobian, g), atol=1e-8)
+
+
+@each_derivative
+def test_special_values_of_derivatives(declared, dtype):
+    for g, y, result in declared.specials:
+        found = getattr(fastact, declared.name)(np.array(g, dtype), np.array(y, dtype))
+        assert_same(found, np.array(result, dtype))
+        found = declared.rule(np, np.array(g), np.array(y), -1)
+        assert_same(found, np.array(result))
+
+
+@each_derivative
+def test_derivatives_in_every_type(declared, dtype):
+    g, x = rows(dtype, 7, 9), rows(dtype, 7, 9, seed=1)
+    y = getattr(fastact, declared.activation)(x)
+    found = getattr(fastact, declared.name)(g, y)
+    exact = declared.rule(np, g.astype(WIDE), y.astype(WIDE), -1)
+    assert found.dtype == dtype
+    scale = abs(g.astype(WIDE)).sum(1).max()
+    assert abs(found.astype(WIDE) - exact).max() <= 2 * EPS[dtype.name] * scale
+
+
+@each_derivative
+def test_derivatives_refuse(declared):
+    function = getattr(fastact, declared.name)
+    for arguments, error, words in (
+        ((1.0, 1.0), ValueError, r"grad_output must have at least one axis, got shape \(\)"),
+        (([1.0, 2.0], [1.0]), ValueError, r"output must .*\(2,\), got shape \(1,\)"),
+        (([1j], [1.0]), TypeError, "grad_output must .*complex128"),
+    ):
+        with pytest.raises(error, match=f"^{declared.name}: {words}"):
+            function(*arguments)
+    with pytest.raises(np.exceptions.AxisError, match="axis 1"):
+        function([1.0], [1.0], 1)

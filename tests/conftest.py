@@ -14,10 +14,12 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from code_cache import Kept
 
 import fastact
 from fastact._declarations import declare
 from fastact._declarations.records import element_wise
+from fastact._loading import cache as _cache
 from fastact._parallel import layers
 from fastact._runtime import engine
 from fastact._runtime import ufunc as _ufunc
@@ -209,3 +211,22 @@ def fresh(monkeypatch):
         return declare.activation(**record)(kernel)
 
     return again
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTACT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(_cache, "trouble", None)
+    monkeypatch.setattr(_cache, "_warnings_left", [1])
+    source = tmp_path / "source.py"
+    source.write_text("coefficient = 1.5\n")
+    return Kept(tmp_path / "cache", source)
+
+
+@pytest.fixture(scope="session")
+def damaged(tmp_path_factory):
+    """As `kept`, for hypothesis."""
+    place = tmp_path_factory.mktemp("damaged")
+    source = place / "source.py"
+    source.write_text("")
+    return Kept(place / "cache", source)

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from fastact._compiler import host
-from fastact._machine.targets import KNOWN
+from fastact._machine.targets import BASELINES
 
-TARGETS = {"host": host.host(), **KNOWN}
+TARGETS = {"host": host.host(), **BASELINES}
 
 # Arithmetic on one element, or on elements of 8 bytes, by architecture. Loads and moves of
 # constants are not arithmetic.

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import fastact
-from fastact._loading import cache as _cache
-from fastact._machine.targets import KNOWN
+from fastact._loading import cache
+from fastact._machine.targets import BASELINES
 
 ROOT = str(Path(fastact.__file__).parents[1])
 CODE = bytes(range(256)) * 8
@@ -30,13 +30,13 @@ class Kept:
             "name": "some-thing",
             "sources": [str(source)],
             "imported": time.time_ns() + 10**12,
-            "target": KNOWN["x86-64-v3"],
+            "target": BASELINES["x86-64-v3"],
             "options": "",
         }
 
     def get(self, code=CODE, **changes):
         """The code, and whether it had to be made."""
-        _cache._content.cache_clear()  # what a new process does not remember
+        cache._content.cache_clear()  # what a new process does not remember
         before = self.built
 
         def build():
@@ -45,8 +45,8 @@ class Kept:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FASTACT_CACHE_DIR", str(self.folder))
-            code = _cache.object_code(**self.arguments | changes, build=build)
-        _cache.warn_of_trouble()
+            code = cache.object_code(**self.arguments | changes, build=build)
+        cache.warn_of_trouble()
         return code, self.built > before
 
     def entry(self):

@@ -19,10 +19,10 @@ from code_cache import Kept
 import fastact
 from fastact._declarations import declare
 from fastact._declarations.records import element_wise
-from fastact._loading import cache as _cache
+from fastact._loading import cache
 from fastact._parallel import layers
 from fastact._runtime import engine
-from fastact._runtime import ufunc as _ufunc
+from fastact._runtime import ufunc as ufunc_module
 
 FLOATS = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 PEERS = {1: np.tanh, 2: np.heaviside}  # NumPy's own, to compare conduct with, not values
@@ -110,7 +110,7 @@ def dtype(request):
 def ufunc_for(kernel, target, types="efd"):
     """The ufunc of a `kernel`, with code for another machine, which runs here too."""
     nin = kernel.__code__.co_argcount
-    return _ufunc.create(
+    return ufunc_module.create(
         name=kernel.__name__,
         nin=nin,
         doc="",
@@ -216,8 +216,8 @@ def fresh(monkeypatch):
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTACT_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(_cache, "trouble", None)
-    monkeypatch.setattr(_cache, "_warnings_left", [1])
+    monkeypatch.setattr(cache, "trouble", None)
+    monkeypatch.setattr(cache, "_warnings_left", [1])
     source = tmp_path / "source.py"
     source.write_text("coefficient = 1.5\n")
     return Kept(tmp_path / "cache", source)

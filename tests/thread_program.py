@@ -6,12 +6,12 @@ warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # forks t
 import numpy as np
 import fastact as fa
 from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
-from fastact._parallel import helpers, layers, pool as _pool, tbb as _tbb
+from fastact._parallel import helpers, layers, pool, tbb
 
 # As little work as a few thousand elements is shared, so that the tests need not be long.
-helpers.SHARE = _tbb.SHARE = layers.LEAST_SHARE = 2_000_000
+helpers.SHARE = tbb.SHARE = layers.LEAST_SHARE = 2_000_000
 helpers.WORTH_WAKING = 0
-_pool._reset()
+pool._reset()
 
 rng = np.random.default_rng(0)
 SIZES = [1, 100, 5_000, 70_000, 300_000]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import llvmlite.binding as llvm
 
 from fastact._machine import cpu
-from fastact._machine.targets import CERTAIN, KNOWN, Target, architecture_of, target_of
+from fastact._machine.targets import LOWEST_BASELINES, BASELINES, Target, architecture_of, target_of
 
 
 @functools.cache
@@ -25,9 +25,9 @@ def host() -> Target:
     """
     triple = llvm.get_process_triple()
     architecture = architecture_of(triple)
-    if architecture not in CERTAIN or ctypes.sizeof(ctypes.c_void_p) != 8:
+    if architecture not in LOWEST_BASELINES or ctypes.sizeof(ctypes.c_void_p) != 8:
         raise RuntimeError(
-            f"fastact makes machine code for 64-bit processes on {' and '.join(CERTAIN)}, "
+            f"fastact makes machine code for 64-bit processes on {' and '.join(LOWEST_BASELINES)}, "
             f"got {triple}"
         )
     features = _features()
@@ -36,7 +36,7 @@ def host() -> Target:
         return replace(_level(chosen, architecture, features), triple=triple)
     if not any(features.values()):
         # The processor's name would promise LLVM features that nothing has confirmed.
-        return replace(CERTAIN[architecture], triple=triple)
+        return replace(LOWEST_BASELINES[architecture], triple=triple)
     return target_of(triple, llvm.get_host_cpu_name(), features)
 
 
@@ -54,14 +54,14 @@ def levels() -> list[str]:
     features = _features()
     return [
         level
-        for level, target in KNOWN.items()
+        for level, target in BASELINES.items()
         if target.architecture == architecture and not _lacks(target, features)
     ]
 
 
 def _level(name: str, architecture: str, features: Mapping[str, bool]) -> Target:
     """The baseline called `name`; ValueError if this machine cannot run its code."""
-    usable, target = levels(), KNOWN[name]
+    usable, target = levels(), BASELINES[name]
     if name not in usable:
         other = target.architecture != architecture
         why = (
@@ -75,7 +75,7 @@ def _level(name: str, architecture: str, features: Mapping[str, bool]) -> Target
 
 
 def _lacks(target: Target, features: Mapping[str, bool]) -> list[str]:
-    if target is CERTAIN.get(target.architecture):
+    if target is LOWEST_BASELINES.get(target.architecture):
         return []
     wanted = (feature.removeprefix("+") for feature in target.features.split(","))
     return [feature for feature in wanted if not features.get(feature)]

@@ -16,8 +16,8 @@ def chosen(environment: Mapping[str, str]) -> str:
     if name == NATIVE:
         return name
     # Imported here, because most imports of fastact do not need it.
-    from fastact._machine.targets import KNOWN
+    from fastact._machine.targets import BASELINES
 
-    if name not in KNOWN:
-        raise ValueError(f"{VARIABLE} must be one of {', '.join((NATIVE, *KNOWN))}, got {name!r}")
+    if name not in BASELINES:
+        raise ValueError(f"{VARIABLE} must be one of {', '.join((NATIVE, *BASELINES))}, got {name!r}")
     return name

@@ -252,7 +252,7 @@ def _baseline(architecture: Architecture, cpu: str, features: tuple[str, ...]) -
     return target_of(f"{architecture.name}-unknown-linux-gnu", cpu, dict.fromkeys(features, True))
 
 
-KNOWN = {
+BASELINES = {
     "x86-64": _baseline(_X86_64, "x86-64", _V1),
     "x86-64-v2": _baseline(_X86_64, "x86-64-v2", _V2),
     "x86-64-v3": _baseline(_X86_64, "x86-64-v3", _V3),
@@ -262,8 +262,8 @@ KNOWN = {
 """The baselines that ``FASTACT_CPU`` may name (``_machine/cpu.py``), and whose code the tests
 read; lower levels of an architecture come first."""
 
-CERTAIN = {
-    name: next(target for target in KNOWN.values() if target.architecture == name)
+LOWEST_BASELINES = {
+    name: next(target for target in BASELINES.values() if target.architecture == name)
     for name in ARCHITECTURES
 }
 """The baseline that every processor of an architecture can run."""

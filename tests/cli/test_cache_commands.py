@@ -12,11 +12,10 @@ from conftest import ROOT, run_python
 
 from fastact.__main__ import main
 from fastact._cli import warmup
-from fastact._compiler import host as _host
+from fastact._compiler import host as host_module
 from fastact._compiler.gemm.interface import lanes_for
 from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_wise
-from fastact._loading import cache as _cache
-from fastact._loading import loader
+from fastact._loading import cache, loader
 from fastact._machine.formats import FLOATS
 
 
@@ -36,7 +35,7 @@ def command(*arguments):
 def test_warmup(kept):
     warm = ("warmup", "relu", "heaviside", "--dtypes", "float32", "int8")
     assert command(*warm).startswith("10 ready, 10 of them compiled in ")
-    names = {entry.name for entry in _cache.entries()}
+    names = {entry.name for entry in cache.entries()}
     loops = {"relu-float32", "relu-int8", "heaviside-float32", "heaviside-float64"}
     conversions = {"convert-int8-float32", "convert-int8-float64", "convert-float32-float64"}
     assert names == loops | conversions | {"helpers", "mixed-1-1", "mixed-2-1"}
@@ -58,14 +57,14 @@ warmup._progress = meanwhile
 m.main({warm})
 """
     assert run_python(code).startswith("4 ready, 0 of them compiled in ")
-    assert len(_cache.entries()) == 5
+    assert len(cache.entries()) == 5
 
 
 def test_warmup_knows_everything():
     run_python(USE_ALL)
     count = sum(4 + 8 * declared.keeps_integers for declared in element_wise().values())
     count += 4 * len([*ROW_ACTIVATIONS, *OBJECTIVES])
-    host = _host.host()
+    host = host_module.host()
     for form in (FLOATS["float32"], FLOATS["float64"]):
         count += len({lanes_for(columns, form, host) for columns in range(1, 17)})
     run_python("from fastact._parallel import helpers; helpers.helper_addresses()")
@@ -142,21 +141,21 @@ def test_cache_command(kept, capsys):
 
 
 def test_state(kept, monkeypatch):
-    assert _cache.state()["in use"] == "yes"
+    assert cache.state()["in use"] == "yes"
     assert not kept.folder.exists()
     kept.get()
-    assert _cache.state()["in use"] == "yes"
+    assert cache.state()["in use"] == "yes"
     kept.folder.chmod(0o777)
-    assert "written to by others" in _cache.state()["in use"]
+    assert "written to by others" in cache.state()["in use"]
     kept.folder.chmod(0o755)
     monkeypatch.setenv("FASTACT_CACHE_DIR", "/dev/null/cache")
-    assert _cache.state()["in use"] == "no: /dev/null is not a folder"
+    assert cache.state()["in use"] == "no: /dev/null is not a folder"
     monkeypatch.setenv("FASTACT_CACHE_DIR", str(kept.folder / "a" / "b"))
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda path, mode: path != str(kept.folder))
-        assert _cache.state()["in use"] == f"no: it cannot be made in {kept.folder}"
+        assert cache.state()["in use"] == f"no: it cannot be made in {kept.folder}"
     monkeypatch.setenv("FASTACT_CACHE", "0")
-    assert _cache.state()["in use"] == "no: FASTACT_CACHE is 0"
+    assert cache.state()["in use"] == "no: FASTACT_CACHE is 0"
 
 
 @posix
@@ -171,4 +170,4 @@ def test_commands_of_a_user_without_home(kept, monkeypatch, capsys, home):
         error = refused(capsys, *arguments)
         assert error.startswith(f"python -m fastact {arguments[0]}: error: the platform's folder")
         assert error.count("\n") == 1
-    assert _cache.state()["in use"].startswith("no: the platform's folder for caches")
+    assert cache.state()["in use"].startswith("no: the platform's folder for caches")

@@ -25,7 +25,7 @@ import fastact
 from fastact.__main__ import VERBS, main
 from fastact._cli import _curve, _figure, plot
 from fastact._declarations.records import ACTIVATIONS
-from fastact._machine import system as _system
+from fastact._machine import system
 
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
 DRAWN = [name for name in UNARY if getattr(fastact, name).signature is None]
@@ -259,9 +259,9 @@ with contextlib.redirect_stdout(io.StringIO()) as output:
     main(["info", "--json"])
 now = set(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else set()
 from fastact._parallel import pool
-from fastact._loading import cache as _cache
+from fastact._loading import cache
 place = os.environ["FASTACT_CACHE_DIR"]
-print(len(now - had), os.path.exists(place), pool.state.layer, _cache.compiled)
+print(len(now - had), os.path.exists(place), pool.state.layer, cache.compiled)
 print("numba" in sys.modules, "fastact._compiler.threads.helpers" in sys.modules)
 foreseen = json.loads(output.getvalue())["threads"]["layer"]
 pool.start()
@@ -382,13 +382,13 @@ def test_cgroup_limit(groups, files, limit, tmp_path):
     (tmp_path / "cpu.max").write_text("1 1000")
     if isinstance(limit, type):  # nothing is known, and info says why
         with pytest.raises(limit):
-            _system.cgroup_limit(own, mount)
+            system.cgroup_limit(own, mount)
     else:
-        assert _system.cgroup_limit(own, mount) == limit
+        assert system.cgroup_limit(own, mount) == limit
 
 
 def test_cgroup_limit_without_cgroups(tmp_path):
-    assert _system.cgroup_limit(tmp_path / "none", tmp_path) is None
+    assert system.cgroup_limit(tmp_path / "none", tmp_path) is None
 
 
 def test_model_of_a_processor_that_nothing_tells(monkeypatch):
@@ -396,7 +396,7 @@ def test_model_of_a_processor_that_nothing_tells(monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    assert _system.cpu_model() == (platform.processor() or platform.machine())
+    assert system.cpu_model() == (platform.processor() or platform.machine())
 
 
 # plot: the files

@@ -14,12 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact._compiler import host as _host
-from fastact._compiler.gemm import loops as _gemm
+from fastact._compiler import host
+from fastact._compiler.gemm import loops as gemm_loops
 from fastact._declarations.records import ACTIVATIONS
 from fastact._dense import layers, weights
 from fastact._loading import loader
-from fastact._machine.targets import KNOWN, TILES
+from fastact._machine.targets import BASELINES, TILES
 
 pytestmark = pytest.mark.functional
 
@@ -27,7 +27,7 @@ repeatable = settings(deadline=None, derandomize=True, max_examples=60)
 
 UNARY = [a.name for a in ACTIVATIONS.values() if a.nin == 1]
 COMPUTED = [np.dtype(np.float32), np.dtype(np.float64)]
-TARGET = _host.host()
+TARGET = host.host()
 
 computed = pytest.mark.parametrize("computed", COMPUTED, ids=str)
 
@@ -178,9 +178,9 @@ def test_nor_does_a_nan_look_different(computed):
 
 def large(dtype, columns=53):
     """A shape whose W is too large for the cache, with several blocks of k."""
-    depth = 2 * _gemm.K_BLOCK + 5
-    columns = max(columns, _gemm.W_CACHED // (depth * dtype.itemsize) + 3)
-    assert depth * columns * dtype.itemsize > _gemm.W_CACHED
+    depth = 2 * gemm_loops.K_BLOCK + 5
+    columns = max(columns, gemm_loops.W_CACHED // (depth * dtype.itemsize) + 3)
+    assert depth * columns * dtype.itemsize > gemm_loops.W_CACHED
     return depth, columns
 
 
@@ -217,16 +217,16 @@ def test_nor_do_blocks_of_rows(computed):
     rng = np.random.default_rng(6)
     few, columns = 5, 53
     for depth, cols, block in (
-        (few, columns, _gemm.SMALL_BLOCK),
-        (*large(computed), _gemm.LARGE_BLOCK),
+        (few, columns, gemm_loops.SMALL_BLOCK),
+        (*large(computed), gemm_loops.LARGE_BLOCK),
     ):
         rows = 2 * block // (cols * computed.itemsize) + 11
         some, W = normal(rng, (13, depth), computed), normal(rng, (depth, cols), computed)
         b = normal(rng, cols, computed)
         expected = one_row_at_a_time(some, W, b, "tanh")
         if depth > few:  # 16,000 rows of 2,000 take a second
-            some, W = some[:, : _gemm.K_BLOCK + 9], W[: _gemm.K_BLOCK + 9]
-            wider = -(-_gemm.W_CACHED // (W.itemsize * len(W))) + 1
+            some, W = some[:, : gemm_loops.K_BLOCK + 9], W[: gemm_loops.K_BLOCK + 9]
+            wider = -(-gemm_loops.W_CACHED // (W.itemsize * len(W))) + 1
             W, b = np.resize(W, (len(W), wider)), np.resize(b, wider)
             rows = 2 * block // (wider * computed.itemsize) + 11
             expected = one_row_at_a_time(some, W, b, "tanh")
@@ -813,7 +813,7 @@ def on_target(monkeypatch, fresh_kernels):
     def switch(name):
         if TARGET.architecture != "x86_64":
             pytest.skip("runs code for x86-64")
-        monkeypatch.setattr(loader, "host", lambda: KNOWN[name])
+        monkeypatch.setattr(loader, "host", lambda: BASELINES[name])
         fresh_kernels()
 
     return switch
@@ -837,7 +837,7 @@ def test_no_block_size_matters(monkeypatch, fresh_kernels, tiles, blocks):
         x, W, b = (rare(rng, s, np.float32) for s in ((m, k), (k, n), n))
         cases.append((x, W, b, fa.dense(x, W, b, "softplus")))
     for name, size in BLOCKS[blocks].items():
-        monkeypatch.setattr(_gemm, name, size)
+        monkeypatch.setattr(gemm_loops, name, size)
     if tiles:
         for registers in TILES:
             monkeypatch.setitem(TILES, registers, tiles)
@@ -858,13 +858,13 @@ def test_code_for_lesser_machines(computed, target, on_target):
         x, W, b = (normal(rng, s, computed) for s in ((m, k), (k, n), n))
         cases.append((x, W, b, fa.dense(x, W, b)))
     on_target(target)
-    widest = KNOWN[target].vector_bits // (8 * computed.itemsize)
+    widest = BASELINES[target].vector_bits // (8 * computed.itemsize)
     assert weights.kernels(computed, 64).lanes == widest
     for x, W, b, expected in cases:
         one = one_row_at_a_time(x, W, b)
         assert_same(fa.dense(x, W, b), one)
         assert_same(fa.Dense(W, b)(x), one)
-        if KNOWN[target].has_fma == TARGET.has_fma:
+        if BASELINES[target].has_fma == TARGET.has_fma:
             assert_same(one, expected)
         exact, bound = exactly(x, W, b, computed)
         assert (abs(one - exact) <= 2 * bound).all()  # without fma two roundings a product

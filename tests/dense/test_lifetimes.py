@@ -11,7 +11,7 @@ from conftest import assert_same
 
 import fastact as fa
 from fastact._dense import backward, layers, sequential
-from fastact._dense import weights as _weights
+from fastact._dense import weights as weights_module
 
 
 def random(shape, dtype, seed):
@@ -50,7 +50,7 @@ def test_a_trace_function_may_call(outer, inner):
     """Between any two lines of ours, as a signal handler or a destructor may."""
     expected, within = CALLS[outer](), CALLS[inner]()
     wrong, count, before = [], 0, sys.gettrace()
-    ours = [module.__file__ for module in (layers, _weights, sequential, backward)]
+    ours = [module.__file__ for module in (layers, weights_module, sequential, backward)]
 
     def trace(frame, event, argument):
         nonlocal count
@@ -71,11 +71,11 @@ def test_a_trace_function_may_call(outer, inner):
 
 def test_buffers_are_used_again():
     """One for each thread, and those that a re-entrant call was given."""
-    first = _weights.Weights(turned((9, 33), "f", 0), None, None, temporary=True)
-    second = _weights.Weights(turned((9, 33), "f", 1), None, None, temporary=True)
+    first = weights_module.Weights(turned((9, 33), "f", 0), None, None, temporary=True)
+    second = weights_module.Weights(turned((9, 33), "f", 1), None, None, temporary=True)
     assert not np.shares_memory(first._packed, second._packed)
     second.give_back()
-    third = _weights.Weights(turned((9, 33), "f", 2), None, None, temporary=True)
+    third = weights_module.Weights(turned((9, 33), "f", 2), None, None, temporary=True)
     assert np.shares_memory(second._packed, third._packed)
     with pytest.raises(AttributeError):
         second.call(X, np.empty((70, 33), "f"))
@@ -84,7 +84,7 @@ def test_buffers_are_used_again():
 @pytest.mark.parametrize("dtype", ["f", "d"])
 def test_a_bound_function_keeps_all_that_it_reads(dtype):
     W, b, x = random((9, 33), dtype, 1), random(33, dtype, 2), X.astype(dtype)
-    weights = _weights.Weights(W, b, None)
+    weights = weights_module.Weights(W, b, None)
     bound = {name: weights.bound(name) for name in (None, "tanh", "softmax")}
     read = [weakref.ref(weights._packed), weakref.ref(weights.bias)]
     del weights
@@ -103,7 +103,7 @@ def test_a_bound_function_keeps_all_that_it_reads(dtype):
 def test_threads_that_pack_at_once_get_the_same_weights(monkeypatch):
     """Two meet where each makes some."""
     layer, meeting = fa.Dense(random((9, 33), "f", 1)), threading.Barrier(2)
-    pack, plan, found = layers._pack, _weights.Kernels.plan, []
+    pack, plan, found = layers._pack, weights_module.Kernels.plan, []
 
     def meet(function):
         def slow(*args, **kwargs):
@@ -118,7 +118,7 @@ def test_threads_that_pack_at_once_get_the_same_weights(monkeypatch):
         found.append((weights, weights.bound("tanh").args))
 
     monkeypatch.setattr(layers, "_pack", meet(pack))
-    monkeypatch.setattr(_weights.Kernels, "plan", meet(plan))
+    monkeypatch.setattr(weights_module.Kernels, "plan", meet(plan))
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()

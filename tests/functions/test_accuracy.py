@@ -11,7 +11,7 @@ import fastact
 from bench import accuracy
 from fastact._compiler import host
 from fastact._declarations.records import ACTIVATIONS
-from fastact._machine.targets import KNOWN
+from fastact._machine.targets import BASELINES
 
 pytestmark = pytest.mark.functional
 
@@ -129,7 +129,7 @@ def test_many_float64(declared, seed):
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(declared, target):
     """Without fma and half instructions (v2), and with narrower vectors."""
-    function = ufunc_for(declared.kernel, KNOWN[target])
+    function = ufunc_for(declared.kernel, BASELINES[target])
     for name in ("float16", "bfloat16"):
         report = accuracy.exhaustive(function, declared.reference, name)
         assert report.ulp <= declared.ulp[name]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import fastact
 from bench import accuracy
 from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, Derivative
-from fastact._machine.targets import KNOWN
+from fastact._machine.targets import BASELINES
 from fastact._runtime import engine
-from fastact._runtime import ufunc as _ufunc
+from fastact._runtime import ufunc as ufunc_module
 
 pytestmark = pytest.mark.functional
 
@@ -187,13 +187,15 @@ def test_many_pairs(declared, name, samples):
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(declared, target):
-    function = _ufunc.create(
+    function = ufunc_module.create(
         name=declared.name,
         nin=2,
         doc="",
         types="efd",
         choose=functools.partial(engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(engine.loop_address, declared.kernel, 2, target=KNOWN[target]),
+        make_loop=functools.partial(
+            engine.loop_address, declared.kernel, 2, target=BASELINES[target]
+        ),
     )
     for name in NARROW:
         report = accuracy.derivative_report(declared, name, function, 50_000, 311, seed=6)

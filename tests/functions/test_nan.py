@@ -13,7 +13,7 @@ from conftest import FLOATS, assert_same, bits, is_nan, nans, quieted, ufunc_for
 
 import fastact
 from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, OBJECTIVES
-from fastact._machine.targets import KNOWN
+from fastact._machine.targets import BASELINES
 
 pytestmark = pytest.mark.functional
 
@@ -76,7 +76,7 @@ def test_functions_of_one_number(name, dtype):
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines(name, dtype, target):
     """Kernels by formula, where this machine has them by tables, and an fma that is emulated."""
-    check_unary(ufunc_for(ACTIVATIONS[name].kernel, KNOWN[target]), dtype)
+    check_unary(ufunc_for(ACTIVATIONS[name].kernel, BASELINES[target]), dtype)
 
 
 @every_dtype

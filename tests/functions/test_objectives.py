@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 import fastact
 from bench import accuracy
 from fastact._declarations.records import OBJECTIVES
-from fastact._machine.targets import KNOWN
-from fastact._runtime import engine
-from fastact._runtime import ufunc as _ufunc
+from fastact._machine.targets import BASELINES
+from fastact._runtime import engine, ufunc
 
 pytestmark = pytest.mark.functional
 
@@ -163,7 +162,7 @@ def test_labels_are_symmetric_everywhere():
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(target):
-    function = _ufunc.create(
+    function = ufunc.create(
         name=DECLARED.name,
         nin=2,
         nout=2,
@@ -171,7 +170,7 @@ def test_code_for_lesser_machines_is_as_accurate(target):
         types="efd",
         choose=functools.partial(engine.choose_dtype, keeps_integers=False),
         make_loop=functools.partial(
-            engine.loop_address, DECLARED.kernel, 2, nout=2, target=KNOWN[target]
+            engine.loop_address, DECLARED.kernel, 2, nout=2, target=BASELINES[target]
         ),
     )
     for output, label in itertools.product(OUTPUTS, (0, 1)):

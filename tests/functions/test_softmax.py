@@ -20,11 +20,10 @@ import fastact
 from bench.accuracy import PRECISION
 from fastact._compiler import host, pipeline
 from fastact._compiler.loops import lane_loops
-from fastact._compiler.loops import rows as _rows
+from fastact._compiler.loops import rows as row_loops
 from fastact._declarations.records import ROW_ACTIVATIONS
 from fastact._machine import formats
-from fastact._runtime import engine
-from fastact._runtime import ufunc as _ufunc
+from fastact._runtime import engine, ufunc
 
 pytestmark = pytest.mark.functional
 
@@ -430,8 +429,8 @@ def test_first_use_in_a_process():
 @functools.cache
 def assembly(form, target):
     number = formats.FORMATS[form]
-    steps = _rows.steps_ir(SOFTMAX.steps, number, TARGETS[target])
-    loop = _rows.rows_ir(steps, number, TARGETS[target])
+    steps = row_loops.steps_ir(SOFTMAX.steps, number, TARGETS[target])
+    loop = row_loops.rows_ir(steps, number, TARGETS[target])
     return pipeline.assembly(loop, steps.values(), TARGETS[target])
 
 
@@ -479,7 +478,7 @@ def test_nothing_outside_is_called(form, target):
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
 @pytest.mark.skipif("x86_64" not in host.host().triple, reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(dtype, target):
-    function = _ufunc.create(
+    function = ufunc.create(
         name="lesser",
         nin=1,
         doc="",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mpmath import mp
 
-from fastact._kernels import tables as _tables
+from fastact._kernels import tables as kernel_tables
 from fastact._kernels import vocabulary
 from fastact._kernels.elementary import EXP, FITS, LOG, RANGE
 from fastact._kernels.vocabulary import ENTRIES
@@ -65,10 +65,15 @@ def test_single_tables_hold_single_values():
 
 
 ROWS = {
-    "tanh": (_tables.TANH, _tables._TANH_ROWS, tables.row_of_tanh, tables.value_of_tanh),
+    "tanh": (
+        kernel_tables.TANH,
+        kernel_tables._TANH_ROWS,
+        tables.row_of_tanh,
+        tables.value_of_tanh,
+    ),
     "sigmoid": (
-        _tables.SIGMOID,
-        _tables._SIGMOID_ROWS,
+        kernel_tables.SIGMOID,
+        kernel_tables._SIGMOID_ROWS,
         tables.row_of_sigmoid,
         tables.value_of_sigmoid,
     ),
@@ -112,9 +117,9 @@ def test_tables_are_looked_up_by_the_number_of_the_row(name):
 
 
 def test_constants_of_the_tables():
-    assert float(np.tanh(np.float64(_tables.TANH.enough))) > 1 - 2.0**-25
-    assert _tables.TANH.enough <= tables.interval_of_tanh(ENTRIES - 1)[1]
-    sigmoid = _tables.SIGMOID
+    assert float(np.tanh(np.float64(kernel_tables.TANH.enough))) > 1 - 2.0**-25
+    assert kernel_tables.TANH.enough <= tables.interval_of_tanh(ENTRIES - 1)[1]
+    sigmoid = kernel_tables.SIGMOID
     # 2^n for n = 0 is `upsplit`, as pow2_of_sum gives it.
     bits = np.array(sigmoid.shift).view(np.uint32) << np.uint32(23)
     assert bits.view(np.float32) == RANGE.single.upsplit

@@ -16,13 +16,13 @@ from conftest import ROOT, run_python
 
 import fastact
 from fastact._declarations.records import element_wise
-from fastact._loading import cache as _cache
+from fastact._loading import cache
 
 
 def test_made_once(kept):
     assert kept.get() == (CODE, True)
     assert kept.get() == (CODE, False)
-    assert [entry.name for entry in _cache.entries()] == ["some-thing"]
+    assert [entry.name for entry in cache.entries()] == ["some-thing"]
 
 
 def test_others_may_read_but_not_write(kept):
@@ -92,29 +92,29 @@ def test_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     if sys.platform == "linux":
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-        assert _cache.folder() == str(tmp_path / ".cache" / "fastact")
+        assert cache.folder() == str(tmp_path / ".cache" / "fastact")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-        assert _cache.folder() == str(tmp_path / "xdg" / "fastact")
+        assert cache.folder() == str(tmp_path / "xdg" / "fastact")
     monkeypatch.setenv("FASTACT_CACHE_DIR", "~/mine")
-    assert _cache.folder() == str(tmp_path / "mine")
+    assert cache.folder() == str(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FASTACT_CACHE_DIR", "here")
-    assert _cache.folder() == str(tmp_path / "here")
+    assert cache.folder() == str(tmp_path / "here")
     for unset in ("", " "):
         monkeypatch.setenv("FASTACT_CACHE_DIR", unset)
         if sys.platform == "linux":
-            assert _cache.folder() == str(tmp_path / "xdg" / "fastact")
+            assert cache.folder() == str(tmp_path / "xdg" / "fastact")
     monkeypatch.setenv("FASTACT_CACHE_DIR", "~no-such-user/cache")
-    with pytest.raises(_cache.Unusable, match="~no-such-user/cache"):
-        _cache.folder()
+    with pytest.raises(cache.Unusable, match="~no-such-user/cache"):
+        cache.folder()
     for home in ("", "rel", "."):  # not the root, and not the current folder
         monkeypatch.setenv("HOME", home)
         for place in ("~/mine", "~"):
             monkeypatch.setenv("FASTACT_CACHE_DIR", place)
-            with pytest.raises(_cache.Unusable, match=f"^{place} is in a home folder"):
-                _cache.folder()
+            with pytest.raises(cache.Unusable, match=f"^{place} is in a home folder"):
+                cache.folder()
         monkeypatch.setenv("FASTACT_CACHE_DIR", "~root/mine")
-        assert os.path.isabs(_cache.folder())
+        assert os.path.isabs(cache.folder())
 
 
 def test_entries_used_longest_ago_go(kept, monkeypatch):
@@ -130,9 +130,9 @@ def test_entries_used_longest_ago_go(kept, monkeypatch):
     for file in temporary:
         file.write_bytes(b"")
     os.utime(temporary[0], (1, 1))
-    monkeypatch.setattr(_cache, "LIMIT", 3 * size + 100)
+    monkeypatch.setattr(cache, "LIMIT", 3 * size + 100)
     kept.get(name="thing6")
-    assert {entry.name for entry in _cache.entries()} == {"thing0", "thing5", "thing6"}
+    assert {entry.name for entry in cache.entries()} == {"thing0", "thing5", "thing6"}
     assert (kept.folder / "foreign.txt").exists()
     assert [file.exists() for file in temporary] == [False, True]
 
@@ -149,9 +149,9 @@ def test_entries_of_a_clock_that_was_wrong(kept, monkeypatch):
     temporary = path.with_name(f"{path.name}.{0:016x}.tmp")
     temporary.write_bytes(b"")
     os.utime(temporary, (2**32, 2**32))
-    monkeypatch.setattr(_cache, "LIMIT", 3 * path.stat().st_size)
+    monkeypatch.setattr(cache, "LIMIT", 3 * path.stat().st_size)
     kept.get(name="new")
-    assert {entry.name for entry in _cache.entries()} == {"present", "used", "new"}
+    assert {entry.name for entry in cache.entries()} == {"present", "used", "new"}
     assert not temporary.exists()
 
 
@@ -162,9 +162,9 @@ def test_folders_with_names_of_entries(kept):
     for place in folders:
         place.mkdir()
     assert kept.get(name="another") == (CODE, True)
-    assert _cache.trouble is None
-    assert {entry.name for entry in _cache.entries()} == {"some-thing", "another"}
-    assert _cache.clear() == 2
+    assert cache.trouble is None
+    assert {entry.name for entry in cache.entries()} == {"some-thing", "another"}
+    assert cache.clear() == 2
     assert sorted(kept.folder.iterdir()) == folders
 
 
@@ -172,12 +172,12 @@ def test_entries_that_vanish(kept, monkeypatch):
     """As others remove them between the look at the folder and at each file."""
     kept.get()
     kept.get(name="another")
-    entries = list(_cache._scan(str(kept.folder)))
+    entries = list(cache._scan(str(kept.folder)))
     shutil.rmtree(kept.folder)
-    monkeypatch.setattr(_cache, "_scan", lambda place: iter(entries))
-    assert _cache.clear() == 0
-    monkeypatch.setattr(_cache, "LIMIT", 0)
-    _cache._evict(str(kept.folder))
+    monkeypatch.setattr(cache, "_scan", lambda place: iter(entries))
+    assert cache.clear() == 0
+    monkeypatch.setattr(cache, "LIMIT", 0)
+    cache._evict(str(kept.folder))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names have to be text")
@@ -187,7 +187,7 @@ def test_names_that_are_no_text(kept):
     open(os.fsencode(kept.folder) + b"/\xfe-" + b"0" * 32 + b".code", "w").close()
     assert kept.get(name="another") == (CODE, True)
     assert kept.get() == (CODE, False)
-    assert _cache.trouble is None
+    assert cache.trouble is None
     for encoding, printed in (("utf-8", b"\xff"), ("ascii", b"\\udcff")):
         command = [sys.executable, "-m", "fastact", "cache"]
         environment = {"FASTACT_CACHE_DIR": str(kept.folder), "PYTHONIOENCODING": encoding}
@@ -203,4 +203,4 @@ def test_names_that_are_no_text(kept):
 
 def test_all_code_is_far_below_the_limit():
     run_python(USE_ALL)
-    assert 0 < sum(entry.size for entry in _cache.entries()) < _cache.LIMIT / 10
+    assert 0 < sum(entry.size for entry in cache.entries()) < cache.LIMIT / 10

@@ -26,17 +26,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fastact
-from fastact._compiler import host as _host
+from fastact._compiler import host
 from fastact._declarations.records import ROW_ACTIVATIONS, element_wise
-from fastact._loading import cache as _cache
+from fastact._loading import cache
 from fastact._machine.formats import FLOATS
-from fastact._machine.targets import KNOWN
+from fastact._machine.targets import BASELINES
 from fastact._parallel import helpers
 from fastact._runtime import engine
 
 
 def other_targets():
-    target = KNOWN["x86-64-v3"]
+    target = BASELINES["x86-64-v3"]
     other = {str: lambda v: v + "+x", int: lambda v: 2 * v, bool: lambda v: not v}
     for field in dataclasses.fields(target):
         value = getattr(target, field.name)
@@ -64,7 +64,7 @@ def test_key_has_versions(kept, monkeypatch, tmp_path):
         (llvmlite, "__version__", "9.9.9"),
         (llvmlite.binding, "llvm_version_info", (99, 9, 9)),
         (sys.implementation, "cache_tag", "cpython-99"),
-        (_cache, "_numba_version_file", lambda: str(numba_version)),
+        (cache, "_numba_version_file", lambda: str(numba_version)),
     ]:
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, value)
@@ -147,7 +147,7 @@ def test_key_has_every_source_that_makes_code(kept, monkeypatch):
         passed.update(arguments)
         raise StopIteration
 
-    monkeypatch.setattr(_cache, "object_code", record)
+    monkeypatch.setattr(cache, "object_code", record)
     functions = str(Path(fastact.__file__).parent / "_functions")
 
     def check(make, *arguments, made_by, kernels=()):
@@ -197,7 +197,7 @@ def test_key_has_the_source_of_a_kernel_by_tables(kept, monkeypatch, tmp_path):
         passed.update(arguments)
         raise StopIteration
 
-    monkeypatch.setattr(_cache, "object_code", record)
+    monkeypatch.setattr(cache, "object_code", record)
     with pytest.raises(StopIteration):
         engine.loop_address(kernel, 1, type(np.dtype("f")))
     assert {str(tmp_path / "by_tables.py"), str(tmp_path / "plain.py")} <= set(passed["sources"])
@@ -211,8 +211,8 @@ def test_kernels_have_keys_of_their_own(monkeypatch):
         seen.add((name, options, target))
         raise StopIteration
 
-    monkeypatch.setattr(_cache, "object_code", record)
-    targets = {_host.host(), *KNOWN.values()}
+    monkeypatch.setattr(cache, "object_code", record)
+    targets = {host.host(), *BASELINES.values()}
     for declared in element_wise().values():
         for code in "efdbBhHiIqQ":
             for target in targets:
@@ -239,13 +239,13 @@ def test_code_of_a_machine_with_more_features_is_not_used(kept, monkeypatch):
     more = type(features)(features | {"amx-of-another-machine": True})
     with monkeypatch.context() as patch:
         patch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: more)
-        there = _host.host.__wrapped__()
+        there = host.host.__wrapped__()
     with monkeypatch.context() as patch:
         patch.setattr(llvmlite.binding, "get_host_cpu_name", lambda: "another")
-        elsewhere = _host.host.__wrapped__()
+        elsewhere = host.host.__wrapped__()
     assert kept.get(b"there", target=there) == (b"there", True)
     assert kept.get(b"elsewhere", target=elsewhere) == (b"elsewhere", True)
-    assert kept.get(target=_host.host.__wrapped__()) == (CODE, True)
+    assert kept.get(target=host.host.__wrapped__()) == (CODE, True)
 
 
 def test_sources_that_were_changed_after_they_were_imported(kept):
@@ -281,8 +281,8 @@ def test_sources_that_are_changed_while_compiling(kept):
     imported = time.time_ns() + 40_000_000
     time.sleep(0.05)
     with one_warning(str(kept.source), "changed since"):
-        assert _cache.object_code(**kept.arguments | {"imported": imported}, build=build) == CODE
-        _cache.warn_of_trouble()
+        assert cache.object_code(**kept.arguments | {"imported": imported}, build=build) == CODE
+        cache.warn_of_trouble()
     assert not list(kept.folder.glob("*.code"))
 
 
@@ -300,7 +300,7 @@ print(fastact.__file__, float(fastact.{name}(np.float32(0.5))), "numba" in sys.m
         pytest.param(
             *("tanh", "_kernels/tables", "0.51901007"),
             marks=pytest.mark.skipif(
-                not _host.host().lookup, reason="no kernel by tables on this machine"
+                not host.host().lookup, reason="no kernel by tables on this machine"
             ),
         ),
     ],

@@ -13,7 +13,7 @@ from code_cache import CODE, USE, assert_works_uncached, one_warning, posix, use
 from conftest import ROOT, run_python
 
 from fastact.__main__ import main
-from fastact._loading import cache as _cache
+from fastact._loading import cache
 
 
 def test_no_home():
@@ -47,8 +47,8 @@ def test_platform_whose_folder_is_not_known(monkeypatch, path):
     monkeypatch.delenv("FASTACT_CACHE_DIR")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: path)
-    with pytest.raises(_cache.Unusable, match="platform's folder"):
-        _cache.folder()
+    with pytest.raises(cache.Unusable, match="platform's folder"):
+        cache.folder()
 
 
 @posix
@@ -73,8 +73,8 @@ def test_current_folder_that_is_gone(tmp_path):
     assert json.loads(use(code=GONE + USE).stdout) == [[[0, 2], [0, 1]], []]
     code = (
         GONE
-        + "from fastact._loading import cache as _cache\n"
-        + "try: _cache.folder()\nexcept _cache.Unusable as reason: print(reason)"
+        + "from fastact._loading import cache\n"
+        + "try: cache.folder()\nexcept cache.Unusable as reason: print(reason)"
     )
     for place in ("here", "./here", "../here"):
         expected = f"{place} is relative to the current folder, which is gone\n"
@@ -92,7 +92,7 @@ def test_dangling_link_in_place_of_the_folder(kept, tmp_path, depth):
     assert not there.exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTACT_CACHE_DIR", str(kept.folder))
-        assert _cache.state()["in use"].startswith(f"no: {link} is a link")
+        assert cache.state()["in use"].startswith(f"no: {link} is a link")
         assert main(["cache"]) == main(["cache", "path"]) == main(["cache", "clear"]) == 0
     there.mkdir(mode=0o755)
     assert kept.get() == (CODE, True)

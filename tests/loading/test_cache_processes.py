@@ -17,10 +17,10 @@ from fastact._runtime import engine
 
 KILLED = """
 import os, signal, sys
-from fastact._loading import cache as _cache
-from fastact._machine.targets import KNOWN
+from fastact._loading import cache
+from fastact._machine.targets import BASELINES
 
-LINES = {_cache._write.__code__, _cache._evict.__code__}
+LINES = {cache._write.__code__, cache._evict.__code__}
 
 def kill_at(line):
     left = line
@@ -36,7 +36,8 @@ def kill_at(line):
     sys.settrace(trace)
 
 def store():
-    _cache.object_code("thing", [_cache.__file__], 2**63, KNOWN["aarch64"], "", lambda: b"c" * 9999)
+    build = lambda: b"c" * 9999
+    cache.object_code("thing", [cache.__file__], 2**63, BASELINES["aarch64"], "", build)
 
 for line in range(99):
     child = os.fork()
@@ -51,13 +52,13 @@ for line in range(99):
         global made
         made += 1
         return b"c" * 9999
-    code = _cache.object_code("thing", [_cache.__file__], 2**63, KNOWN["aarch64"], "", build)
+    code = cache.object_code("thing", [cache.__file__], 2**63, BASELINES["aarch64"], "", build)
     assert code == b"c" * 9999
-    _cache.object_code("thing", [_cache.__file__], 2**63, KNOWN["aarch64"], "", build)
+    cache.object_code("thing", [cache.__file__], 2**63, BASELINES["aarch64"], "", build)
     assert made <= 1
     if status == 0:
         break
-    for entry in _cache.entries():
+    for entry in cache.entries():
         os.unlink(entry.path)
 """
 
@@ -151,10 +152,10 @@ def test_sixteen_whole_processes_start_cold(kept):
 
 CROWD = """
 import sys, time
-from fastact._loading import cache as _cache
-from fastact._machine.targets import KNOWN
+from fastact._loading import cache
+from fastact._machine.targets import BASELINES
 
-_cache.LIMIT = 30_000
+cache.LIMIT = 30_000
 end = time.monotonic() + 2
 turn = built = 0
 while time.monotonic() < end:
@@ -164,9 +165,9 @@ while time.monotonic() < end:
         global built
         built += 1
         return name.encode() * 1000
-    code = _cache.object_code(name, [_cache.__file__], 2**63, KNOWN["aarch64"], "", build)
+    code = cache.object_code(name, [cache.__file__], 2**63, BASELINES["aarch64"], "", build)
     assert code == name.encode() * 1000
-assert _cache.trouble is None, _cache.trouble
+assert cache.trouble is None, cache.trouble
 print(turn, built)
 """
 

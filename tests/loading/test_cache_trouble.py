@@ -12,12 +12,12 @@ from conftest import run_python
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastact._loading import cache as _cache
+from fastact._loading import cache
 
 
 def foreign():
     elf = b"\x7fELF" + bytes(60)
-    return [b"", b"\0", elf, pickle.dumps(CODE), CODE, _cache._HEADER, _cache._HEADER + CODE]
+    return [b"", b"\0", elf, pickle.dumps(CODE), CODE, cache._HEADER, cache._HEADER + CODE]
 
 
 def assert_mended(kept, content):
@@ -102,8 +102,8 @@ def test_entry_of_absurd_size(kept):
     assert kept.get() == (CODE, False)
     os.truncate(path, 1 << 42)
     kept.get(name="third")
-    assert {entry.name for entry in _cache.entries()} == {"another", "third"}
-    assert _cache.trouble is None
+    assert {entry.name for entry in cache.entries()} == {"another", "third"}
+    assert cache.trouble is None
 
 
 @posix
@@ -163,8 +163,8 @@ class Full(io.StringIO):
 sys.stderr = {stream}
 import numpy as np, fastact
 print(fastact.relu(np.float32(2)), fastact.step(np.float32(2)))
-from fastact._loading import cache as _cache
-print(_cache.trouble)
+from fastact._loading import cache
+print(cache.trouble)
 sys.stderr = None  # as Python writes to it at the end
 """
 
@@ -206,7 +206,7 @@ def test_any_exception_costs_time_only(kept, monkeypatch, step, error):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(_cache, step, fail)
+        patch.setattr(cache, step, fail)
         if step == "_content":
             fail.cache_clear = lambda: None
         with one_warning(f"no machine code: {type(error).__name__}"):
@@ -222,10 +222,10 @@ def test_what_ends_the_program_does(kept, monkeypatch, step, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(_cache, step, fail)
+    monkeypatch.setattr(cache, step, fail)
     with pytest.raises(error):
         kept.get()
-    assert _cache.trouble is None
+    assert cache.trouble is None
 
 
 def test_threads_in_trouble_warn_once(kept, monkeypatch):
@@ -245,7 +245,7 @@ def test_trouble_keeps_nothing_alive(kept, monkeypatch):
         raise RuntimeError
 
     seen = []
-    monkeypatch.setattr(_cache, "_read", fail)
+    monkeypatch.setattr(cache, "_read", fail)
     with one_warning("RuntimeError"):
         kept.get()
     assert seen[0]() is None

@@ -12,22 +12,20 @@ import pytest
 from conftest import FLOATS, run_python
 
 import fastact
-from fastact._compiler import c_function, frontend, object_file, pipeline
-from fastact._compiler import host as _host
+from fastact._compiler import c_function, frontend, host, object_file, pipeline
 from fastact._compiler.gemm import module
-from fastact._compiler.loops import convert as _convert_code
-from fastact._compiler.loops import elementwise
-from fastact._compiler.loops import mixed as _mixed_code
-from fastact._compiler.loops import rows as _rows
-from fastact._compiler.loops import undisturbed as _undisturbed_code
-from fastact._compiler.threads import helpers as _helper_code
+from fastact._compiler.loops import convert as convert_loops
+from fastact._compiler.loops import elementwise, undisturbed
+from fastact._compiler.loops import mixed as mixed_loops
+from fastact._compiler.loops import rows as row_loops
+from fastact._compiler.threads import helpers as helper_code
 from fastact._declarations.records import ROW_ACTIVATIONS, element_wise
-from fastact._loading import linker as _machine_code
+from fastact._loading import linker
 from fastact._machine import formats
 from fastact._machine.formats import FLOAT32, FLOAT64
-from fastact._machine.targets import KNOWN
+from fastact._machine.targets import BASELINES
 
-TARGETS = {"host": _host.host(), **KNOWN}
+TARGETS = {"host": host.host(), **BASELINES}
 
 # From an instruction to the distance of what it uses, or to the low bits of its address; in the
 # System V ABI's supplements for the two processors.
@@ -51,8 +49,10 @@ def kernel_code(name, form, target):
 
 def rows_code(target):
     steps = ROW_ACTIVATIONS["softmax"].steps
-    scalars = _rows.steps_ir(steps, FLOAT32, target)
-    return pipeline.object_code(_rows.rows_ir(scalars, FLOAT32, target), scalars.values(), target)
+    scalars = row_loops.steps_ir(steps, FLOAT32, target)
+    return pipeline.object_code(
+        row_loops.rows_ir(scalars, FLOAT32, target), scalars.values(), target
+    )
 
 
 def scalar_code(target):
@@ -71,10 +71,10 @@ CODE = {
     "rows": rows_code,
     "scalar": scalar_code,
     "gemm": gemm_code,
-    "convert": functools.partial(_convert_code.object_code, FLOAT64, FLOAT32),
-    "mixed": functools.partial(_mixed_code.object_code, 2, 1),
-    "undisturbed": _undisturbed_code.object_code,
-    "helpers": _helper_code.object_code,
+    "convert": functools.partial(convert_loops.object_code, FLOAT64, FLOAT32),
+    "mixed": functools.partial(mixed_loops.object_code, 2, 1),
+    "undisturbed": undisturbed.object_code,
+    "helpers": helper_code.object_code,
 }
 
 
@@ -131,9 +131,9 @@ def test_object_files_of_all_kernels_are_closed(name, dtype, target):
     assert_closed(kernel_code(name, dtype.name, TARGETS[target]), TARGETS[target])
 
 
-@pytest.mark.parametrize("target", KNOWN)
+@pytest.mark.parametrize("target", BASELINES)
 def test_calls_of_others_are_an_error(target):
-    target = KNOWN[target]
+    target = BASELINES[target]
     text = """
 declare double @elsewhere(double)
 define double @loop(double %x) {
@@ -146,9 +146,9 @@ define double @loop(double %x) {
 
 
 def test_unknown_symbols_are_an_error():
-    code = _helper_code.object_code(_host.host())
+    code = helper_code.object_code(host.host())
     with pytest.raises(RuntimeError, match="no symbol 'nonsense'"):
-        _machine_code.load(code, "nonsense")
+        linker.load(code, "nonsense")
 
 
 # An address space where only gaps of a few pages are free, 4 GB from one to the next, and one of
@@ -157,7 +157,7 @@ _SCATTER = """
 import ctypes, mmap, sys
 import numpy as np
 import fastact as fa
-from fastact._loading import linker as _machine_code
+from fastact._loading import linker
 
 C = ctypes.CDLL(None)
 C.mmap.restype = ctypes.c_void_p
@@ -186,7 +186,7 @@ def scatter():
             assert C.munmap(at, pages * mmap.PAGESIZE) == 0
             at -= 4 * GB
 
-load_all = _machine_code.load_all
+load_all = linker.load_all
 
 def scattered(*arguments):
     global load_all
@@ -195,7 +195,7 @@ def scattered(*arguments):
         scatter()
     return load_all(*arguments)
 
-_machine_code.load_all = scattered
+linker.load_all = scattered
 x = np.linspace(-3, 3, 12)
 print(fa.{name}({arguments}).sum())
 """

@@ -11,17 +11,17 @@ import pytest
 from conftest import assert_same, run_python, ufunc_for
 
 import fastact
-from fastact._compiler import host as _host
+from fastact._compiler import host as host_module
 from fastact._compiler import pipeline
 from fastact._declarations.records import ACTIVATIONS
-from fastact._machine.targets import ARCHITECTURES, CERTAIN, KNOWN
+from fastact._machine.targets import ARCHITECTURES, BASELINES, LOWEST_BASELINES
 from fastact._runtime import configuration
 
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
 FEATURES = llvm.get_host_cpu_features()
 
 
-HERE = _host.levels()
+HERE = host_module.levels()
 ENDS = sorted({HERE[0], HERE[-1]})
 
 
@@ -38,7 +38,7 @@ def found(monkeypatch, features=FEATURES, triple=None, chosen=""):
         if triple is not None:
             patch.setattr(llvm, "get_process_triple", lambda: triple)
         patch.setenv("FASTACT_CPU", chosen)
-        return _host.host.__wrapped__()
+        return host_module.host.__wrapped__()
 
 
 def test_every_baseline_may_be_asked_for():
@@ -47,10 +47,10 @@ def test_every_baseline_may_be_asked_for():
         assert HERE[:3] == ["x86-64", "x86-64-v2", "x86-64-v3"]
 
 
-@pytest.mark.parametrize("level", KNOWN)
+@pytest.mark.parametrize("level", BASELINES)
 def test_features_are_those_of_the_name(level):
     """LLVM makes the same code with and without them, so they are no more than it knows."""
-    target = KNOWN[level]
+    target = BASELINES[level]
     text = "define double @f(double %a, double %b) { %c = fadd double %a, %b\n ret double %c }"
     machine = pipeline.machine_of(target)
     module = llvm.parse_assembly(pipeline.for_target(text, target, str(machine.target_data)))
@@ -74,16 +74,16 @@ def test_code_is_made_for_what_is_asked_for(level, shared):
     """And loaded by the next process that asks for the same, though others have asked between."""
     code = """
 import numpy as np, fastact as fa
-from fastact._loading import cache as _cache
-from fastact._compiler import host as _host
+from fastact._loading import cache
+from fastact._compiler import host as host_module
 half = np.linspace(-9, 9, 1001).astype("e")
 exact = np.log1p(np.exp(half.astype("d"))).astype("e")
 np.testing.assert_array_equal(fa.softplus(half), exact)
-print(_host.host().cpu, _cache.compiled)
+print(host_module.host().cpu, cache.compiled)
 """
     for compiled in (1, 0):
         output = run_python(code, FASTACT_CPU=level, FASTACT_CACHE_DIR=str(shared))
-        assert output == f"{KNOWN[level].cpu} {compiled}\n"
+        assert output == f"{BASELINES[level].cpu} {compiled}\n"
 
 
 def test_native_is_the_default(monkeypatch):
@@ -148,9 +148,9 @@ def test_info_shows_what_is_asked_for(monkeypatch):
         report = json.loads(run_python(code, FASTACT_CPU=level))
         section = report["code"]
         assert section["FASTACT_CPU"] == level == report["environment"]["FASTACT_CPU"]
-        assert section["processor"] == KNOWN[level].cpu
-        assert section["vector bits"] == KNOWN[level].vector_bits
-        assert section["fused multiply-add"] == KNOWN[level].has_fma
+        assert section["processor"] == BASELINES[level].cpu
+        assert section["vector bits"] == BASELINES[level].vector_bits
+        assert section["fused multiply-add"] == BASELINES[level].has_fma
 
 
 # Processors and architectures that are not known.
@@ -162,7 +162,7 @@ def test_a_processor_that_is_not_known_gets_what_all_can_run(monkeypatch, featur
     monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: "znver9")
     triple = f"{name}-pc-linux-gnu"
     target = found(monkeypatch, features, triple)
-    certain = CERTAIN[name]
+    certain = LOWEST_BASELINES[name]
     assert target.triple == triple
     assert (target.cpu, target.features) == (certain.cpu, certain.features)
     assert (target.vector_bits, target.has_fma, target.has_half) == (
@@ -174,7 +174,7 @@ def test_a_processor_that_is_not_known_gets_what_all_can_run(monkeypatch, featur
 def test_its_code_gives_the_same_where_one_rounding_does():
     """The first level has neither fma nor half instructions, nor what SSE 4 brought."""
     for name, types in (("relu", "efd"), ("step", "efd")):
-        function = ufunc_for(ACTIVATIONS[name].kernel, CERTAIN["x86_64"], types)
+        function = ufunc_for(ACTIVATIONS[name].kernel, LOWEST_BASELINES["x86_64"], types)
         for dtype in types:
             x = np.linspace(-3, 3, 1001).astype(dtype)
             assert_same(function(x), getattr(fastact, name)(x))
@@ -231,7 +231,7 @@ def of_one_architecture():
         names |= {architecture.name, *architecture.aliases, *architecture.reported}
         names |= {name for needs in architecture.vectors.values() for name in needs.features}
         names |= set(re.findall(r"@llvm\.([\w.]+)", repr(architecture)))
-    for level, target in KNOWN.items():
+    for level, target in BASELINES.items():
         names |= {level, *(feature[1:] for feature in target.features.split(","))}
     return names - OPERATIONS
 
@@ -252,7 +252,7 @@ def test_nothing_else_in_the_package_names_an_architecture():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_architecture_is_complete(architecture):
     """Every processor of it has vectors and a name; its instructions are LLVM's."""
-    facts, least = ARCHITECTURES[architecture], CERTAIN[architecture]
+    facts, least = ARCHITECTURES[architecture], LOWEST_BASELINES[architecture]
     assert list(facts.vectors) == sorted(facts.vectors, reverse=True)
     assert least.instructions is facts
     for operation in filter(None, (facts.pause, facts.fence)):

@@ -284,13 +284,16 @@ check_some()
 def test_the_interpreter_ends_while_calls_run(run):
     code = """
 last = (UNARY.index("softplus") + 1) * len(INPUTS) - 1  # of its largest inputs
+called = threading.Semaphore(0)
 def work():
     while True:
         CALLS[last - 1]()
         check(last)
+        called.release()
 for _ in range(4):
     threading.Thread(target=work, daemon=True).start()
-time.sleep(0.2)
+for _ in range(20):
+    assert called.acquire(timeout=60)
 """
     for _ in range(5):
         run(code)

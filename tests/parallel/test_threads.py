@@ -18,13 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastact as fa
-from fastact._compiler.threads import helpers as _helper_code
+from fastact._compiler.threads import helpers as helper_code
 from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._machine import system
-from fastact._parallel import counts as _threads
-from fastact._parallel import helpers as _own_threads
-from fastact._parallel import layers, pool
-from fastact._parallel import tbb as _tbb
+from fastact._parallel import counts as thread_counts
+from fastact._parallel import helpers, layers, pool, tbb
 
 pytestmark = pytest.mark.functional
 
@@ -43,7 +41,7 @@ def layer(request):
     pool._fields.share = 1
     with fa.num_threads(4), pytest.MonkeyPatch.context() as patch:
         if request.param == "fastact":
-            patch.setattr(_own_threads.team(), "worth_waking", 0)
+            patch.setattr(helpers.team(), "worth_waking", 0)
         yield request.param
     pool._reset()
 
@@ -262,7 +260,7 @@ def test_threads_of_python_have_numbers_of_their_own(shared):
         del shared[:]
         go.set()
         thread.join()
-    assert found == [_threads.default(), 1]
+    assert found == [thread_counts.default(), 1]
     assert shared == []
 
 
@@ -321,7 +319,7 @@ def test_bad_numbers(function, bad, error, what):
 def test_default(monkeypatch, environment, affinity, granted, count):
     monkeypatch.setattr(system, "affinity", lambda: affinity)
     monkeypatch.setattr(system, "cgroup_limit", lambda: granted)
-    assert _threads.count_threads(environment) == count
+    assert thread_counts.count_threads(environment) == count
 
 
 def test_default_of_this_process():
@@ -347,7 +345,7 @@ def test_what_cannot_be_found_out_is_no_limit(monkeypatch, error):
 
     def count(environment, failed):
         failures = []
-        found = _threads.count_threads(environment, failures)
+        found = thread_counts.count_threads(environment, failures)
         assert len(failures) == failed
         return found
 
@@ -373,18 +371,18 @@ def test_a_count_is_kept_once_all_is_known(monkeypatch):
     def fail():
         raise RecursionError
 
-    monkeypatch.setattr(_threads, "_default", 0)
+    monkeypatch.setattr(thread_counts, "_default", 0)
     monkeypatch.delenv("FASTACT_NUM_THREADS", raising=False)
     with monkeypatch.context() as patch:
         patch.setattr(system, "affinity", fail)
         patch.setattr(system, "cgroup_limit", lambda: 1.0)
-        assert _threads.default() == 1
+        assert thread_counts.default() == 1
     with monkeypatch.context() as patch:
-        patch.setattr(_threads, "_LIMITS_OF_OTHERS", ())
+        patch.setattr(thread_counts, "_LIMITS_OF_OTHERS", ())
         patch.setattr(system, "affinity", lambda: 7)
         patch.setattr(system, "cgroup_limit", lambda: None)
-        assert _threads.default() == 7
-    assert _threads.default() == 7
+        assert thread_counts.default() == 7
+    assert thread_counts.default() == 7
 
 
 UNSEARCHABLE = """
@@ -425,7 +423,7 @@ def test_first_call_beside_garbage_in_variables_of_others(variable):
 
 OTHER_CORES = """
 import os, time, numpy as np, fastact as fa
-from fastact._parallel import helpers as _own_threads, pool
+from fastact._parallel import helpers, pool
 cores = sorted(os.sched_getaffinity(0))
 x = np.ones(1 << 22, np.float32)
 
@@ -441,7 +439,7 @@ others = count_tasks() - 1  # an emulator has threads of its own
 os.sched_setaffinity(0, cores[: {before}])
 assert fa.get_num_threads() == {before}
 fa.relu(x)
-helpers = count_tasks()
+started = count_tasks()
 child = os.fork()
 if child == 0:
     os.sched_setaffinity(0, cores[: {after}])
@@ -457,7 +455,7 @@ if child == 0:
         assert count_tasks() - others == {before}, count_tasks()
         os._exit(0)
     os._exit(os.waitpid(grandchild, 0)[1] >> 8)
-print(os.waitpid(child, 0)[1], count_tasks() - helpers, fa.get_num_threads())
+print(os.waitpid(child, 0)[1], count_tasks() - started, fa.get_num_threads())
 """
 
 
@@ -493,22 +491,22 @@ def test_an_interrupt_while_cores_are_counted_anew():
     """It is raised after the call, and the next one counts."""
     code = """
 import ctypes, numpy as np, fastact as fa
-from fastact._parallel import pool, counts as _threads
+from fastact._parallel import pool, counts as thread_counts
 x = np.ones(1 << 22, np.float32)
 fa.relu(x)
-_threads._forget()
+thread_counts._forget()
 pool._reset_in_child()
-counted = _threads.default
+counted = thread_counts.default
 def interrupted():
     raise KeyboardInterrupt
-_threads.default = interrupted
+thread_counts.default = interrupted
 try:
     y = fa.relu(x)
     for _ in range(1000):
         pass
 except KeyboardInterrupt:
     print("interrupted")
-_threads.default = counted
+thread_counts.default = counted
 assert (fa.relu(x) == x).all()
 print(pool._fields.count == counted(), pool._fields.get_count == pool._OWN_COUNT)
 """
@@ -603,8 +601,8 @@ print(*pool.state, "numba" in sys.modules)
 
 
 def test_without_tbb(monkeypatch):
-    monkeypatch.setattr(_tbb, "_places", lambda name: iter(["/nowhere/" + name]))
-    monkeypatch.setattr(_tbb, "_LIBRARIES", dict.fromkeys(["linux", "win32", "darwin"], "no-tbb"))
+    monkeypatch.setattr(tbb, "_places", lambda name: iter(["/nowhere/" + name]))
+    monkeypatch.setattr(tbb, "_LIBRARIES", dict.fromkeys(["linux", "win32", "darwin"], "no-tbb"))
     monkeypatch.setattr(pool, "_fields", pool._Fields())
     monkeypatch.setattr(pool, "state", pool.State("not started"))
     monkeypatch.setenv("FASTACT_THREADING_LAYER", "tbb")
@@ -626,7 +624,7 @@ def test_without_any_layer(monkeypatch):
     def fail():
         raise OSError("nothing works")
 
-    monkeypatch.setattr(_own_threads, "begin", fail)
+    monkeypatch.setattr(helpers, "begin", fail)
     monkeypatch.setattr(pool, "state", pool.State("not started"))
     monkeypatch.setattr(pool._fields, "parallel_for", 0)
     monkeypatch.setattr(pool._fields, "share", 1)
@@ -647,10 +645,10 @@ def test_helpers_that_cannot_be_started(monkeypatch):
     monkeypatch.setattr(pool, "state", pool.State("not started"))
     monkeypatch.setattr(pool._fields, "parallel_for", 0)
     assert pool.start().layer == "fastact"
-    _own_threads.after_fork()
-    _own_threads.begin()
-    names = _helper_code.CALLS
-    calls = (ctypes.c_void_p * len(names)).from_address(_own_threads._addresses["calls"])
+    helpers.after_fork()
+    helpers.begin()
+    names = helper_code.CALLS
+    calls = (ctypes.c_void_p * len(names)).from_address(helpers._addresses["calls"])
     k = names.index("start")
     original, calls[k] = calls[k], ctypes.cast(fail, ctypes.c_void_p)
     monkeypatch.setattr(pool._fields, "share", 1)
@@ -661,23 +659,23 @@ def test_helpers_that_cannot_be_started(monkeypatch):
         assert len(tried) == 1 or (system.affinity() or 1) < 2
     finally:
         calls[k] = original
-        _own_threads.after_fork()
-        _own_threads.begin()
+        helpers.after_fork()
+        helpers.begin()
 
 
 @needs_tbb
 def test_old_tbb(monkeypatch):
-    monkeypatch.setattr(_tbb, "_INTERFACE", 10**6)
+    monkeypatch.setattr(tbb, "_INTERFACE", 10**6)
     with pytest.raises(ImportError, match=r"older than 2021\.6"):
-        _tbb.numba_layer()
+        tbb.numba_layer()
 
 
 @needs_tbb
 def test_numba_without_the_layer(monkeypatch):
-    monkeypatch.setattr(_tbb, "_MODULE", "elsewhere")
-    monkeypatch.setattr(_tbb.importlib.machinery, "EXTENSION_SUFFIXES", [".none"])
+    monkeypatch.setattr(tbb, "_MODULE", "elsewhere")
+    monkeypatch.setattr(tbb.importlib.machinery, "EXTENSION_SUFFIXES", [".none"])
     with pytest.raises(ImportError, match="no layer for TBB"):
-        _tbb.numba_layer()
+        tbb.numba_layer()
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -708,14 +706,14 @@ print(before, count())
 
 HELPERS = """
 import ctypes, os, sys, threading, time
-from fastact._parallel import helpers as _own_threads, pool
+from fastact._parallel import helpers, pool
 from fastact._compiler.threads.helpers import STRIDE, Helper
 
 TASK = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
 pool.start()
 parallel_for = ctypes.CFUNCTYPE(None, TASK, *[ctypes.c_void_p] * 6, ctypes.c_int)(
     pool._fields.parallel_for)
-team = _own_threads.team()
+team = helpers.team()
 turns = team.turns
 
 def threads_of(wanted, expected, work=10**12):

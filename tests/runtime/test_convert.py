@@ -12,8 +12,8 @@ from fastact._compiler import symbols
 from fastact._compiler.loops import convert
 from fastact._loading import linker, loader
 from fastact._machine.formats import CONVERSIONS, INTEGERS, conversion_format
-from fastact._machine.targets import KNOWN
-from fastact._runtime import convert as _convert
+from fastact._machine.targets import BASELINES
+from fastact._runtime import convert as conversion
 
 TYPES = [np.dtype("?"), *map(np.dtype, INTEGERS), *FLOATS]
 PAIRS = [
@@ -105,7 +105,7 @@ def assert_converted(x, y):
 def test_one_rounding(source, sink):
     x = values(source)
     y = np.empty(x.shape, sink)
-    _convert.copy(x, y)
+    conversion.copy(x, y)
     assert_converted(x, y)
 
 
@@ -113,7 +113,7 @@ def test_one_rounding(source, sink):
 def test_same_format_keeps_bits(alike):
     x = values(alike)
     y = np.empty(x.shape, alike)
-    _convert.copy(x, y)
+    conversion.copy(x, y)
     assert_same(y, x)
 
 
@@ -128,7 +128,7 @@ host = pytest.mark.skipif(
 @pytest.mark.parametrize("source, sink", SMALLEST, ids=lambda dtype: dtype.name)
 def test_one_rounding_without_its_instructions(source, sink):
     forms = conversion_format(source.type), conversion_format(sink.type)
-    code = convert.object_code(*forms, KNOWN["x86-64-v2"])
+    code = convert.object_code(*forms, BASELINES["x86-64-v2"])
     address = linker.load(code, symbols.ENTRY)
     function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.py_object, ctypes.py_object)(address)
     x = values(source)
@@ -164,19 +164,19 @@ def test_layouts(source, sink):
     for name, layout in LAYOUTS.items():
         part = layout(x)
         flat = np.empty(part.size, sink)
-        _convert.copy(np.ascontiguousarray(part).reshape(-1), flat)
+        conversion.copy(np.ascontiguousarray(part).reshape(-1), flat)
         for other, sink_layout in LAYOUTS.items():
             big = np.full((40, 40), 7, sink)
             place = sink_layout(big)
             if place.shape != part.shape:
                 continue
             around = big.copy()
-            _convert.copy(part, place)
+            conversion.copy(part, place)
             np.testing.assert_array_equal(place, flat.reshape(part.shape), f"{name} to {other}")
             if np.may_share_memory(place, big):
                 sink_layout(around)[...] = place
                 np.testing.assert_array_equal(big, around)
-        converted = _convert.converted(part, np.dtype(sink))
+        converted = conversion.converted(part, np.dtype(sink))
         np.testing.assert_array_equal(converted, flat.reshape(part.shape), name)
         with np.errstate(all="ignore"):
             assert converted.strides == part.astype(sink, copy=False).strides or 0 in part.shape
@@ -187,10 +187,10 @@ def test_unaligned_and_broadcast():
     x = buffer[1:].view(np.float64)
     assert not x.flags.aligned
     y = np.empty(len(x), np.float32)
-    _convert.copy(x, y)
+    conversion.copy(x, y)
     assert_converted(x, y)
     out = np.empty((7, 50), np.float64)
-    _convert.copy(np.broadcast_to(y, (7, 50)), out)
+    conversion.copy(np.broadcast_to(y, (7, 50)), out)
     np.testing.assert_array_equal(out, np.broadcast_to(y.astype(np.float64), (7, 50)))
 
 
@@ -199,5 +199,5 @@ def test_by_numpy(source, sink):
     """What is rare is NumPy's."""
     x = np.arange(12).astype(source).reshape(3, 4)
     y = np.empty((3, 4), sink)
-    _convert.copy(x, y)
+    conversion.copy(x, y)
     np.testing.assert_array_equal(y, x.astype(sink))

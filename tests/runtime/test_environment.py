@@ -16,8 +16,7 @@ from registers import REGISTERS, STATES, needs_registers
 import fastact
 from fastact._declarations.records import DERIVATIVES, OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._machine.formats import FORMATS, INTEGERS
-from fastact._runtime import convert as _convert
-from fastact._runtime import engine
+from fastact._runtime import convert, engine
 
 pytestmark = pytest.mark.functional
 
@@ -339,7 +338,7 @@ def test_registers_and_inputs_of_several_types(name, registers, state):
         if getattr(element_wise().get(name), "keeps_integers", False) and x[0].dtype.kind in "iu":
             continue
         native = [v.astype(v.dtype.newbyteorder("="), copy=False) for v in x]
-        expected = function(*(_convert.converted(v, dtype) for v in native))
+        expected = function(*(convert.converted(v, dtype) for v in native))
         expected = expected if function.nout > 1 else (expected,)
         assert expected[0].dtype == dtype
         for step in (1, 2):

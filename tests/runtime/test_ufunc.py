@@ -14,7 +14,7 @@ from conftest import FLOATS, assert_same, is_nan, run_python, sample
 import fastact
 from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_wise
 from fastact._runtime import engine
-from fastact._runtime import ufunc as _ufunc
+from fastact._runtime import ufunc as ufunc_module
 
 pytestmark = pytest.mark.functional
 
@@ -520,7 +520,7 @@ def test_failing_compiler(activation, error):
         return engine.loop_address(activation.kernel, activation.nin, dtype)
 
     choose = functools.partial(engine.choose_dtype, keeps_integers=False)
-    new = _ufunc.create("fragile", activation.nin, "", "efd", choose, make_loop)
+    new = ufunc_module.create("fragile", activation.nin, "", "efd", choose, make_loop)
     single, half = (sample(activation, t, 9) for t in (np.float32, np.float16))
     expected = getattr(fastact, activation.name)(*half)
     works = new(*single)

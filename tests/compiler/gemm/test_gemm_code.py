@@ -6,15 +6,15 @@ import re
 import pytest
 from assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR
 
-from fastact._compiler import host as _host
-from fastact._compiler.gemm import module as _gemm_code
+from fastact._compiler import host
+from fastact._compiler.gemm import module as gemm_module
 from fastact._compiler.gemm.interface import lanes_for
 from fastact._compiler.gemm.tiles import tile_name
 from fastact._compiler.threads.fan_out import SETTING
 from fastact._machine.formats import FORMATS
-from fastact._machine.targets import KNOWN
+from fastact._machine.targets import BASELINES
 
-TARGETS = {"host": _host.host(), **KNOWN}
+TARGETS = {"host": host.host(), **BASELINES}
 
 # Where registers are spilled to. The frame pointer is a register like others in such code.
 STACK = {
@@ -60,7 +60,7 @@ every_kind = pytest.mark.parametrize(("target", "name", "lanes"), list(kinds()))
 @functools.cache
 def emitted(target, name, lanes):
     """The assembly and the object code of the same module."""
-    module, machine = _gemm_code.compiled(FORMATS[name], lanes, TARGETS[target])
+    module, machine = gemm_module.compiled(FORMATS[name], lanes, TARGETS[target])
     return machine.emit_assembly(module), machine.emit_object(module)
 
 
@@ -119,7 +119,7 @@ def test_nothing_outside_is_called(target, name, lanes):
     # Besides its own, code calls the activation and the thread pool, by addresses.
     assert {c for c in called if not POINTER.match(c)} <= own
     visible = set(re.findall(r"(?m)^\t\.globl\t(\S+)", text))
-    assert visible == {*_gemm_code.ENTRIES, SETTING}
+    assert visible == {*gemm_module.ENTRIES, SETTING}
 
 
 def symbols(elf):
@@ -145,7 +145,7 @@ def test_object_code_needs_no_other(target, name, lanes):
     if "linux" not in TARGETS[target].triple:
         pytest.skip("object files of this system are no ELF files")
     found = dict(symbols(emitted(target, name, lanes)[1]))
-    assert set(_gemm_code.ENTRIES) <= {name for name, section in found.items() if section}
+    assert set(gemm_module.ENTRIES) <= {name for name, section in found.items() if section}
     assert not [name for name, section in found.items() if section == 0]
 
 

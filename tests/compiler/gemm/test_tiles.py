@@ -15,19 +15,21 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from fastact._compiler import host as _host
+from fastact._compiler import host as host_module
 from fastact._compiler import pipeline
-from fastact._compiler.gemm import loops as _gemm
-from fastact._compiler.gemm import tiles as _tiles
+from fastact._compiler.gemm import loops as gemm_loops
+from fastact._compiler.gemm import tiles as tile_module
 from fastact._compiler.gemm.interface import lanes_for
 from fastact._loading import linker
 from fastact._machine.formats import FORMATS
-from fastact._machine.targets import KNOWN, TILES
+from fastact._machine.targets import BASELINES, TILES
 
 pytestmark = pytest.mark.functional
 
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
-TARGETS = {"host": _host.host()} | {n: KNOWN[n] for n in ("x86-64-v2", "x86-64-v3") if ON_X86}
+TARGETS = {"host": host_module.host()} | {
+    n: BASELINES[n] for n in ("x86-64-v2", "x86-64-v3") if ON_X86
+}
 
 
 def lanes_of(form, target):
@@ -54,14 +56,14 @@ def tiles(target, name, lanes):
     """The machine code of all tiles, by rows and vectors."""
     machine = pipeline.machine_of(TARGETS[target])
     form, sizes = FORMATS[name], sizes_of(TARGETS[target])
-    text = _tiles.fma_declaration(form, lanes) + "".join(
-        _tiles.tile_ir(form, *size, lanes, TARGETS[target]) for size in sizes
+    text = tile_module.fma_declaration(form, lanes) + "".join(
+        tile_module.tile_ir(form, *size, lanes, TARGETS[target]) for size in sizes
     )
     text = pipeline.for_target(text, TARGETS[target], str(machine.target_data))
     code = machine.emit_object(llvm.parse_assembly(text))
-    names = {size: _tiles.tile_name(*size) for size in sizes}
+    names = {size: tile_module.tile_name(*size) for size in sizes}
     addresses = linker.load_all(code, names.values())
-    kind = CFUNCTYPE(None, *[c_int64] * len(_tiles.PARAMETERS.split(",")))
+    kind = CFUNCTYPE(None, *[c_int64] * len(tile_module.PARAMETERS.split(",")))
     return {size: kind(addresses[names[size]]) for size in sizes}
 
 
@@ -220,11 +222,11 @@ MACHINES = {
 @functools.cache
 def shape_functions(registers):
     """`breadth` and `height` of ``_compiler/gemm/loops.py`` for a set of registers."""
-    target = KNOWN[MACHINES[registers]]
+    target = BASELINES[MACHINES[registers]]
     assert target.tiles is TILES[registers]
     module = ir.Module()
-    _gemm._breadth(module, target), _gemm._height(module, target)
-    host = _host.host()
+    gemm_loops._breadth(module, target), gemm_loops._height(module, target)
+    host = host_module.host()
     machine = pipeline.machine_of(host)
     text = pipeline.for_target(str(module), host, str(machine.target_data))
     code = machine.emit_object(llvm.parse_assembly(text))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import llvmlite.binding as llvm
 
 from fastact._machine import cpu
-from fastact._machine.targets import LOWEST_BASELINES, BASELINES, Target, architecture_of, target_of
+from fastact._machine.targets import BASELINES, LOWEST_BASELINES, Target, architecture_of, target_of
 
 
 @functools.cache

@@ -19,5 +19,7 @@ def chosen(environment: Mapping[str, str]) -> str:
     from fastact._machine.targets import BASELINES
 
     if name not in BASELINES:
-        raise ValueError(f"{VARIABLE} must be one of {', '.join((NATIVE, *BASELINES))}, got {name!r}")
+        raise ValueError(
+            f"{VARIABLE} must be one of {', '.join((NATIVE, *BASELINES))}, got {name!r}"
+        )
     return name

@@ -28,6 +28,6 @@ if pid == 0:
 assert os.waitpid(pid, 0)[1] == 0
 torch_work()
 check_some()
-assert _pool.state.layer == {layer!r}, _pool.state
+assert pool.state.layer == {layer!r}, pool.state
 """
     run_python(PREPARED + code, FASTACT_THREADING_LAYER=layer, FASTACT_NUM_THREADS="3")

@@ -34,7 +34,7 @@ def run(request):
 
     def run(code, **environment):
         variables = {"FASTACT_THREADING_LAYER": request.param, "FASTACT_NUM_THREADS": "3"}
-        code = PREPARED + code + f"\nassert _pool.state.layer == {request.param!r}, _pool.state"
+        code = PREPARED + code + f"\nassert pool.state.layer == {request.param!r}, pool.state"
         return run_python(code, **variables | environment)
 
     return run
@@ -73,7 +73,7 @@ def test_beside_numba_and_blas(run, theirs, seconds):
     code = f"""
 {NUMBA}
 if {theirs!r} == "tbb":
-    _tbb.numba_layer()  # numba does not find TBB by itself
+    tbb.numba_layer()  # numba does not find TBB by itself
 numba.config.THREADING_LAYER = {theirs!r}
 square = np.ones((300, 300))
 numba_work()
@@ -117,7 +117,7 @@ for _ in range(6):
         try:
             check_some()
             # TBB is not used where the parent has used it.
-            assert _pool.state.layer == "fastact" or used == "in the child only"
+            assert pool.state.layer == "fastact" or used == "in the child only"
             inner = os.fork()  # a grandchild
             if inner == 0:
                 check_some()
@@ -139,7 +139,7 @@ def test_fork_with_numba_beside(run):
     # Both use TBB: numba first here and first there, before the fork and after.
     code = f"""
 {NUMBA}
-_tbb.numba_layer()  # numba does not find TBB by itself
+tbb.numba_layer()  # numba does not find TBB by itself
 numba.config.THREADING_LAYER = "tbb"
 for numba_before in (False, True):
     check_some()
@@ -258,7 +258,7 @@ x = rng.standard_normal({100_000 if first else 2_000_000})
 with fa.num_threads(1):
     expected = fa.softplus(x)
 y = np.empty_like(x)
-_pool.start()  # imports, whose finalizers may swallow an interrupt, are not of interest
+pool.start()  # imports, whose finalizers may swallow an interrupt, are not of interest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 def ignore(unraisable):  # Python tells of an interrupt in the first instruction of a callback
@@ -268,7 +268,7 @@ for delay in np.linspace(1e-6, {3e-3 if first else 30e-3}, 40):
     y[:] = 7
     if {first}:
         helpers.after_fork()
-        _pool._reset()
+        pool._reset()
     try:
         signal.setitimer(signal.ITIMER_REAL, delay)
         fa.softplus(x, out=y)
@@ -340,7 +340,7 @@ with fa.num_threads(1):
 libm.fesetenv(changed)
 together = fa.sigmoid(x)
 libm.fesetenv(environment)
-print((alone == together).all(), alone[0] > 0, _pool.state.layer)
+print((alone == together).all(), alone[0] > 0, pool.state.layer)
 """
     )
     variables = {"FASTACT_THREADING_LAYER": layer_name, "FASTACT_NUM_THREADS": "3"}
@@ -354,18 +354,18 @@ def test_limited_by_numba(layer_name):
         PREPARED
         + """
 import numba
-_tbb.numba_layer()  # numba does not find TBB by itself
+tbb.numba_layer()  # numba does not find TBB by itself
 numba.config.THREADING_LAYER = "tbb"
 numba.set_num_threads(2)
-_pool.start()
+pool.start()
 seen = []
 PARALLEL_FOR = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 7, ctypes.c_int)
-original = PARALLEL_FOR(_pool._fields.parallel_for)
+original = PARALLEL_FOR(pool._fields.parallel_for)
 @PARALLEL_FOR
 def record(*args):
     seen.append(args[-1])
     original(*args)
-_pool._fields.parallel_for = ctypes.cast(record, ctypes.c_void_p).value
+pool._fields.parallel_for = ctypes.cast(record, ctypes.c_void_p).value
 check_some()
 assert set(seen) == {2}, seen
 assert numba.get_num_threads() == 2

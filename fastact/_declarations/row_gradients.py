@@ -1,7 +1,5 @@
 """The public functions of derivatives of row activations, which apply the declared rules."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +13,11 @@ if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import 
     from numpy.typing import ArrayLike, NDArray
 
 
-def function_of(declared: RowDerivative) -> Callable[..., NDArray[Any]]:
+def function_of(declared: RowDerivative) -> "Callable[..., NDArray[Any]]":
     """The public function of a derivative, with the module and the name of its rule."""
     name, rule = declared.name, declared.rule
 
-    def backward(grad_output: ArrayLike, output: ArrayLike, axis: int = -1) -> NDArray[Any]:
+    def backward(grad_output: "ArrayLike", output: "ArrayLike", axis: int = -1) -> "NDArray[Any]":
         return _applied(name, rule, {"grad_output": grad_output, "output": output}, axis)
 
     backward.__name__ = backward.__qualname__ = name
@@ -29,8 +27,8 @@ def function_of(declared: RowDerivative) -> Callable[..., NDArray[Any]]:
 
 
 def tangent(
-    declared: RowDerivative, tangent: ArrayLike, output: ArrayLike, axis: int
-) -> NDArray[Any]:
+    declared: RowDerivative, tangent: "ArrayLike", output: "ArrayLike", axis: int
+) -> "NDArray[Any]":
     """The derivative of the output in the direction of `tangent`, which has its shape."""
     rule = declared.tangent or declared.rule
     return _applied(declared.name, rule, {"tangent": tangent, "output": output}, axis)
@@ -38,7 +36,7 @@ def tangent(
 
 def _applied(
     caller: str, rule: Callable[..., Any], given: dict[str, Any], axis: int
-) -> NDArray[Any]:
+) -> "NDArray[Any]":
     from fastact._runtime import convert  # here, to keep the import of the package short
     from fastact._runtime.undisturbed import undisturbed
 

@@ -88,8 +88,8 @@ repeat({seconds}, numba_work, blas_work, check_some, check_some)
 def test_executor(run):
     code = """
 from concurrent.futures import ThreadPoolExecutor
-with ThreadPoolExecutor(8) as pool:
-    list(pool.map(check, list(range(len(CALLS))) * 3))
+with ThreadPoolExecutor(8) as executor:
+    list(executor.map(check, list(range(len(CALLS))) * 3))
 """
     run(code)
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from fastact._declarations.docstrings import row_gradient_docstring
 from fastact._declarations.records import RowDerivative
-from fastact._runtime.operands import as_array, check_same_shape, common_type, compute_dtype
 
 if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import time
     from numpy.typing import ArrayLike, NDArray
@@ -37,7 +36,9 @@ def tangent(
 def _applied(
     caller: str, rule: Callable[..., Any], given: dict[str, Any], axis: int
 ) -> "NDArray[Any]":
-    from fastact._runtime import convert  # here, to keep the import of the package short
+    # Here, to keep the import of the package short.
+    from fastact._runtime import convert
+    from fastact._runtime.operands import as_array, check_same_shape, common_type, compute_dtype
     from fastact._runtime.undisturbed import undisturbed
 
     operands = {name: as_array(caller, name, value) for name, value in given.items()}

@@ -19,6 +19,9 @@ _HALVINGS = 14  # of a cell, to 6e-8 of the interval
 # Over so short a distance, smooth functions change by much less. So do their difference quotients,
 # whose rounding errors are about 2**-52 / 6e-8 = 4e-9 of the height divided by the width.
 _JUMP = 1e-3  # as a fraction of the largest value in the interval
+# Heights below the smallest normal number count as that number: a thousandth of a subnormal one may
+# round to 0, and then every rounding error would be a jump.
+_LEAST_HEIGHT = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth value
@@ -84,8 +87,9 @@ def trace(function: Function, low: float, high: float, derivative: Function | No
     def slope(x: np.ndarray) -> np.ndarray:
         return (function(x + near) - function(x)) / near
 
-    jumps = _jumps(function, low, high)
-    steady = abs(function(np.linspace(low, high))).max() / (high - low)  # the scale of slopes
+    jumps = _jumps(function, low, high, _LEAST_HEIGHT)
+    height = max(abs(function(np.linspace(low, high))).max(), _LEAST_HEIGHT)
+    steady = height / (high - low)  # the scale of slopes
     bends = [
         x
         for start, stop in itertools.pairwise([low, *jumps, high])
@@ -102,7 +106,7 @@ def trace(function: Function, low: float, high: float, derivative: Function | No
     return Curve(limits, pieces, breaks, asymptotes)
 
 
-def _jumps(function: Function, low: float, high: float, least: float = 0.0) -> list[float]:
+def _jumps(function: Function, low: float, high: float, least: float) -> list[float]:
     """Where `function` changes over a tiny distance, by more than `_JUMP` of its largest value.
 
     If that value is below `least`, it is replaced by `least`.

@@ -590,6 +590,7 @@ numbers = st.floats(-2, 2)
 
 @given(st.floats(-3.5, 3.5), numbers, numbers, numbers, numbers, st.sampled_from("lrm"))
 @example(-2.5, 0.0, -2.0, 1.0, -6e-8, "l")  # slopes of which only rounding errors are seen
+@example(0.0, 0.0, 0.0, 5e-324, 5e-324, "l")  # all values are subnormal numbers
 def test_jumps_and_bends_are_found(place, left, right, slope_left, slope_right, owner):
     """Two lines that meet or do not, at `place`, whose value is one's or the mean."""
     jumps, bends = abs(left - right) > 0.05, abs(slope_left - slope_right) > 0.05

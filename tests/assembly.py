@@ -1,4 +1,4 @@
-"""How tests read machine code: for which targets, and what instructions are."""
+"""Targets and patterns of instructions, for tests that read machine code."""
 
 import re
 
@@ -25,9 +25,10 @@ PACKED = {
     "aarch64": re.compile(r"\bv\d+\.(2d|4s|8h|16b)|\bq\d+, (q\d+|\[)"),
 }
 CALL = re.compile(r"(?m)^\t(callq?|blr?)\t(\S+)")
-POINTER = re.compile(r"\*(?!.*@)|x\d+$")  # in a register or in memory, but no symbol's
+POINTER = re.compile(r"\*(?!.*@)|x\d+$")  # in a register or in memory, and not a symbol
 
-# Compiling takes most of the time: by default for this machine and one that most others can run.
+# Compiling takes most of the time. By default, tests compile only for this machine and for a level
+# that most others can run.
 every_target = pytest.mark.parametrize(
     "target",
     [

@@ -1,4 +1,4 @@
-"""The contracts on imports between packages hold, and find what they are there to find."""
+"""The contracts on imports between packages hold, and detect imports that are not allowed."""
 
 import shutil
 import subprocess

@@ -1,4 +1,7 @@
-"""The comparison runs, reports what it could not do, and refuses wrong results; no times."""
+"""The comparison runs, reports what it could not do, and refuses wrong results.
+
+No test depends on times.
+"""
 
 import dataclasses
 import functools
@@ -38,7 +41,7 @@ SIGMOID = Workload("sigmoid", "float32", (64,))
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
-    """``command(*arguments)`` gives the exit status, the results and the Markdown."""
+    """``command(*arguments)`` returns the exit status, the results and the Markdown."""
 
     def run(*arguments, draw=False):
         if not draw:
@@ -52,7 +55,7 @@ def command(tmp_path, monkeypatch):
 
 @pytest.fixture
 def numpy_is(monkeypatch):
-    """Replaces NumPy's sigmoid."""
+    """``numpy_is(factory)`` replaces NumPy's sigmoid."""
 
     def replace(factory, **fields):
         library = Library("0", {"sigmoid": factory})
@@ -282,7 +285,7 @@ def test_library_that_fails_does_not_end_the_run(numpy_is, command, error, statu
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_errors_are_measured(numpy_is, dtype):
-    """Results moved by 16 times the distance of 1 to its neighbour: 8 to 16 ulp and a bit."""
+    """Results are too large by a factor of 1 + 16 eps, which is 16 to 32 ulp, and rounded."""
     factor = np.dtype(dtype).type(1 + 16 * np.finfo(dtype).eps)
     numpy_is(returned(lambda x: factor / (1 + np.exp(-x))), writes=False)
     row = measured(Workload("sigmoid", dtype, (3000,)), "numpy")
@@ -299,7 +302,7 @@ def test_errors_with_two_inputs():
 
 
 def interrupt_at(number, function):
-    """`function`, but Ctrl-C at its call of that number."""
+    """`function`, with Ctrl-C at its call of that number."""
     calls = []
 
     def interrupted(*arguments, **options):
@@ -363,7 +366,7 @@ def test_process_that_dies_is_an_error_of_its_library():
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="0 cores are an error on Linux")
 def test_libraries_and_numbers_of_threads_take_turns(monkeypatch):
-    """And one whose process dies does not keep the others from theirs."""
+    """If the process of one dies, the others still take their turns."""
     turns, said, rows = [], [], []
     take_turn = threads._Process.take_turn
 
@@ -372,7 +375,7 @@ def test_libraries_and_numbers_of_threads_take_turns(monkeypatch):
         take_turn(process)
 
     monkeypatch.setattr(threads._Process, "take_turn", noted)
-    # There are no 0 cores.
+    # A process on 0 cores dies.
     threads.scaling([SIGMOID], ["numpy", "scipy"], [1, 0], 5, rows, said.append)
     assert len(said) == threads.turns(["numpy", "scipy"], [1, 0], 5) == 12
     assert turns == turns[:4] * 2 and len(set(turns)) == 4
@@ -387,7 +390,7 @@ def test_libraries_and_numbers_of_threads_take_turns(monkeypatch):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_workloads_take_turns(name):
-    """What a library has prepared for one still holds after it has prepared another."""
+    """What a library has prepared for one workload is still valid after it has prepared another."""
     libraries, missing = peers.load([name])
     if missing:
         pytest.skip(missing[name])

@@ -1,4 +1,4 @@
-"""Errors in ulp are measured as they are defined."""
+"""Errors in ulp are measured as defined."""
 
 from fractions import Fraction
 
@@ -16,7 +16,7 @@ HALF_ULP = 2.0**103  # at the largest number
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled():
-    """Numba's 4 s are not part of any test."""
+    """Compile first, so that no test includes the 4 s that Numba takes."""
     reports(1, want=1)
 
 
@@ -25,7 +25,7 @@ scaled = st.builds(lambda x, e: x * 2.0**e, st.floats(-2, 2), st.integers(-152, 
 
 
 def reports(*results, want, x=None):
-    """What is reported of these `results`, arrays or numbers, where `want` is right."""
+    """Reports on these `results`, arrays or numbers, if `want` is correct."""
     size = max(map(np.size, (*results, want)))
     x = np.arange(size, dtype=np.float32) if x is None else np.asarray(x, np.float32)
 
@@ -91,7 +91,7 @@ def test_errors_at_the_ends_of_the_format(got, want, ulp, wrong, place):
     (report,) = reports(results, want=wants)
     assert (round(report.ulp, 6), report.wrong) == (ulp, wrong)
     x = np.zeros(6000)
-    x[place] = np.inf  # not looked at
+    x[place] = np.inf  # infinite inputs are not compared
     (report,) = reports(results, want=wants, x=x)
     assert (report.ulp, report.wrong) == (0, 0)
 

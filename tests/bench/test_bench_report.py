@@ -1,4 +1,4 @@
-"""Results are kept, shown, drawn and compared as they are."""
+"""Results are stored, shown, drawn and compared unchanged."""
 
 import dataclasses
 import json
@@ -134,7 +134,7 @@ def test_every_loss_is_listed():
         assert what in table
 
 
-def test_report_tells_what_is_not_there():
+def test_report_tells_what_is_missing():
     unsupported = dataclasses.replace(
         row({OURS: 1.0}), cells={"jax": Cell("unsupported", "no way")}
     )
@@ -175,7 +175,7 @@ def test_pictures_of_nothing(picture):
 
 @pytest.fixture
 def drawn():
-    """``drawn(picture)`` of everything."""
+    """``drawn(draw)`` returns the picture that `draw` makes of `EVERYTHING`."""
     yield lambda draw: draw(EVERYTHING)
     plt.close("all")
 
@@ -248,8 +248,8 @@ BASE = made(row({OURS: 1.0, "numpy": 2.0, "torch": 3.0}))
         (altered(BASE, 0.8), "faster"),
         (altered(BASE, 1.2, spread=0.15), "same"),  # within the noise
         (altered(BASE, 1.5, spread=0.15), "slower"),
-        (altered(BASE, 1.5, names=(OURS, "numpy", "torch")), "same"),  # a slow day
-        (altered(BASE, 0.5, names=("numpy", "torch")), "slower"),  # a fast one, but not for us
+        (altered(BASE, 1.5, names=(OURS, "numpy", "torch")), "same"),  # all are slower
+        (altered(BASE, 0.5, names=("numpy", "torch")), "slower"),  # only others are faster
     ],
 )
 def test_verdicts(tmp_path, capsys, new, verdict):

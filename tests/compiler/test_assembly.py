@@ -1,6 +1,6 @@
-"""The machine code of every kernel, read: packed in the hot loop, and nothing called.
+"""The machine code of every kernel: packed in the hot loop, without calls of other code.
 
-LLVM emits code for machines other than this one, so the baselines are all read here.
+LLVM emits code for machines other than this one, so that all baselines are tested here.
 """
 
 import functools
@@ -64,7 +64,7 @@ def test_nothing_outside_is_called(name, form, target):
     text = assembly(name, form, target)
     own = set(re.findall(r"(?m)^(\w+):", text))
     called = {match[2].removesuffix("@PLT") for match in CALL.finditer(text)}
-    # Besides its own, code calls the functions of the thread pool, by addresses it is given.
+    # Besides its own functions, code calls those of the thread pool, through pointers.
     assert {c for c in called if not POINTER.match(c)} <= own
     assert "fma" not in called
 
@@ -83,7 +83,7 @@ def test_tables_are_looked_up_in_registers(name, form, target):
         assert not re.search("gather|div", loop)
     else:
         assert lookups == 0
-        assert "div" in loop  # of the other kernel
+        assert "div" in loop  # the other kernel divides
 
 
 STREAMED_STORE = re.compile(r"\tv?movnt(p[sd]|dq)\t")
@@ -93,7 +93,7 @@ ARITHMETIC = re.compile(X86_OPERATION + r"p[sd]\b")
 
 @every_kernel
 @every_target
-def test_copies_of_the_loop_are_as_it_is_but_for_what_they_are_made_for(name, form, target):
+def test_copies_of_the_loop_add_only_prefetches_and_streaming_stores(name, form, target):
     text = assembly(name, form, target)
     declared = element_wise()[name]
     vectors = TARGETS[target].interleave

@@ -1,4 +1,4 @@
-"""The variants for vectors that loops of others call, one by one."""
+"""The vector variants that loops of other packages call, each called directly."""
 
 import ctypes
 

@@ -1,6 +1,6 @@
-"""An activation is one file: what is written in ``fastact/_functions`` appears everywhere.
+"""One file makes an activation: what is declared in ``fastact/_functions`` appears everywhere.
 
-A copy of the package gets a file more, and processes that import the copy look for it.
+The tests add files to a copy of the package; processes that import the copy look for them.
 """
 
 import importlib.util
@@ -120,7 +120,7 @@ assert pathlib.Path(fa.__file__).samefile({copy!r} + "/__init__.py")
 x = np.array([-4.0, -0.3, 0.0, 1e-3, 2.5, 1e6])
 exact = np.array([float(v / (1 + abs(v))) for v in map(mpmath.mpf, x.tolist())])
 
-# The ufuncs, and what documents them.
+# The ufuncs and their docstrings.
 assert type(fa.softsign) is type(fa.softsign_backward) is np.ufunc
 assert (abs(fa.softsign(x) - exact) <= np.spacing(abs(exact))).all()
 assert fa.softsign(np.float16(1)).dtype == np.float16
@@ -185,7 +185,7 @@ def exact(x):
     return terms / terms.sum(-1, keepdims=True)
 
 
-# The function, its derivative, and what documents them.
+# The function, its derivative, and their docstrings.
 assert type(fa.softmin) is np.ufunc and fa.softmin.signature == "(n)->(n)"
 rng = np.random.default_rng(0)
 for length in (1, 7, 100, 129, 300, 5000):
@@ -200,7 +200,7 @@ for name in names:
     assert found.examples and not doctest.DocTestRunner(verbose=False).run(found).failed
 assert "softmin([1.0, inf]) = [1.0, 0.0]" in fa.softmin.__doc__
 
-# Layers and gradients, which differences tell.
+# Layers, and gradients compared with differences.
 x, W, b = rng.standard_normal((3, 2)), rng.standard_normal((2, 5)), rng.standard_normal(5)
 y = fa.Dense(W, b, "softmin")(x)
 np.testing.assert_allclose(y, exact(x @ W + b), rtol=1e-13)
@@ -248,10 +248,10 @@ for name in names:
 print("all of it")
 """
 
-IN_A_FACE = """
+IN_A_MODULE = """
 import warnings
 
-warnings.simplefilter("ignore")  # of what the library will change
+warnings.simplefilter("ignore")  # of future changes of the library
 import numpy as np
 
 import fastact as fa
@@ -260,10 +260,10 @@ x = np.random.default_rng(0).standard_normal((4, 3))
 weight = np.random.default_rng(1).standard_normal((4, 3))
 {imports}
 for name in ("softsign", "softmin"):
-    assert name in face.__all__
+    assert name in ours.__all__
     y = getattr(fa, name)(x)
     backward = getattr(fa, name + "_backward")
-    reverse, forward = gradients(getattr(face, name))
+    reverse, forward = gradients(getattr(ours, name))
     np.testing.assert_allclose(reverse, backward(weight, y), rtol=1e-13)
     np.testing.assert_allclose(forward, backward(weight, y), rtol=1e-13)
 print("all of it")
@@ -272,7 +272,7 @@ print("all of it")
 GRADIENTS = {
     "autograd": """
 from autograd import make_jvp, make_vjp
-import fastact.autograd as face
+import fastact.autograd as ours
 
 
 def gradients(function):
@@ -280,7 +280,7 @@ def gradients(function):
 """,
     "torch": """
 import torch
-import fastact.torch as face
+import fastact.torch as ours
 
 
 def gradients(function):
@@ -293,7 +293,7 @@ def gradients(function):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of the package with a file more for an activation, and one for a function of rows."""
+    """A copy of the package with two more files, an activation and a function of rows."""
     package = tmp_path_factory.mktemp("copy") / "fastact"
     shutil.copytree(ROOT / "fastact", package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "_functions/softsign.py").write_text(SOFTSIGN.lstrip(), encoding="utf-8")
@@ -302,7 +302,7 @@ def copy(tmp_path_factory):
 
 
 def path_of(package):
-    """What makes a process import the copy, but all else from here."""
+    """Environment variables for a process that imports the copy, and all else from here."""
     return {
         "PYTHONPATH": os.pathsep.join([str(package.parent), str(ROOT)]),
         "PYTHONSAFEPATH": "1",
@@ -324,5 +324,5 @@ def test_a_new_function_of_rows_appears_everywhere(copy):
 def test_new_ones_have_gradients_in_other_libraries(copy, library):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
-    code = IN_A_FACE.format(imports=GRADIENTS[library])
+    code = IN_A_MODULE.format(imports=GRADIENTS[library])
     assert run_python(code, **path_of(copy)) == "all of it\n"

@@ -1,4 +1,4 @@
-"""Type checkers see the ufuncs as they are."""
+"""Type checkers know the types of the ufuncs."""
 
 import subprocess
 import sys
@@ -23,5 +23,5 @@ def test_configured_files_pass():
 
 
 def test_file_hidden_by_the_stub_passes():
-    """``fastact/__init__.py``: checked with all others, it would hide ``__init__.pyi`` instead."""
+    """Checked with all others, ``fastact/__init__.py`` would hide ``__init__.pyi`` instead."""
     check("fastact/__init__.py")

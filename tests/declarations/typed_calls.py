@@ -1,4 +1,4 @@
-"""Calls as users write them, and the types they are to have; for type checkers, never run."""
+"""Calls as users write them, with the expected types; for type checkers, never run."""
 
 from typing import Any, TypeAlias, assert_type
 

@@ -1,4 +1,4 @@
-"""Gradients through dense layers and softmax, against the same in longdouble."""
+"""Gradients through dense layers and softmax, compared with those in longdouble."""
 
 import dataclasses
 import math
@@ -66,7 +66,7 @@ def test_dense_backward_in_other_types(name, dtype):
     g, x, W, b = operands(dtype, (40, 5))
     y = fastact.dense(x, W, b, name)
     found = fastact.dense_backward(g, x, W, y, name)
-    # What rounding `y` does to the derivative is part of the allowance.
+    # The allowance includes the effect of rounding `y` on the derivative.
     allowance = 40 * EPS[dtype.name]
     for gradient, expected in zip(found, exact(name, g, x, W, b), strict=True):
         assert gradient.dtype == dtype
@@ -93,7 +93,7 @@ def test_types_and_functions_as_arguments():
 
 @pytest.mark.parametrize("name", [n for n, d in DERIVATIVES.items() if d.saved == "input"])
 def test_an_output_is_never_taken_for_an_input(name, monkeypatch):
-    """Where a derivative needs the input of its activation, and the output does not tell it."""
+    """A derivative is refused if it needs the input, which the output does not determine."""
     declared = dataclasses.replace(DERIVATIVES[name], of_output=None)
     assert not declared.output_tells
     monkeypatch.setitem(DERIVATIVES, name, declared)
@@ -115,7 +115,7 @@ def test_an_activation_without_derivative(monkeypatch):
 
 
 def test_a_derivative_says_what_it_needs(fresh):
-    """By the name of its second parameter: any other would have been taken for the output."""
+    """By the name of its second parameter. Any other name would have been taken for the output."""
     tanh = DERIVATIVES["tanh"]
 
     def tanh_backward(grad_output, saved):

@@ -1,4 +1,4 @@
-"""``dense`` and ``Dense``: one row, one result, whatever is around it; and every operand right."""
+"""``dense`` and ``Dense``: results depend only on their row, for operands of every kind."""
 
 import functools
 import itertools
@@ -37,7 +37,10 @@ def normal(rng, shape, dtype):
 
 
 def rare(rng, shape, dtype):
-    """Numbers of all sizes, subnormal ones and zeros of both signs among them; finite products."""
+    """Numbers of all sizes, including subnormal ones and zeros of both signs.
+
+    Their products are finite.
+    """
     info = ml_dtypes.finfo(dtype)
     special = [0.0, -0.0, float(info.smallest_subnormal), float(info.smallest_normal), 1e-3, 4e4]
     special = np.array(special + [-v for v in special])
@@ -46,12 +49,12 @@ def rare(rng, shape, dtype):
 
 
 def wild(rng, shape, dtype):
-    """With infinities and NaN as well."""
+    """The same with infinities and NaN."""
     special = rng.choice(np.array([np.inf, -np.inf, np.nan]), shape)
     return np.where(rng.random(shape) < 0.05, special, rare(rng, shape, dtype)).astype(dtype)
 
 
-# Memory layouts: a view of larger memory that has the values of `a`, by name.
+# Memory layouts: each function returns an array or a view with the values of `a`.
 
 
 def fortran(a):
@@ -79,7 +82,7 @@ def backwards(a):
 
 
 def upside_down(a):
-    """Rows in the other direction, each forwards."""
+    """Rows in reverse order, each of them forwards."""
     return np.ascontiguousarray(a[::-1])[::-1] if a.ndim > 1 else backwards(a)
 
 
@@ -95,7 +98,7 @@ def swapped(a):
 
 
 def offset(a):
-    """Aligned to the element and to nothing more."""
+    """Aligned to the size of an element, and to nothing larger."""
     room = np.zeros(a.size + 1, a.dtype)
     view = room[1:].reshape(a.shape)
     view[...] = a
@@ -108,20 +111,20 @@ layouts = st.sampled_from(LAYOUTS)
 
 
 def one_row_at_a_time(x, W, b, activation="identity"):
-    """The rows' results, each by a call of its own."""
+    """The results of the rows, each from a separate call."""
     flat = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
     rows = [fa.dense(row, W, b, activation) for row in flat]
     return np.array(rows, W.dtype).reshape(*x.shape[:-1], W.shape[1])
 
 
-# A row's result does not depend on anything but the row.
+# The result of a row depends on that row alone.
 
 BREADTHS = sorted({*range(10), *(m * 8 + d for m in (2, 3, 4, 6, 8, 12, 16) for d in (-1, 0, 1))})
 
 
 @st.composite
 def leading(draw):
-    """Leading dimensions of x; one of them, or the number of rows, may be large."""
+    """Leading dimensions of x: of one row, of a few or many rows, or several axes."""
     kind = draw(st.sampled_from(["one row", "rows", "many rows", "axes"]))
     if kind == "one row":
         return ()
@@ -143,7 +146,7 @@ def leading(draw):
     has_bias=st.booleans(),
     activation=st.sampled_from(["identity", *UNARY]),
 )
-def test_a_row_does_not_see_the_others(
+def test_a_row_does_not_depend_on_the_others(
     computed, lead, depth, columns, seed, place, has_bias, activation
 ):
     rng = np.random.default_rng(seed)
@@ -165,8 +168,8 @@ def test_a_row_does_not_see_the_others(
 
 
 @computed
-def test_nor_does_a_nan_look_different(computed):
-    """NaN in x, and those that arise; where W has others too, which is handed on is open."""
+def test_a_nan_does_not_depend_on_other_rows(computed):
+    """NaN in x or from the sums. If W has others too, it is unspecified which one is returned."""
     rng = np.random.default_rng(24)
     for m, k, n in ((30, 7, 17), (9, 3, 90), (17, 12, 1), (40, 2, 33)):
         x, W = wild(rng, (m, k), computed), rare(rng, (k, n), computed)
@@ -200,7 +203,7 @@ def large_layer(request):
     lay_w=st.sampled_from([np.array, fortran, wide, upside_down]),
     lay_out=layouts,
 )
-def test_nor_do_blocks_of_k_matter(large_layer, rows, lay_x, lay_w, lay_out):
+def test_blocks_of_k_change_no_bits(large_layer, rows, lay_x, lay_w, lay_out):
     x, W, b, expected = large_layer
     x, W, expected = lay_x(x[rows]), lay_w(W), expected[rows]
     out = lay_out(np.full(expected.shape, 7, expected.dtype))
@@ -212,8 +215,8 @@ def test_nor_do_blocks_of_k_matter(large_layer, rows, lay_x, lay_w, lay_out):
 
 
 @computed
-def test_nor_do_blocks_of_rows(computed):
-    """As many rows as several blocks have, of small W and of large."""
+def test_blocks_of_rows_change_no_bits(computed):
+    """Rows for several blocks, with a small W and with a large one."""
     rng = np.random.default_rng(6)
     few, columns = 5, 53
     for depth, cols, block in (
@@ -237,7 +240,7 @@ def test_nor_do_blocks_of_rows(computed):
 
 @pytest.mark.parametrize("lay", [np.array, fortran, spread, backwards, unaligned, swapped])
 @pytest.mark.parametrize("narrow", [np.float16, ml_dtypes.bfloat16])
-def test_nor_do_blocks_of_converted_rows(narrow, lay):
+def test_blocks_of_converted_rows_change_no_bits(narrow, lay):
     rng = np.random.default_rng(7)
     depth, columns = 20, 9
     rows = 2 * layers._BLOCK // (4 * (depth + columns)) + 3
@@ -255,13 +258,13 @@ def test_nor_do_blocks_of_converted_rows(narrow, lay):
 
 
 def exactly(x, W, b, dtype):
-    """x @ W + b in more digits, and a bound on the error of the sum in the format `dtype`."""
+    """x @ W + b in higher precision, and a bound on the error of the sum in the format `dtype`."""
     more = np.float64 if np.dtype(dtype).itemsize <= 4 else np.longdouble
     x, W, b = (v.astype(more) for v in (x, W, b))
     unit = more(np.finfo(dtype).eps) / 2
     exact, size = x @ W + b, abs(x) @ abs(W) + abs(b)
-    # One rounding each of W.shape[0] products (two without fma) and of the bias, K(eps/2) and
-    # its square together; and half the smallest subnormal for each.
+    # One rounding for each of W.shape[0] products (two without fma) and for the bias; 1.001 covers
+    # the terms of higher order. For subnormal results, at most the smallest subnormal for each.
     count = W.shape[0] * (1 if TARGET.has_fma else 2) + 1
     bound = 1.001 * count * unit * size + count * more(np.finfo(dtype).smallest_subnormal)
     return exact, bound
@@ -304,7 +307,7 @@ STEEPEST = {a.name: a.steepest for a in ACTIVATIONS.values() if a.steepest < np.
 @pytest.mark.parametrize("name", STEEPEST)
 @computed
 def test_error_bound_with_activation(computed, name):
-    """The error of the sum, no steeper than the activation is, and the activation's own."""
+    """The error of the sum times the steepest slope, plus the error of the activation."""
     rng = np.random.default_rng(9)
     x, W, b = (normal(rng, s, computed) for s in ((50, 40), (40, 30), 30))
     x, W = x / 4, W / 2
@@ -318,7 +321,7 @@ def test_error_bound_with_activation(computed, name):
 
 @pytest.mark.parametrize("narrow", FLOATS, ids=str)
 def test_integers_are_exact(narrow):
-    """Products and sums that every format holds; every shape up to the largest tiles."""
+    """Every format holds all products and sums; shapes go up to the largest tiles."""
     wide_enough = narrow.itemsize >= 4
     if wide_enough:
         shapes = itertools.product((1, 2, 5, 7, 8, 9, 29), (0, 4), range(0, 150, 7))
@@ -369,9 +372,9 @@ def test_zeros_and_subnormals(computed):
     x, W = np.full((3, 1), 3 * tiny, computed), np.full((1, 19), 1, computed)
     assert_same(fa.dense(x, W), np.full((3, 19), 3 * tiny, computed))
     zero = np.full((3, 1), -0.0, computed)
-    # From +0 as NumPy's sums: -0 only with a bias of -0 and an underflow.
+    # Sums start from +0, as NumPy's do: a result of -0 needs a bias of -0 and an underflow.
     assert_same(fa.dense(zero, W), np.zeros((3, 19), computed))
-    # The activation finds the sign that the sum has.
+    # The activation receives the sum with its sign.
     assert_same(fa.dense(zero, W, activation="relu"), np.zeros((3, 19), computed))
 
 
@@ -390,7 +393,7 @@ def test_overflow_in_silence(computed):
 @pytest.mark.parametrize("rows", [(), (0,), (1,), (9,), (2, 0), (2, 3)], ids=str)
 @pytest.mark.parametrize("kind", [*FLOATS, np.dtype(np.int64)], ids=str)
 def test_nothing_to_add(rows, kind):
-    """No k, no rows, no columns."""
+    """K, the number of rows or the number of columns is 0."""
     bias = np.array([1, 0, 3]).astype(kind)
     result = kind if kind in FLOATS else np.dtype(np.float64)
     x, W = np.ones((*rows, 0), kind), np.ones((0, 3), kind)
@@ -466,7 +469,7 @@ def test_out_of_another_type(kind, sink):
     expected = fa.dense(x, W, b, "sigmoid")
     if {kind.name, sink.name} == {"float16", "bfloat16"}:
         pytest.skip("neither of float16 and bfloat16 casts to the other")
-    if kind.name in ("float16", "bfloat16"):  # rounded to out alone
+    if kind.name in ("float16", "bfloat16"):  # rounded only to the type of out
         wider = fa.dense(*(v.astype(np.float32) for v in (x, W, b)), "sigmoid")
         expected = wider if sink.itemsize > 2 else expected
     for y in (np.zeros((40, 19), sink), spread(np.zeros((40, 19), sink))):
@@ -481,7 +484,7 @@ def test_out_of_another_type(kind, sink):
 
 
 def refusals():
-    """Name, operands (x, W, b, keywords), type of error, and what its text has to say."""
+    """By name: operands (x, W, b, keywords), the type of the error, and a pattern of its text."""
     f = np.float32
     x, W, b = np.ones((5, 3), f), np.ones((3, 4), f), np.ones(4, f)
     read_only = np.full((5, 4), 7, f)
@@ -583,7 +586,7 @@ def test_refusals(what, convert):
 
 
 def overlapping():
-    """Operands, and an `out` that shares elements with the one that is named."""
+    """By case: the name of an operand, x, W, b, and an `out` that overlaps that operand."""
     square = np.arange(36.0).reshape(6, 6)
     line = np.arange(40.0)
     return {
@@ -664,7 +667,7 @@ def test_nothing_around_out_is_written(computed):
 
 @pytest.mark.parametrize("kind", [*FLOATS, np.dtype(np.int32), np.dtype(bool)], ids=str)
 @pytest.mark.parametrize("columns", [0, 1, 5, 16, 21, 40])
-def test_what_a_layer_knows(kind, columns):
+def test_attributes_of_a_layer(kind, columns):
     rng = np.random.default_rng(16)
     W, b = normal(rng, (7, columns), np.float64) * 9, normal(rng, columns, np.float64) * 9
     W, b = W.astype(kind), b.astype(kind)
@@ -730,7 +733,7 @@ def test_x_of_another_type(kind, given):
     W, b, x = normal(rng, (7, 21), kind), normal(rng, 21, kind), rng.integers(-9, 9, (5, 7))
     x = x.astype(given)
     y = fa.Dense(W, b, "tanh")(x)
-    halves = {kind.name, given.name} == {"float16", "bfloat16"}  # of which NumPy has no common type
+    halves = {kind.name, given.name} == {"float16", "bfloat16"}  # NumPy has no common type of these
     common = np.dtype(np.float32) if halves else np.result_type(x, W)
     assert_same(y, fa.dense(*(v.astype(common) for v in (x, W, b)), "tanh"))
 
@@ -743,7 +746,7 @@ def test_threads_share_a_layer(computed):
     inputs += [x.astype(np.float16) for x in inputs] + [fortran(inputs[2])]
     inputs += [x.astype(np.float64) for x in inputs[:3]]
     expected = [layer(x) for x in inputs]
-    fresh = pickle.loads(pickle.dumps(layer))  # has not met float64 yet
+    fresh = pickle.loads(pickle.dumps(layer))  # was not called with float64 yet
     start, wrong = threading.Barrier(8), []
 
     def work(turn):
@@ -768,7 +771,7 @@ def test_threads_share_a_layer(computed):
 @pytest.mark.parametrize("name", UNARY)
 @computed
 def test_activation_is_the_ufunc(computed, name):
-    """Its bits, by whichever spelling, for blocks in place and row by row."""
+    """Either spelling gives the bits of the ufunc, for blocks in place and row by row."""
     ufunc = getattr(fa, name)
     rng = np.random.default_rng(22)
     for m, k, n in ((1, 4, 5), (3, 9, 16), (50, 9, 33), (700, 20, 90)):
@@ -796,7 +799,7 @@ def test_no_activation(computed):
 
 @pytest.fixture
 def fresh_kernels(monkeypatch):
-    """``fresh_kernels()`` forgets the compiled loops, until the test is over."""
+    """``fresh_kernels()`` discards the compiled loops for the rest of the test."""
     make, direct = weights._kernels.__wrapped__, layers._direct.__wrapped__
 
     def forget():
@@ -808,7 +811,7 @@ def fresh_kernels(monkeypatch):
 
 @pytest.fixture
 def on_target(monkeypatch, fresh_kernels):
-    """``on_target(name)``: dense loops for another machine, whose code runs here."""
+    """``on_target(name)`` makes dense loops for a lower level, whose code runs here."""
 
     def switch(name):
         if TARGET.architecture != "x86_64":
@@ -828,9 +831,9 @@ BLOCKS = {
 @pytest.mark.parametrize("tiles", [{1: 4}, {1: 3, 2: 2}, {1: 5, 2: 4, 3: 1}, None], ids=str)
 @pytest.mark.parametrize("blocks", BLOCKS)
 def test_no_block_size_matters(monkeypatch, fresh_kernels, tiles, blocks):
-    """Nor the sizes of tiles: where others are chosen, the bits are the same."""
+    """Other sizes of blocks and tiles give the same bits."""
     if tiles and max(tiles) == 1 and blocks != "none":
-        pytest.skip("a ragged vector needs the tile of the one before, where k goes in parts")
+        pytest.skip("if k is split, a ragged vector needs a tile shared with the one before")
     rng = np.random.default_rng(25)
     cases = []
     for m, k, n in itertools.product((1, 7, 40), (1, 13), (16, 33, 47, 75)):
@@ -851,7 +854,7 @@ def test_no_block_size_matters(monkeypatch, fresh_kernels, tiles, blocks):
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
 @computed
 def test_code_for_lesser_machines(computed, target, on_target):
-    """Within the bound; and with fma of the same bits, however wide the vectors."""
+    """Errors are within the bound; with fma, vectors of any width give the same bits."""
     rng = np.random.default_rng(23)
     cases = []
     for m, k, n in ((1, 30, 40), (3, 17, 1), (50, 40, 7), (33, 100, 33), (30, *large(computed))):
@@ -867,7 +870,7 @@ def test_code_for_lesser_machines(computed, target, on_target):
         if BASELINES[target].has_fma == TARGET.has_fma:
             assert_same(one, expected)
         exact, bound = exactly(x, W, b, computed)
-        assert (abs(one - exact) <= 2 * bound).all()  # without fma two roundings a product
+        assert (abs(one - exact) <= 2 * bound).all()  # without fma, each product is rounded twice
     for m, n in itertools.product((1, 2, 5, 7, 8, 9, 29), range(0, 76, 5)):
         x, W, b = (rng.integers(-7, 8, s) for s in ((m, 4), (4, n), n))
         layer = fa.Dense(W.astype(computed), b.astype(computed))

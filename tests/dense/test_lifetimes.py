@@ -1,4 +1,4 @@
-"""What the compiled loops of layers read is there as long as they may be called, and not shared."""
+"""Memory that compiled loops of layers read is not shared, and lives as long as they need it."""
 
 import gc
 import sys
@@ -47,7 +47,7 @@ CALLS = {
 @pytest.mark.parametrize("inner", CALLS)
 @pytest.mark.parametrize("outer", CALLS)
 def test_a_trace_function_may_call(outer, inner):
-    """Between any two lines of ours, as a signal handler or a destructor may."""
+    """Calls between any two of our lines, as by a signal handler or destructor, are correct."""
     expected, within = CALLS[outer](), CALLS[inner]()
     wrong, count, before = [], 0, sys.gettrace()
     ours = [module.__file__ for module in (layers, weights_module, sequential, backward)]
@@ -70,7 +70,7 @@ def test_a_trace_function_may_call(outer, inner):
 
 
 def test_buffers_are_used_again():
-    """One for each thread, and those that a re-entrant call was given."""
+    """Also a buffer that a re-entrant call received while the first one was in use."""
     first = weights_module.Weights(turned((9, 33), "f", 0), None, None, temporary=True)
     second = weights_module.Weights(turned((9, 33), "f", 1), None, None, temporary=True)
     assert not np.shares_memory(first._packed, second._packed)
@@ -101,7 +101,7 @@ def test_a_bound_function_keeps_all_that_it_reads(dtype):
 
 
 def test_threads_that_pack_at_once_get_the_same_weights(monkeypatch):
-    """Two meet where each makes some."""
+    """Both threads make weights and a plan before either stores its own."""
     layer, meeting = fa.Dense(random((9, 33), "f", 1)), threading.Barrier(2)
     pack, plan, found = layers._pack, weights_module.Kernels.plan, []
 
@@ -130,7 +130,7 @@ def test_threads_that_pack_at_once_get_the_same_weights(monkeypatch):
 
 
 def test_threads_that_prepare_a_stack_at_once(monkeypatch):
-    """Whichever programs and weights are kept, those of the others read no freed memory."""
+    """Whichever program and weights are kept, the other thread's program reads no freed memory."""
     model, meeting, pack = stack(), threading.Barrier(2), layers._pack
     expected = fa.Sequential([*stack()])(WIDE)
     programs, results = [], []

@@ -1,4 +1,4 @@
-"""Models of other libraries predict here what they predict there, in float64."""
+"""Converted models of other libraries predict the same, in float64."""
 
 import functools
 import inspect
@@ -23,7 +23,7 @@ TORCH_MODULES = [module for a in activations().values() for module in a.torch_mo
 
 @functools.cache
 def data(name):
-    """Rows of mean 0 and deviation 1, as all these estimators want them, and targets."""
+    """Features of mean 0 and deviation 1, as all these estimators expect, and targets."""
     loads = {"diabetes": load_diabetes, "cancer": load_breast_cancer, "digits": load_digits}
     X, y = loads[name](return_X_y=True)
     X = StandardScaler().fit_transform(X)
@@ -39,7 +39,7 @@ def fitted(estimator, X, y):
 
 
 def assert_close(actual, expected):
-    """To the rounding of sums of some hundred terms, layer after layer."""
+    """Equal up to the rounding errors of sums of some hundred terms in each layer."""
     assert actual.dtype == expected.dtype
     np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-13)
 
@@ -138,11 +138,11 @@ def test_the_weights_are_copied_and_the_classes_are_kept():
 
 
 class Impostor(LogisticRegression):
-    """May predict something else."""
+    """A subclass, which may predict something else."""
 
 
 class Namesake:
-    """Not of scikit-learn."""
+    """Not a class of scikit-learn."""
 
     coef_ = np.ones((1, 2))
 
@@ -182,7 +182,7 @@ def test_estimators_that_are_refused(estimator, error, message):
 
 @pytest.mark.parametrize("targets", [np.full(40, 7), np.full(40, "only")])
 def test_a_classifier_of_a_single_class(targets):
-    """predict_proba has two columns, and predict says the same of both."""
+    """predict_proba has two columns, and predict returns the same class for both."""
     X = data("cancer")[0][:40]
     estimator = fitted(MLPClassifier((3,), max_iter=5, random_state=0), X, targets)
     model = fa.Sequential.from_sklearn(estimator)
@@ -209,7 +209,7 @@ def test_no_other_classifier_is_fitted_to_a_single_class(estimator):
 def torch():
     reason = "torch is not installed; it is in the extra 'peers'"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch warns of while it is imported
+        warnings.simplefilter("ignore")  # torch may warn while it is imported
         return pytest.importorskip("torch", reason=reason)
 
 
@@ -284,7 +284,7 @@ def test_torch_modules_that_are_refused(torch):
     sparse = nn.Parameter(torch.ones(2, 2).to_sparse())
     halves = torch.ones(2, 2, dtype=torch.complex64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that torch will have no such tensors one day
+        warnings.simplefilter("ignore")  # torch warns that it will remove these tensors
         small = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
     frozen = {"requires_grad": False}
 
@@ -347,7 +347,7 @@ def test_torch_methods_of_a_class_that_were_replaced(torch, monkeypatch):
 
 
 def test_torch_weights_that_are_views(torch):
-    """With the sign as a flag, of any strides, and zeros without memory."""
+    """Views with a flag for negation, with any strides, and zeros without memory."""
     turned = torch.randn(3, 3, dtype=torch.complex128).conj().imag
     assert turned.is_neg()
     module = torch.nn.Linear(3, 3).double()

@@ -1,4 +1,4 @@
-"""What may be handed over: one rule for ufuncs, functions of rows, layers and gradients."""
+"""Accepted operands: the same rules for ufuncs, functions of rows, layers and gradients."""
 
 import sys
 
@@ -30,7 +30,7 @@ def ones(dtype, *shape):
 
 
 def two(first, second):
-    """Every function of ours for operands of two types, by name."""
+    """Calls of our functions with operands of two types, by name."""
     x, W = ones(first, 2, 2), ones(second, 2, 2)
     return {
         "dense": lambda: fa.dense(x, W),
@@ -45,7 +45,7 @@ def two(first, second):
 
 
 def common(*dtypes):
-    """What a ufunc makes of operands of these types."""
+    """The type of a ufunc's result for operands of these types."""
     return fa.sigmoid_backward(*(ones(dtype, 2) for dtype in dtypes)).dtype
 
 
@@ -83,8 +83,8 @@ SCALARS = [
 
 
 @pytest.mark.parametrize(("first", "second", "expected"), SCALARS, ids=map(str, range(9)))
-def test_numbers_of_python_go_along(first, second, expected, fresh):
-    """In a first call, which decides what computes them, and in later ones."""
+def test_the_type_of_the_result_with_numbers_of_python(first, second, expected, fresh):
+    """The same in a first call, which chooses and compiles the loop, and in later ones."""
     for _ in range(2):
         assert fresh(DERIVATIVES["relu"])(first, second).dtype == expected
         assert fa.heaviside(first, second).dtype == expected
@@ -97,7 +97,7 @@ def test_relu_keeps_small_integers_integers(fresh):
         assert_same(y, fa.relu(x.astype(np.int8)))
 
 
-def test_no_numbers_at_all(fresh):
+def test_operands_that_are_not_numbers_are_refused(fresh):
     for first in (1j, "a", None, np.timedelta64(1, "s")):
         for second in (0.5, 1, FOURTH):
             with pytest.raises(TypeError, match=r"relu_backward"):
@@ -136,7 +136,7 @@ def test_halves_of_both_kinds_are_float32():
 
 
 @pytest.mark.parametrize("dtype", REFUSED, ids=str)
-def test_others_are_refused_by_all(dtype):
+def test_other_types_are_refused_by_all_functions(dtype):
     single = np.dtype(np.float32)
     with pytest.raises(TypeError):
         fa.sigmoid(ones(dtype, 2))
@@ -165,7 +165,7 @@ each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 @each_call
 @pytest.mark.parametrize("dtype", [np.dtype(t) for t in NO_OUT], ids=str)
-def test_an_out_that_holds_no_such_numbers(call, dtype):
+def test_an_out_that_cannot_hold_the_result(call, dtype):
     out = np.full((4, 3), "kept", object) if dtype.kind == "O" else np.zeros((4, 3), dtype)
     before = out.copy()
     with pytest.raises(TypeError, match=r"out must be of .*float32 can be cast to, got dtype"):
@@ -175,13 +175,13 @@ def test_an_out_that_holds_no_such_numbers(call, dtype):
 
 @each_call
 @pytest.mark.parametrize("dtype", [np.dtype(t) for t in OUT_OF], ids=str)
-def test_an_out_that_does(call, dtype):
+def test_an_out_that_can_hold_the_result(call, dtype):
     out = np.zeros((4, 3), dtype)
     assert call(np.ones((4, 2), np.float32), out) is out
     assert (out.astype(complex) == 2).all()
 
 
-# Hidden values.
+# Masked values.
 
 HIDDEN = np.ma.masked_array([[1.0, 2.0, 100.0], [3.0, 4.0, 5.0]], [[0, 0, 1], [0, 0, 0]])
 OPEN = np.ma.masked_array(HIDDEN.data, False)
@@ -211,19 +211,19 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("name", "call"), ROWS.values(), ids=ROWS)
-def test_masked_values_take_no_part(name, call):
+def test_masked_values_are_refused(name, call):
     with pytest.raises(
         ValueError, match=rf": {name} must have no masked .*, got 1 of \d; {name}\."
     ):
         call(HIDDEN)
-    call(OPEN)  # where nothing is hidden, they are arrays as others
+    call(OPEN)  # without masked values, they are arrays like others
 
 
 def test_softmax_of_masked_arrays_without_masked_values():
     y = fa.softmax(OPEN)
     assert type(y) is np.ma.MaskedArray and not y.mask.any()
     assert_same(y.data, fa.softmax(OPEN.data))
-    y = fa.softmax(HIDDEN.filled(-np.inf))  # what the docs say to do
+    y = fa.softmax(HIDDEN.filled(-np.inf))  # as the documents recommend
     assert_same(y[0], np.append(fa.softmax(HIDDEN.data[0, :2]), 0.0))
 
 
@@ -235,7 +235,7 @@ def test_element_wise_functions_keep_the_mask(activation):
 
 
 def test_before_and_after_the_first_masked_array():
-    """NumPy imports their module late; the place that waits for it is gone afterwards."""
+    """NumPy imports their module late; the import hook that waits for it is removed then."""
     code = """
 import sys
 import numpy as np

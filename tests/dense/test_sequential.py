@@ -1,4 +1,4 @@
-"""Stacks of layers: the bits of their layers, and buffers that are reused."""
+"""Stacks of layers: they give the bits of their layers, and reuse buffers."""
 
 import copy
 import itertools
@@ -18,7 +18,7 @@ from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 pytestmark = pytest.mark.functional
 
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1] + [*ROW_ACTIVATIONS]
-ROUNDED = FLOATS[:2]  # the 16-bit formats, of which every layer rounds its result
+ROUNDED = FLOATS[:2]  # the 16-bit formats, to which every layer rounds its result
 
 
 def one_by_one(layers, x):
@@ -38,7 +38,7 @@ def dense(inputs, outputs, activation=None, dtype=np.float32, seed=0):
 
 
 def stack(dtype=np.float32, inputs=6):
-    """Of every way that an activation may follow a layer."""
+    """A stack with every way that an activation may follow a layer."""
     return [
         "tanh",
         dense(inputs, 13, "relu", dtype),
@@ -52,7 +52,7 @@ def stack(dtype=np.float32, inputs=6):
 
 @st.composite
 def stacks(draw):
-    """Activations and, as their arguments, layers that fit; made in the test, as that compiles."""
+    """Activations, and arguments of layers that fit. The test makes these, since that compiles."""
     widths = draw(st.lists(st.integers(1, 20), min_size=2, max_size=4))
     dtypes = st.sampled_from([np.float32, np.float64, np.float32, np.float16])
     names = st.sampled_from([*UNARY, None])
@@ -113,7 +113,7 @@ def test_shapes_may_change_from_call_to_call():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rows", [1, 300, 20_000])
 def test_nothing_is_allocated_after_the_first_call(rows, dtype):
-    """But by Python for the views of blocks, which take less than 2 KB."""
+    """Except by Python, for the views of blocks, which take less than 2 KB."""
     model = fa.Sequential([dense(8, 64, "relu"), dense(64, 64), "tanh", dense(64, 2)])
     x, out = random((rows, 8), dtype), np.empty((rows, 2), dtype)
     model(x, out=out)
@@ -125,7 +125,7 @@ def test_nothing_is_allocated_after_the_first_call(rows, dtype):
         tracemalloc.stop()
 
 
-def test_what_is_kept_is_bounded():
+def test_the_size_of_kept_buffers_is_bounded():
     model = fa.Sequential([dense(8, 64, "relu"), dense(64, 64), dense(64, 2)])
     x, out = random((100_000, 8), np.float32), np.empty((100_000, 2), np.float32)
     tracemalloc.start()
@@ -162,7 +162,7 @@ def test_threads_may_call_at_once():
 @pytest.mark.parametrize("name", [*UNARY])
 @pytest.mark.parametrize("rounded", [np.float32, np.float64])
 def test_an_activation_gives_the_same_wherever_it_is(name, rounded):
-    """In a layer, after it, and as a function of what the layer gives."""
+    """In a layer, after it in a stack, and called with the result of the layer."""
     for outputs in (1, 5, 37, 200):
         plain, x = dense(11, outputs, None, rounded), random((29, 11), rounded)
         expected = getattr(fa, name)(plain(x))

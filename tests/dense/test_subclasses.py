@@ -1,4 +1,4 @@
-"""Layers stay what they are, and what a subclass adds counts everywhere."""
+"""Layers do not change, and what a subclass adds takes effect everywhere."""
 
 import copy
 import pickle
@@ -28,7 +28,7 @@ types = pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np
 
 
 class Tenfold(fa.Dense):
-    """A layer that gives something else, made from other arguments, with more attributes."""
+    """A layer with another result, other arguments of ``__init__``, and more attributes."""
 
     __slots__ = ("slot",)
 
@@ -43,7 +43,7 @@ class Tenfold(fa.Dense):
 
 
 class Named(fa.Dense):
-    """A layer that only knows more."""
+    """A layer with one more attribute."""
 
     name = "nobody"
 
@@ -70,7 +70,7 @@ def one_by_one(layers, x):
     return x
 
 
-# What stays.
+# Attributes that cannot be changed.
 
 
 @pytest.mark.parametrize("name", ["activation", "dtype", "in_features", "out_features", "W", "b"])
@@ -94,7 +94,7 @@ def test_attributes_of_a_stack_stay(name):
         delattr(model, name)
 
 
-def test_nor_does_another_init_change_them():
+def test_a_second_init_does_not_change_attributes():
     layer, model = fa.Dense(W), fa.Sequential([fa.Dense(W)])
     expected = layer(X)
     with pytest.raises(AttributeError, match=r"^Dense: \w+ can be set only once, by __init__"):
@@ -105,7 +105,7 @@ def test_nor_does_another_init_change_them():
     assert_same(model(X), expected)
 
 
-def test_nor_does_what_was_set_before():
+def test_attributes_cannot_be_set_before_init():
     class Early(fa.Dense):
         def __init__(self):
             self.activation = "relu"
@@ -131,7 +131,7 @@ def test_copies_of_a_layer_are_of_its_class(copied):
 
 
 @each_copy
-def test_so_are_those_of_a_stack(copied):
+def test_copies_of_a_stack_are_of_its_class(copied):
     model = Centred([Tenfold(W, 3), "tanh", Named(SQUARE)], scale=2)
     again = copied(model)
     assert type(again) is Centred and again.scale == 2
@@ -142,7 +142,7 @@ def test_so_are_those_of_a_stack(copied):
 
 
 @each_copy
-def test_and_attributes_of_plain_layers_are_kept(copied):
+def test_copies_keep_attributes_of_plain_layers(copied):
     layer, model = fa.Dense(W), fa.Sequential([fa.Dense(W)])
     layer.name, model.name = "first", "all"
     assert (copied(layer).name, copied(model).name) == ("first", "all")
@@ -183,7 +183,7 @@ def test_slices_are_of_the_class():
 
 @types
 @pytest.mark.parametrize("place", range(3))
-def test_a_call_of_its_own_counts_wherever_the_layer_is(place, dtype):
+def test_a_layer_with_its_own_call_at_any_place(place, dtype):
     layers = [fa.Dense(W, B, "tanh"), fa.Dense(SQUARE), fa.Dense(SQUARE), "sigmoid"]
     layers[place] = Tenfold(layers[place].W, 10)
     model, x = fa.Sequential(layers), X.astype(dtype)
@@ -200,13 +200,13 @@ def test_a_call_of_its_own_counts_wherever_the_layer_is(place, dtype):
 
 
 @types
-def test_an_activation_behind_it_is_of_its_result(dtype):
+def test_an_activation_after_a_layer_with_its_own_call(dtype):
     layer, x = Tenfold(W, -10), X.astype(dtype)
     assert_same(fa.Sequential([layer, "relu"])(x), fa.relu(layer(x)))
 
 
 @types
-def test_a_stack_with_a_call_of_its_own_stays_one(dtype):
+def test_a_stack_with_its_own_call_is_not_flattened(dtype):
     inner, x = Centred([fa.Dense(W)], scale=3), X.astype(dtype)
     model = fa.Sequential([inner, "tanh", fa.Dense(SQUARE)])
     assert model[0] is inner and len(model) == 3
@@ -218,8 +218,8 @@ def test_a_stack_with_a_call_of_its_own_stays_one(dtype):
         fa.Sequential([fa.Dense(W), inner])
 
 
-def test_all_rows_are_given_to_it_at_once():
-    """A stack has blocks of rows otherwise."""
+def test_a_stack_with_its_own_call_gets_all_rows_at_once():
+    """Other stacks get blocks of rows."""
     inner = Centred([fa.Dense(SQUARE)], scale=1)
     x = np.random.default_rng(0).standard_normal((70_000, 3))
     y = fa.Sequential([fa.Dense(W), inner])(x)
@@ -227,8 +227,8 @@ def test_all_rows_are_given_to_it_at_once():
     assert abs(y.mean(axis=0)).max() < 1e-12
 
 
-def test_without_one_it_is_as_fast_as_any():
-    """Flattened, and with its activations in the layers that they follow."""
+def test_subclasses_without_their_own_call_are_compiled():
+    """Stacks are flattened, and activations become part of the layers that they follow."""
     model = fa.Sequential([Named(W), "relu", Plain([Named(SQUARE), "tanh"])])
     assert [type(layer) for layer in model] == [Named, np.ufunc, Named, np.ufunc]
     assert_same(model(X), one_by_one(model, X))
@@ -257,7 +257,7 @@ def test_results_that_do_not_fit():
 
 
 class Wayward(fa.Dense):
-    """Whose weights look different from outside."""
+    """A layer whose attributes differ from what it computes with."""
 
     @property
     def W(self):
@@ -272,7 +272,7 @@ class Wayward(fa.Dense):
         return "identity"
 
 
-def test_what_a_layer_computes_with_is_its_own():
+def test_overridden_attributes_do_not_change_results():
     layer, plain = Wayward(W, B, "tanh"), fa.Dense(W, B, "tanh")
     for dtype in "efd":
         assert_same(layer(X.astype(dtype)), plain(X.astype(dtype)))
@@ -282,7 +282,7 @@ def test_what_a_layer_computes_with_is_its_own():
     assert_same(copy.copy(layer)(X), plain(X))
 
 
-# Layers that are none.
+# Arguments that are not layers.
 
 
 @pytest.mark.parametrize(
@@ -295,6 +295,6 @@ def test_what_a_layer_computes_with_is_its_own():
         (fa.relu, "<ufunc 'relu'>"),
     ],
 )
-def test_a_stack_wants_several_layers(layers, got):
+def test_layers_must_be_a_sequence(layers, got):
     with pytest.raises(TypeError, match=f"^Sequential: layers must be .*, got {got}"):
         fa.Sequential(layers)

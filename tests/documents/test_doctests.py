@@ -1,4 +1,4 @@
-"""The examples in docstrings are there, and show what happens."""
+"""Docstrings have examples, and these show the actual results."""
 
 import doctest
 import importlib.util
@@ -9,13 +9,13 @@ from conftest import ROOT, run_python
 
 import fastact as fa
 
-FACES = sorted(path.stem for path in (ROOT / "fastact").glob("[!_]*.py"))
+MODULES = sorted(path.stem for path in (ROOT / "fastact").glob("[!_]*.py"))
 
 pytestmark = pytest.mark.skipif(sys.flags.optimize >= 2, reason="docstrings are stripped")
 
 
 def documented():
-    """Everything public of the package itself, methods included, by its name."""
+    """Names and values of everything public in the package itself, including class methods."""
     for name in fa.__all__:
         value = getattr(fa, name)
         yield name, value
@@ -29,7 +29,7 @@ DOCUMENTED = dict(documented())
 
 
 def skip_without(examples):
-    """Skip where an example imports what is not installed."""
+    """Skip the test if an example imports a library that is not installed."""
     for example in examples:
         words = example.source.replace(",", " ").split()
         if words[0] in ("import", "from"):
@@ -50,14 +50,14 @@ def test_examples(name):
     assert outcome.failed == 0, "".join(report)
 
 
-# In a process of its own, as some change others for good.
-IN_A_FACE = """
+# In a separate process, since some modules change other libraries permanently.
+EXAMPLES_OF_A_MODULE = """
 import doctest, importlib, warnings
 warnings.simplefilter("ignore")
-face = importlib.import_module({module!r})
-texts = {{name: getattr(face, name).__doc__ for name in face.__all__}}
-if {module!r} == "fastact.autograd":  # whose functions have the docstrings of ufuncs
-    texts = {{face.__name__: face.__doc__}}
+module = importlib.import_module({module!r})
+texts = {{name: getattr(module, name).__doc__ for name in module.__all__}}
+if {module!r} == "fastact.autograd":  # its functions have the docstrings of ufuncs
+    texts = {{module.__name__: module.__doc__}}
 for name, text in texts.items():
     found = doctest.DocTestParser().get_doctest(text, {{}}, name, None, None)
     assert found.examples, name + " has no example"
@@ -65,10 +65,11 @@ for name, text in texts.items():
 """
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_examples_of(face):
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_of(module):
     libraries = {"c": ["scipy"], "numba": ["numba", "scipy"]}
-    for library in libraries.get(face, [face]):
+    for library in libraries.get(module, [module]):
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"{library} is not installed")
-    assert run_python(IN_A_FACE.format(module=f"fastact.{face}"), PYTHONWARNINGS="ignore") == ""
+    code = EXAMPLES_OF_A_MODULE.format(module=f"fastact.{module}")
+    assert run_python(code, PYTHONWARNINGS="ignore") == ""

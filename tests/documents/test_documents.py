@@ -1,4 +1,4 @@
-"""What is written from the declarations is what they say now."""
+"""Generated files are up to date."""
 
 import re
 

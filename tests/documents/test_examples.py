@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import ROOT, run_python
 
-NEED_MORE = {"dask_cluster"}  # than the extra "test"; run by tests/integration
+NEED_MORE = {"dask_cluster"}  # than the extra "test"; tests/integration runs them
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in NEED_MORE)
 
 

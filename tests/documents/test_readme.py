@@ -1,4 +1,4 @@
-"""What the README and the pages of docs/ show runs, and what they link to is there."""
+"""The examples in the README and in docs/ run, and their links have targets."""
 
 import re
 
@@ -12,11 +12,11 @@ PAGES = [
     *sorted((ROOT / "bench/results").rglob("*.md")),
 ]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
-IN_NEED_OF_OTHERS = {"docs/use-it-from.md"}  # libraries: in tests/integration
+IN_NEED_OF_OTHERS = {"docs/use-it-from.md"}  # libraries; tests/integration runs them
 
 
 def examples(page):
-    """The blocks of Python that are code and no outline."""
+    """The blocks of Python that are complete code, without ``...``."""
     blocks = re.findall(r"(?ms)^```python\n(.*?)^```$", page.read_text(encoding="utf-8"))
     return [block for block in blocks if "..." not in re.sub(r"#.*", "", block)]
 
@@ -39,7 +39,7 @@ def test_the_readme_has_an_example():
 
 
 def anchor(heading):
-    """The name that GitHub and the site give a heading."""
+    """The anchor that GitHub and the documentation site give a heading."""
     return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
 
 

@@ -1,4 +1,4 @@
-"""Errors stay within what every activation declares, over all or over many inputs."""
+"""The errors of every activation stay within its declared bounds, over all or many inputs."""
 
 import platform
 from dataclasses import replace
@@ -25,11 +25,11 @@ def ufunc(declared):
 
 
 def edges(dtype) -> np.ndarray:
-    """Values around which a kernel may change what it does.
+    """Values near which a kernel may take another path.
 
-    These are the multiples of log(2)/2, where the exponent of exp_parts steps and the
-    logarithm of softplus is halved; where results become subnormal or 0; integers; and the
-    ends of the format.
+    These are the multiples of log(2)/2, where the exponent from exp_reduced changes and softplus
+    starts to halve the argument of its logarithm; the inputs whose results become subnormal or 0;
+    integers; and the limits of the format.
     """
     info = np.finfo(dtype)
     centres = np.concatenate(
@@ -41,7 +41,7 @@ def edges(dtype) -> np.ndarray:
         ]
     ).astype(dtype)
     bits = np.dtype(f"u{centres.itemsize}")
-    steps = np.arange(-40, 41).astype(bits)  # wraps: neighbours on both sides
+    steps = np.arange(-40, 41).astype(bits)  # wraps around: neighbours on both sides
     x = (np.concatenate([centres, -centres]).view(bits)[:, None] + steps).ravel().view(dtype)
     return x[~np.isnan(x)]
 
@@ -87,7 +87,7 @@ def test_results_are_in_the_declared_range(declared, dtype):
 
 @unary
 def test_no_slope_is_above_the_steepest(declared):
-    """And the declared figure is reached, to a thousandth."""
+    """The declared steepest slope is also reached, to within a thousandth."""
     x = np.linspace(-20, 20, 4_000_001)
     steepest = abs(np.diff(declared.reference(np, x)) / np.diff(x)).max()
     assert steepest <= 1.001 * declared.steepest
@@ -128,7 +128,7 @@ def test_many_float64(declared, seed):
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(declared, target):
-    """Without fma and half instructions (v2), and with narrower vectors."""
+    """With narrower vectors, and for v2 without instructions for fma and half precision."""
     function = ufunc_for(declared.kernel, BASELINES[target])
     for name in ("float16", "bfloat16"):
         report = accuracy.exhaustive(function, declared.reference, name)

@@ -1,4 +1,4 @@
-"""Derivatives: errors within what is declared, and the declaration consistent with itself."""
+"""Derivatives: errors are within the declared bounds, and declarations are consistent."""
 
 import functools
 import platform
@@ -20,7 +20,7 @@ from fastact._runtime import ufunc as ufunc_module
 pytestmark = pytest.mark.functional
 
 NARROW = ["float16", "bfloat16"]
-# Places inside the pieces of every activation, where it has a derivative.
+# Points inside the pieces of every activation, where it is differentiable.
 PLACES = [-30.0, -2.5, -0.7, -1e-3, 1e-3, 0.4, 1.0, 3.75, 17.0]
 
 each = pytest.mark.parametrize("declared", DERIVATIVES.values(), ids=lambda d: d.name)
@@ -31,13 +31,13 @@ def ufunc(declared):
 
 
 def saved(declared, x):
-    """What mpmath's activation saves of its input `x`."""
+    """The saved value, input or output, of mpmath's activation at `x`."""
     if declared.saved == "input":
         return x
     return ACTIVATIONS[declared.activation].reference(mpmath.mp, x)
 
 
-def test_every_activation_of_one_input_has_one():
+def test_every_activation_of_one_input_has_a_derivative():
     unary = [name for name, activation in ACTIVATIONS.items() if activation.nin == 1]
     assert sorted(DERIVATIVES) == sorted(unary)
     for name, declared in DERIVATIVES.items():
@@ -48,7 +48,7 @@ def test_every_activation_of_one_input_has_one():
         assert ACTIVATIONS.keys().isdisjoint([declared.name])
 
 
-# The declared formulas, by mpmath's numerical differentiation of the activation.
+# The declared formulas, compared with mpmath's numerical derivatives of the activation.
 
 
 @each
@@ -85,7 +85,7 @@ def test_no_derivative_at_the_jump_and_the_bend(dtype):
 
 @each
 def test_infinite_gradients(declared, dtype):
-    """Infinity where the derivative is not 0; where it is, 0 or NaN as declared."""
+    """Results are infinite where the derivative is not 0; elsewhere 0 or NaN, as declared."""
     x = np.array([-np.inf, -1.0, 0.5, np.inf], dtype)
     kept = x if declared.saved == "input" else getattr(fastact, declared.activation)(x)
     with np.errstate(all="ignore"):
@@ -103,7 +103,7 @@ def test_infinite_gradients(declared, dtype):
 @pytest.mark.parametrize("name", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
 def test_outputs_that_the_activation_does_not_have(activation, name):
-    """As accurate as others, as far as is documented."""
+    """The declared bound also holds for these outputs, up to the documented magnitude."""
     declared = DERIVATIVES[activation]
     info, rng = np.finfo(name), np.random.default_rng(5)
     gradients = np.exp2(rng.uniform(info.minexp + 8, info.maxexp - 28, 3000)).astype(name)
@@ -122,7 +122,7 @@ def test_outputs_that_the_activation_does_not_have(activation, name):
 @each
 @pytest.mark.parametrize("name", NARROW)
 def test_16_bits(declared, name):
-    """A few significands of the gradient with all that may be saved, and any pairs."""
+    """A few significands of the gradient with every value that may be saved, and random pairs."""
     step = {"float16": 93, "bfloat16": 11}[name]
     report = accuracy.derivative_report(declared, name, ufunc(declared), 200_000, step, seed=1)
     assert report.count > 200_000
@@ -151,7 +151,7 @@ gradients = st.floats(allow_nan=False, allow_infinity=False)
 @each
 @given(data=st.data())
 def test_any_float64_pair(declared, data):
-    """Near 0 and the ends of the interval, where hypothesis looks for trouble."""
+    """Also near 0 and the ends of the interval, which Hypothesis prefers."""
     gradient = data.draw(gradients)
     low, high = declared.interval
     if declared.saved == "input":

@@ -1,7 +1,7 @@
-"""NaN in gives that NaN, quiet, from every function and format, wherever it stands.
+"""Every function returns a NaN input as the same NaN, made quiet, in any format and position.
 
-Of two NaNs the first counts; where numbers have no result, it is some NaN. Objectives
-have one NaN, as softmax does (``test_softmax.py``).
+If both inputs are NaN, the first one is returned. Where numbers have no result, the NaN is
+unspecified. Objectives return only one NaN, as softmax does (``test_softmax.py``).
 """
 
 import itertools
@@ -24,7 +24,10 @@ every_dtype = pytest.mark.parametrize("dtype", FLOATS, ids=str)
 
 
 def patterns(dtype):
-    """All NaNs of 16 bits; of others, those of every low payload, which is read as an exponent."""
+    """All NaNs of 16-bit formats; of wider ones, NaNs with every low payload.
+
+    Kernels read the low payload as an exponent.
+    """
     if dtype.itemsize == 2:
         every = np.arange(1 << 16, dtype=np.uint16).view(dtype)
         return every[is_nan(every)]
@@ -33,7 +36,7 @@ def patterns(dtype):
 
 
 def layouts(array):
-    """The same elements in the loops for whole vectors, for what is left over, and for buffers."""
+    """Views of the same elements that reach the loops for whole vectors, remainders and buffers."""
     yield array
     for step in (2, 3):
         spread = np.zeros(step * len(array), array.dtype)
@@ -75,14 +78,14 @@ def test_functions_of_one_number(name, dtype):
 @pytest.mark.parametrize("name", UNARY)
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines(name, dtype, target):
-    """Kernels by formula, where this machine has them by tables, and an fma that is emulated."""
+    """Kernels by formula, even if this machine uses tables, and an emulated fma."""
     check_unary(ufunc_for(ACTIVATIONS[name].kernel, BASELINES[target]), dtype)
 
 
 @every_dtype
 @pytest.mark.parametrize("name", DERIVATIVES)
 def test_derivatives(name, dtype):
-    """Also where the derivative is 0, or the gradient infinite, whatever they are multiplied by."""
+    """A NaN is returned for any other operand, also if the derivative is 0 or the gradient inf."""
     function = getattr(fastact, f"{name}_backward")
     bad = nans(dtype)
     for number in np.array(NUMBERS).astype(dtype):
@@ -99,7 +102,7 @@ def test_derivatives(name, dtype):
 
 @every_dtype
 def test_heaviside(dtype):
-    """The second operand counts where the first is 0."""
+    """The second operand is returned where the first is 0."""
     bad = nans(dtype)
     for number in np.array([*NUMBERS, np.nan]).astype(dtype):
         assert_same(fastact.heaviside(bad, number), quieted(bad))
@@ -111,7 +114,7 @@ def test_heaviside(dtype):
 
 @every_dtype
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_objectives_have_one(name, dtype):
+def test_objectives_have_one_nan(name, dtype):
     function = getattr(fastact, name)
     quiet = np.array(np.nan, dtype)
     for length in (1, 5, 40, 200):
@@ -121,5 +124,5 @@ def test_objectives_have_one(name, dtype):
             assert_same(grad, np.full(length, quiet))
             if operands[0] is bad:
                 assert_same(hess, np.full(length, quiet))
-            else:  # it does not depend on the label
+            else:  # the hessian does not depend on the label
                 assert not is_nan(hess).any()

@@ -1,4 +1,4 @@
-"""Objectives of boosting: ufuncs of two outputs, accurate in both."""
+"""Objectives for boosting: ufuncs with two outputs, both accurate."""
 
 import concurrent.futures
 import functools
@@ -106,7 +106,7 @@ def test_any_score(output, score, label):
 
 @given(st.floats(-800, 800), st.floats(0, 1) | st.floats(-3, 4))
 def test_other_labels(score, label):
-    """Within rounding and an ulp of the smaller probability, which the difference leaves."""
+    """The error is at most half an ulp of the result plus one of the smaller probability."""
     got = float(FUNCTION(score, label)[0])
     with gmpy2.context(precision=300):
         exact, _ = DECLARED.reference(gmpy2, gmpy2.mpfr(score), gmpy2.mpfr(label))
@@ -117,7 +117,7 @@ def test_other_labels(score, label):
 
 @pytest.mark.exhaustive
 def test_every_float32():
-    """With label 0; the test below shows the same of label 1."""
+    """With label 0; `test_labels_are_symmetric_everywhere` shows the same for label 1."""
 
     def output(k):
         return lambda x: FUNCTION(x, np.float32(0))[k]
@@ -135,9 +135,12 @@ def test_every_float32():
 
 
 def is_symmetric(patterns):
-    """Whether the other label is the other sign, as in the definition."""
+    """Whether swapping the label and the sign of the score negates the gradient only.
+
+    The hessian stays the same, also if only the sign of the score is swapped.
+    """
     x = patterns.astype(np.uint32).view(np.float32)
-    if np.isnan(x[-1]):  # these have the highest patterns of either sign
+    if np.isnan(x[-1]):  # NaNs have the highest patterns of either sign
         x = x[~np.isnan(x)]
     (grad, hess), (other_grad, other_hess) = FUNCTION(x, np.float32(0)), FUNCTION(-x, np.float32(1))
     of_negative = FUNCTION(-x, np.float32(0))[1]
@@ -190,7 +193,7 @@ def test_special_values(dtype):
             same(FUNCTION(*x), [np.full(length, value).astype(dtype) for value in expected])
 
 
-def test_hessian_is_even_and_knows_no_label(dtype):
+def test_hessian_is_even_and_independent_of_the_label(dtype):
     score, label = (x.astype(dtype) for x in operands(np.float64, 3000))
     expected = FUNCTION(score, np.zeros_like(label))[1]
     assert_same(FUNCTION(score, label)[1], expected)
@@ -213,7 +216,7 @@ def test_nan(dtype):
         assert is_nan(grad).all() and not is_nan(hess).any()
 
 
-# Conduct as a ufunc.
+# Behaviour as a ufunc.
 
 
 def test_attributes():
@@ -228,7 +231,7 @@ def test_attributes():
 
 @pytest.mark.parametrize("length", [0, 1, 2, 7, 8, 31, 64, 65, 511, 512, 513, 1100])
 def test_result_depends_on_its_operands_alone(dtype, length):
-    """Not on strides, alignment, place and neighbours."""
+    """It does not depend on strides, alignment, position or neighbours."""
     score, label = operands(dtype, length)
     expected = [np.empty(length, dtype) for _ in range(2)]
     for i in range(length):
@@ -330,7 +333,7 @@ def test_first_call_in_a_process():
 
 
 def test_large_arrays(dtype):
-    """As threads may share them."""
+    """Threads may share the work."""
     score, label = operands(dtype, 2_000_003)
     grad, hess = FUNCTION(score, label)
     for part in (slice(0, 1000), slice(1_000_000, 1_001_000), slice(-1000, None)):

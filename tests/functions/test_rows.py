@@ -1,6 +1,6 @@
-"""Every declared function of rows and its derivative, by their declarations.
+"""Every declared function of rows and its derivative agree with their declarations.
 
-The loops that they share are tested with softmax, in ``test_softmax.py``.
+The tests of softmax cover the loops that these functions share, in ``test_softmax.py``.
 """
 
 import inspect
@@ -32,7 +32,7 @@ def rows(dtype, count, length, seed=0):
 
 
 def largest_error(found, exact):
-    """In ulp of the type of `found`."""
+    """The largest error, in ulp of the type of `found`."""
     significand, lowest = PRECISION[found.dtype.name]
     with np.errstate(divide="ignore"):
         exponent = np.maximum(np.floor(np.log2(abs(exact))), lowest)
@@ -76,7 +76,7 @@ def test_a_row_depends_on_itself_alone(declared, dtype):
 
 
 @each
-def test_what_documents_it(declared):
+def test_docstrings(declared):
     function = getattr(fastact, declared.name)
     assert type(function) is np.ufunc and function.signature == "(n)->(n)"
     for part in (declared.summary, declared.formula, declared.notes, declared.invalid):
@@ -100,7 +100,7 @@ def test_every_function_has_a_derivative():
 @each_derivative
 @pytest.mark.parametrize("axis", [0, 1])
 def test_rules_are_derivatives(declared, axis):
-    """Backwards and forwards, against differences of the declared reference."""
+    """In reverse and forward mode, compared with differences of the declared reference."""
     x, g, step = rows("d", 3, 5), rows("d", 3, 5, seed=1), 1e-6
     reference = ROW_ACTIVATIONS[declared.activation].reference
     y, jacobian = reference(np, x), np.empty((3, 5, 5))
@@ -136,7 +136,7 @@ def test_derivatives_in_every_type(declared, dtype):
 
 
 @each_derivative
-def test_derivatives_refuse(declared):
+def test_derivatives_refuse_wrong_arguments(declared):
     function = getattr(fastact, declared.name)
     for arguments, error, words in (
         ((1.0, 1.0), ValueError, r"grad_output must have at least one axis, got shape \(\)"),

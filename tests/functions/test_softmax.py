@@ -1,4 +1,4 @@
-"""softmax: its values, that a row's result depends on the row alone, and its conduct."""
+"""softmax: its values, the independence of its rows, and its behaviour as a ufunc."""
 
 import ctypes
 import functools
@@ -31,8 +31,8 @@ SOFTMAX = ROW_ACTIVATIONS["softmax"]
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=40)
 
-# Around where a row goes from one lane to all of them, whole vectors, whole chunks of either
-# precision, and rows of several chunks.
+# Lengths around those at which a row takes all lanes instead of one, fills whole vectors, fills
+# whole chunks of either precision, and takes several chunks.
 LENGTHS = [1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 129, 1000]
 LONG = [1023, 1024, 1025, 2047, 2048, 2049, 4097, 10_000]
 
@@ -44,7 +44,7 @@ def rows(dtype, count, length, seed=0):
     offset = rng.choice([0.0, 0.0, 3.0, -90.0, 150.0, 1000.0], (count, 1))
     x = rng.standard_normal((count, length)) * scale + offset
     x = np.where(rng.random(x.shape) < 0.03, rng.choice([-1e4, -np.inf, -95.0], x.shape), x)
-    x[:, rng.integers(length)] = offset[:, 0]  # not -inf alone
+    x[:, rng.integers(length)] = offset[:, 0]  # not only -inf
     return x.astype(dtype)
 
 
@@ -76,7 +76,7 @@ def test_accuracy(dtype, length):
 
 @pytest.mark.parametrize("length", [1, 20, 100])
 def test_accuracy_where_the_subtraction_of_the_largest_would_round(dtype, length):
-    """Offsets on both sides of every power of 2, and of those around 212 and 1494."""
+    """Offsets on both sides of every power of 2, and of numbers around 106, 212, 746 and 1494."""
     largest = float(ml_dtypes.finfo(dtype).max)
     powers = 2.0 ** np.arange(-20, min(np.log2(largest), 60))
     centres = np.concatenate([powers, [105, 106, 211, 212, 213, 745, 747, 1493, 1494, 1495]])
@@ -84,7 +84,7 @@ def test_accuracy_where_the_subtraction_of_the_largest_would_round(dtype, length
     rng = np.random.default_rng(length)
     span = 700 if dtype == np.float64 else 85  # further down results are subnormal
     x = offsets[:, None] - rng.uniform(0, span, (len(offsets), length))
-    x *= rng.uniform(1 - 2.0**-9, 1, x.shape)  # bits that the difference has no room for
+    x *= rng.uniform(1 - 2.0**-9, 1, x.shape)  # adds bits that the difference has no room for
     x[:, 0] = offsets
     x = x.clip(-largest, largest).astype(dtype)
     assert max(errors(x, fastact.softmax(x))) <= SOFTMAX.ulp[dtype.name]
@@ -93,14 +93,14 @@ def test_accuracy_where_the_subtraction_of_the_largest_would_round(dtype, length
 @pytest.mark.parametrize("low", [-0.34, -0.7, -2.0, -17.0, -60.0])
 @pytest.mark.parametrize("length", [30, 1500])
 def test_accuracy_of_sums_of_equal_terms(dtype, length, low):
-    """The rounding errors of a plain sum would all go the same way."""
+    """The rounding errors of a plain sum would all have the same sign."""
     x = np.full((2, length), low, dtype)
     x[:, 0], x[:, 1] = 0, [low, 0.35]
     assert max(errors(x, fastact.softmax(x))) <= SOFTMAX.ulp[dtype.name]
 
 
 def test_a_million_equal_terms():
-    """More chunks than one sum of single precision could hold the errors of."""
+    """So many chunks that the rounding errors in the low parts of their sums could add up."""
     for low in (-0.34, -1.1, -14.0, -14.823742):
         x = np.full(1 << 20, low, np.float32)
         x[0] = 0
@@ -123,7 +123,7 @@ def test_sums_to_one(dtype, length, width):
 
 
 def test_subnormal_results(dtype):
-    """Down to the smallest, and 0 below; all rounded once or nearly so."""
+    """Results down to the smallest subnormal number, and 0 below it, are within the bound."""
     bits, lowest = PRECISION[dtype.name]
     span = (bits - lowest + 3) * np.log(2)
     x = -np.linspace(0, span, 997).astype(dtype)
@@ -149,7 +149,7 @@ def test_special_values(dtype, length):
 
 @pytest.mark.parametrize("length", [*LENGTHS, 5000])
 def test_rows_without_a_result_are_nan(dtype, length):
-    """One and the same NaN, wherever in the row, and with it nothing but that row."""
+    """NaN or inf anywhere in a row turns that row, and no other, into the same NaN."""
     x = rows(dtype, 40, length)
     expected = fastact.softmax(x)
     quiet = np.array(np.nan, dtype)
@@ -165,7 +165,7 @@ def test_rows_without_a_result_are_nan(dtype, length):
 
 
 def test_masked_entries_change_nothing(dtype):
-    """-inf and very negative numbers count for nothing, to the last bit."""
+    """Entries of -inf or of the lowest number leave all other results unchanged, bit for bit."""
     for length in (20, 100, 3000):
         x = rows(dtype, 1, length)[0]
         for low in (-np.inf, float(ml_dtypes.finfo(dtype).min)):
@@ -189,7 +189,7 @@ def test_zeros_of_either_sign_are_equal(dtype):
 
 
 def alone(x):
-    """Each row in a call of its own."""
+    """softmax of each row, in a separate call."""
     result = np.empty_like(x)
     for index in np.ndindex(x.shape[:-1]):
         result[index] = fastact.softmax(x[index].copy())
@@ -198,7 +198,7 @@ def alone(x):
 
 @pytest.mark.parametrize("length", [*LENGTHS, *LONG])
 def test_as_if_alone(dtype, length):
-    """In batches around those of several rows at a time; and no other element is touched."""
+    """Batches around the sizes that are computed together; no other element is written."""
     x = rows(dtype, 200 if length <= 33 else 5, length)
     expected = alone(x)
     for count in {1, 2, 3, 5, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130, 200}:
@@ -229,7 +229,7 @@ def test_in_place(dtype, length):
 
 @pytest.mark.parametrize("shift", [-3, 1, 40])
 def test_overlap(dtype, shift):
-    """Copied by NumPy first."""
+    """NumPy copies overlapping operands first."""
     for length in (20, 300):
         x = rows(dtype, 9, length).ravel()
         low, high = x[: -abs(shift)], x[abs(shift) :]
@@ -252,7 +252,7 @@ def test_any_layout(data):
     values = np.moveaxis(values, -1, axis)
 
     def place(contents):
-        """The same elements with axes permuted in memory, steps along them, and an offset."""
+        """The same elements with permuted axes, steps along them, and an offset in memory."""
         axes = data.draw(st.permutations(range(contents.ndim)))
         steps = data.draw(
             st.tuples(*[st.sampled_from([1, 1, -1, 2, -2, 3])] * contents.ndim), "steps"
@@ -292,7 +292,7 @@ def test_empty(dtype, shape):
     assert_same(fastact.softmax(np.empty(shape, dtype)), np.empty(shape, dtype))
 
 
-# Conduct.
+# Behaviour.
 
 
 def hard(dtype, count, length):
@@ -314,7 +314,7 @@ def test_no_floating_point_error(dtype, length):
 @needs_registers
 @pytest.mark.parametrize("state", STATES)
 def test_registers_neither_matter_nor_change(dtype, state):
-    """But for the flags that NumPy lowers before it calls the loop of a generalized ufunc."""
+    """Except for the flags, which NumPy clears before it calls a generalized ufunc's loop."""
     registers = REGISTERS[platform.machine()]
     wanted = registers.value(state)
     call = raw(dtype)
@@ -336,7 +336,7 @@ def test_registers_neither_matter_nor_change(dtype, state):
 
 @functools.cache
 def raw(dtype):
-    """``call(x, y)`` of the loop that other loops of this package call, without NumPy."""
+    """``call(x, y)``, which calls the loop as other loops of this package do, without NumPy."""
     address = engine.rows_address(SOFTMAX.steps, type(np.dtype(dtype)))
     pointer = ctypes.c_void_p
     loop = ctypes.CFUNCTYPE(ctypes.c_int, *[pointer] * 5)(address)
@@ -415,7 +415,7 @@ def test_raw_loop():
 
 
 def test_first_use_in_a_process():
-    """Nothing is written to stderr, and nothing is compiled before."""
+    """Importing fastact does not import Numba, and the first call writes nothing to stderr."""
     code = (
         "import fastact, sys, numpy as np; print('numba' in sys.modules,"
         "*fastact.softmax(np.float32([0, 0])))"
@@ -499,8 +499,8 @@ def test_nan_has_one_pattern(dtype):
     assert is_nan(fastact.softmax(np.array([np.nan, 1], dtype))).all()
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="stacks of any size are Linux's")
-def test_a_thread_of_little_stack():
+@pytest.mark.skipif(platform.system() != "Linux", reason="the sizes of stacks are those of Linux")
+def test_a_thread_with_a_small_stack():
     code = """
 import threading
 import numpy as np
@@ -514,7 +514,7 @@ def run():
     print("done")
 try:
     threading.stack_size(48 * 1024)
-except ValueError:  # the system wants more, as on aarch64
+except ValueError:  # the system requires more, as on aarch64
     threading.stack_size(128 * 1024)
 thread = threading.Thread(target=run)
 thread.start()

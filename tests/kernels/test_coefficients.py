@@ -1,4 +1,4 @@
-"""Every polynomial of the kernels is the one that its derivation gives, with that error."""
+"""Every polynomial of the kernels is the one that its derivation gives, with the stated error."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_constants_of_the_reductions(precision):
             full,
             minimax.round_to(ln2 - full, bits),
         )
-    # Above this sum all floats of the precision are integers, and those around it fit.
+    # Around this number, the numbers of the precision are the integers.
     assert float(exp.shift) == 1.5 * 2.0 ** (bits - 1)
 
 
@@ -91,7 +91,7 @@ def test_rows_are_what_their_derivation_gives(name):
 
 @every_table
 def test_rows_have_the_error_that_is_stated(name):
-    """Relative to the result, roundings of the coefficients included."""
+    """Relative to the result, including the rounding of the coefficients."""
     _, rows, _, value_of = ROWS[name]
     stated = {"tanh": 2.0**-28.6, "sigmoid": 2.0**-26.4}[name]
     errors = []
@@ -120,7 +120,7 @@ def test_constants_of_the_tables():
     assert float(np.tanh(np.float64(kernel_tables.TANH.enough))) > 1 - 2.0**-25
     assert kernel_tables.TANH.enough <= tables.interval_of_tanh(ENTRIES - 1)[1]
     sigmoid = kernel_tables.SIGMOID
-    # 2^n for n = 0 is `upsplit`, as pow2_of_sum gives it.
+    # For n = 0, pow2_of_sum returns `upsplit`, the scaled 2^n.
     bits = np.array(sigmoid.shift).view(np.uint32) << np.uint32(23)
     assert bits.view(np.float32) == RANGE.single.upsplit
     assert sigmoid.shift - sigmoid.last == ENTRIES - 1

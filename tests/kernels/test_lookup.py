@@ -1,4 +1,4 @@
-"""Tables that kernels look up: every entry, in whole vectors, in rests of them, and one by one."""
+"""Tables that kernels look up: every entry, in whole vectors, in remainders and one by one."""
 
 import ctypes
 import dataclasses
@@ -19,7 +19,7 @@ TABLE = vocabulary.Table(VALUES)
 OTHERS = tuple(vocabulary.Table(np.roll(VALUES, k)) for k in range(1, 4))
 SHIFT = tables.TANH.shift
 
-# The same with and without an instruction for it; narrower vectors are those of this machine too.
+# With and without an instruction for lookups. This machine also runs code for narrower vectors.
 TARGETS = {bits: dataclasses.replace(host.host(), vector_bits=bits) for bits in (128, 256, 512)}
 every_target = pytest.mark.parametrize(
     "target",
@@ -73,7 +73,7 @@ def test_entries_one_by_one(kernel):
 
 @every_target
 def test_kernels_by_tables_are_for_targets_that_permute(target):
-    """And for what is computed in binary32."""
+    """They are also only for formats that are computed in binary32."""
     function = ufunc_for(vocabulary.with_tables(negative)(positive), target)
     for dtype in "ef":
         assert function(np.ones(100, dtype))[0] == (-1 if target.lookup else 1)

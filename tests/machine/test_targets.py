@@ -1,4 +1,4 @@
-"""Which processor code is made for: found out, asked for, or not known."""
+"""The processor that code is made for: detected, requested or unknown."""
 
 import json
 import platform
@@ -26,7 +26,7 @@ ENDS = sorted({HERE[0], HERE[-1]})
 
 
 def found(monkeypatch, features=FEATURES, triple=None, chosen=""):
-    """What `host` makes of another machine."""
+    """The result of `host` on another machine."""
 
     def answer():
         if isinstance(features, Exception):
@@ -41,7 +41,7 @@ def found(monkeypatch, features=FEATURES, triple=None, chosen=""):
         return host_module.host.__wrapped__()
 
 
-def test_every_baseline_may_be_asked_for():
+def test_levels_of_this_machine():
     assert HERE, "this machine runs none"
     if FEATURES.get("avx512f"):
         assert HERE[:3] == ["x86-64", "x86-64-v2", "x86-64-v3"]
@@ -49,12 +49,12 @@ def test_every_baseline_may_be_asked_for():
 
 @pytest.mark.parametrize("level", BASELINES)
 def test_features_are_those_of_the_name(level):
-    """LLVM makes the same code with and without them, so they are no more than it knows."""
+    """LLVM knows every feature, and the fields of the target agree with them."""
     target = BASELINES[level]
     text = "define double @f(double %a, double %b) { %c = fadd double %a, %b\n ret double %c }"
     machine = pipeline.machine_of(target)
     module = llvm.parse_assembly(pipeline.for_target(text, target, str(machine.target_data)))
-    machine.emit_object(module)  # LLVM names features that it does not know on stderr
+    machine.emit_object(module)  # LLVM reports features that it does not know on stderr
     if target.architecture == "x86_64":
         features = target.features.split(",")
         assert target.has_fma == ("+fma" in features)
@@ -70,8 +70,8 @@ def shared(tmp_path_factory):
 
 
 @pytest.mark.parametrize("level", ENDS)
-def test_code_is_made_for_what_is_asked_for(level, shared):
-    """And loaded by the next process that asks for the same, though others have asked between."""
+def test_code_is_made_for_the_requested_level(level, shared):
+    """The next process that requests the same level loads the code from the shared cache."""
     code = """
 import numpy as np, fastact as fa
 from fastact._loading import cache
@@ -125,8 +125,8 @@ def test_levels_that_the_machine_lacks_are_refused(monkeypatch):
 
 
 @pytest.mark.skipif(not ON_X86, reason="levels of x86-64")
-def test_nor_are_they_used_in_a_call():
-    """A processor that is not known has the first level; the error is that of the call."""
+def test_levels_that_the_machine_lacks_are_refused_in_a_call():
+    """An unknown processor has the first level, and the call raises the error."""
     code = """
 import llvmlite.binding
 llvmlite.binding.get_host_cpu_features = llvmlite.binding.FeatureMap
@@ -140,7 +140,7 @@ except ValueError as error:
     assert run_python(code, FASTACT_CPU="x86-64-v2").startswith(expected)
 
 
-def test_info_shows_what_is_asked_for(monkeypatch):
+def test_info_shows_the_requested_level(monkeypatch):
     monkeypatch.setenv("FASTACT_CPU", "")
     assert configuration.collect()["code"]["FASTACT_CPU"] == "native"
     for level in ENDS:
@@ -153,12 +153,12 @@ def test_info_shows_what_is_asked_for(monkeypatch):
         assert section["fused multiply-add"] == BASELINES[level].has_fma
 
 
-# Processors and architectures that are not known.
+# Unknown processors and architectures.
 
 
 @pytest.mark.parametrize("features", [{}, {"avx2": False}, RuntimeError("failed")], ids=str)
 @pytest.mark.parametrize("name", ["x86_64", "aarch64"])
-def test_a_processor_that_is_not_known_gets_what_all_can_run(monkeypatch, features, name):
+def test_an_unknown_processor_gets_code_that_all_can_run(monkeypatch, features, name):
     monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: "znver9")
     triple = f"{name}-pc-linux-gnu"
     target = found(monkeypatch, features, triple)
@@ -171,8 +171,8 @@ def test_a_processor_that_is_not_known_gets_what_all_can_run(monkeypatch, featur
 
 
 @pytest.mark.skipif(not ON_X86, reason="runs code for x86-64")
-def test_its_code_gives_the_same_where_one_rounding_does():
-    """The first level has neither fma nor half instructions, nor what SSE 4 brought."""
+def test_code_for_an_unknown_processor_gives_the_same_bits():
+    """relu and step round at most once; the first level has no fma, F16C or SSE 4."""
     for name, types in (("relu", "efd"), ("step", "efd")):
         function = ufunc_for(ACTIVATIONS[name].kernel, LOWEST_BASELINES["x86_64"], types)
         for dtype in types:
@@ -213,19 +213,19 @@ def test_architectures_have_several_names(monkeypatch, triple, architecture):
     assert target.instructions is ARCHITECTURES[architecture]
 
 
-# What is known of a target is in one place.
+# Facts about targets are in one file.
 
 ELSEWHERE = {
-    "_declarations/sources.py": {"avx-512"},  # docstrings tell where results are from tables
+    "_declarations/sources.py": {"avx-512"},  # docstrings say where tables are used
 }
-"""Names of architectures, or of what belongs to one, in files that may have them."""
+"""Names that belong to one architecture, in the other files that may contain them."""
 
 OPERATIONS = {"fma"}
-"""Features that are called like what they do, which all targets can."""
+"""Features named after an operation that all targets can do."""
 
 
 def of_one_architecture():
-    """Every name that belongs to one of them: levels, features, and intrinsics of LLVM."""
+    """Every name that belongs to one architecture: levels, features, and intrinsics of LLVM."""
     names = {"x86", "arm", "avx-512"}
     for architecture in ARCHITECTURES.values():
         names |= {architecture.name, *architecture.aliases, *architecture.reported}
@@ -237,7 +237,7 @@ def of_one_architecture():
 
 
 def test_nothing_else_in_the_package_names_an_architecture():
-    """So that a target is added by one entry."""
+    """A target can therefore be added as one entry."""
     names = of_one_architecture()
     assert {"aarch64", "avx512f", "neon", "x86-64-v2", "x86.sse2.pause"} <= names
     pattern = re.compile(rf"(?i)(?<![\w-])({'|'.join(map(re.escape, names))})(?![\w-])")
@@ -251,7 +251,7 @@ def test_nothing_else_in_the_package_names_an_architecture():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_architecture_is_complete(architecture):
-    """Every processor of it has vectors and a name; its instructions are LLVM's."""
+    """Its vectors are in order, and LLVM compiles its instructions without calls."""
     facts, least = ARCHITECTURES[architecture], LOWEST_BASELINES[architecture]
     assert list(facts.vectors) == sorted(facts.vectors, reverse=True)
     assert least.instructions is facts

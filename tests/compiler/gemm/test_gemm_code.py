@@ -1,4 +1,4 @@
-"""The machine code of dense layers, read: tiles packed, in registers, nothing outside called."""
+"""The machine code of dense layers: packed tiles in registers, and no calls of other code."""
 
 import functools
 import re
@@ -16,7 +16,7 @@ from fastact._machine.targets import BASELINES
 
 TARGETS = {"host": host.host(), **BASELINES}
 
-# Where registers are spilled to. The frame pointer is a register like others in such code.
+# The stack, where registers are spilled. Such code uses the frame pointer as any other register.
 STACK = {
     "x86_64": re.compile(r"\(%rsp\b"),
     "aarch64": re.compile(r"\[sp\b"),
@@ -31,7 +31,7 @@ WIDE = {
     ("x86_64", 128): "%xmm",
     ("aarch64", 128): r"\bv\d+\.(4s|2d)",
 }
-# On a condition: code off the straight path comes back by a jump without.
+# Conditional jumps: code off the straight path returns by an unconditional one.
 JUMP = re.compile(r"(?m)^\t(j(?!mp)\w+|b\.\w+|cbn?z|tbn?z)\t(?:.*, )?(\.LBB\w+)$")
 
 
@@ -43,7 +43,7 @@ def lanes_of(name, target):
 
 
 def kinds():
-    """Every target, format and number of lanes; of the many, what is like another as a sweep."""
+    """Every target, format and number of lanes; those like another only in exhaustive runs."""
     for target in TARGETS:
         for name in ("float32", "float64"):
             for i, lanes in enumerate(lanes_of(name, target)):
@@ -87,14 +87,14 @@ def loops(body):
 
 @every_kind
 def test_tiles_stay_in_registers(target, name, lanes):
-    """Each is one loop: an fma for each accumulator, on whole vectors, and no spilled register."""
+    """Each is one loop: an fma of whole vectors for each accumulator, and no spilled register."""
     architecture = TARGETS[target].architecture
     wide = re.compile(WIDE[architecture, TARGETS[target].vector_bits])
     text, _ = emitted(target, name, lanes)
     for rows, vectors in sizes_of(target):
         body = function(text, tile_name(rows, vectors))
         (loop,) = loops(body)
-        # Without fma each product takes one more register, which the tallest have not got.
+        # Without fma, each product needs one more register, which the tallest tiles lack.
         if TARGETS[target].has_fma:
             assert not STACK[architecture].search(loop), (rows, vectors)
             assert "%rsp, %rbp" not in body
@@ -116,14 +116,14 @@ def test_nothing_outside_is_called(target, name, lanes):
     text, _ = emitted(target, name, lanes)
     own = set(re.findall(r"(?m)^([\w.]+):", text))
     called = {match[2].removesuffix("@PLT") for match in CALL.finditer(text)}
-    # Besides its own, code calls the activation and the thread pool, by addresses.
+    # Besides its own functions, code calls the activation and the thread pool, through pointers.
     assert {c for c in called if not POINTER.match(c)} <= own
     visible = set(re.findall(r"(?m)^\t\.globl\t(\S+)", text))
     assert visible == {*gemm_module.ENTRIES, SETTING}
 
 
 def symbols(elf):
-    """Names and sections of the symbols of a 64-bit little-endian ELF file; section 0 is none."""
+    """Names and sections of the symbols of a 64-bit little-endian ELF file; 0 means undefined."""
 
     def number(at, size):
         return int.from_bytes(elf[at : at + size], "little")

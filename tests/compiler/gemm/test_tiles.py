@@ -1,7 +1,7 @@
-"""Every register tile of every target that runs here, called by itself.
+"""Every register tile of every target that runs here, called directly.
 
-The loops around the tiles choose among them by shape; here each is reached, with every
-combination of strides, of a ragged last vector, and of the ways to start and to finish.
+The loops around the tiles choose among them by shape. The tests call each tile with every
+combination of strides, of ragged last vectors, and of ways to start and to finish.
 """
 
 import functools
@@ -71,9 +71,9 @@ GUARD = 1e6
 
 
 def call(tile, lanes, x, w, bias, c, ragged=0, first=1, final=1):
-    """c = x @ w + bias; the last `ragged` columns of the last vector but one are its first, too.
+    """Compute c = x @ w + bias, where the last two vectors have `ragged` columns in common.
 
-    W is given as (K, N) of any strides along K with contiguous rows.
+    W has shape (K, N), any stride along K, and contiguous rows.
     """
     depth = x.shape[1]
     columns = c.shape[1]
@@ -87,7 +87,7 @@ def call(tile, lanes, x, w, bias, c, ragged=0, first=1, final=1):
 
 
 def room(rows, columns, dtype):
-    """An array for results in the midst of guards, and the function that finds them harmed."""
+    """An array for results between guards, and a function that tells whether these are intact."""
     around = np.full((rows + 2, columns + 5), GUARD, dtype)
     inner = around[1:-1, 3:-2]
 
@@ -106,7 +106,7 @@ def raggeds(vectors, lanes):
 
 @every_kind
 def test_identity(target, name, lanes):
-    """x = 1 picks the rows of W, exactly, and W = 1 the columns of x."""
+    """With the identity as x, results are exactly rows of W; with it as W, columns of x."""
     for (rows, vectors), tile in tiles(target, name, lanes).items():
         for ragged in raggeds(vectors, lanes):
             columns = vectors * lanes - ragged
@@ -130,7 +130,7 @@ def test_identity(target, name, lanes):
 
 @every_kind
 def test_integers_are_exact(target, name, lanes):
-    """Sums below 2**24, with strides of every kind; k in parts; W and x with offsets."""
+    """Sums are below 2**24. Strides are of every kind, with offsets; k is in one part or two."""
     for (rows, vectors), tile in tiles(target, name, lanes).items():
         rng = np.random.default_rng(rows * 16 + vectors)
         for depth, ragged in itertools.product((0, 1, 6, 37), raggeds(vectors, lanes)):
@@ -151,7 +151,7 @@ def test_integers_are_exact(target, name, lanes):
                 call(tile, lanes, x_laid, w_laid, bias, c, ragged)
                 assert (c == expected).all()
                 assert intact()
-                # The same in two parts; what is in c before the first does not count.
+                # The same in two parts; the first does not read c.
                 c[...] = np.nan
                 half = depth // 2
                 call(tile, lanes, x_laid[:, :half], w_laid[:half], bias, c, ragged, 1, 0)
@@ -163,7 +163,7 @@ def test_integers_are_exact(target, name, lanes):
 
 @every_kind
 def test_one_rounding_a_product_in_the_order_of_k(target, name, lanes):
-    """The bits of the sum that the docstring describes, by MPFR."""
+    """MPFR computes the same bits, with the sum that ``_compiler/gemm/tiles.py`` describes."""
     fused = TARGETS[target].has_fma
     dtype, depth = np.dtype(name), 9
     context = gmpy2.context(precision=np.finfo(dtype).nmant + 1)
@@ -190,7 +190,7 @@ def test_one_rounding_a_product_in_the_order_of_k(target, name, lanes):
 @pytest.mark.parametrize("state", ["subnormal product", "negative zeros"])
 @every_kind
 def test_k_in_parts_gives_the_same_bits(target, name, lanes, state):
-    """Also where a partial sum is -0, as a product that underflows leaves it."""
+    """Also where a partial sum is -0, which a product that underflows leaves."""
     tiny = float(np.finfo(name).smallest_subnormal)
     depth = 7
     for (rows, vectors), tile in tiles(target, name, lanes).items():
@@ -239,10 +239,10 @@ def shape_functions(registers):
 
 @pytest.mark.parametrize("registers", TILES)
 def test_shapes_of_tiles(registers):
-    """The loops only ask for tiles that there are, and never for a ragged vector by itself.
+    """The loops only ask for tiles that exist, and never for a ragged vector alone.
 
-    The last vector shares columns with the one before, which have to be read by the same
-    tile where k goes in parts, or they would be counted twice.
+    The last vector shares columns with the one before. If k is split, the same tile must read
+    both, or the products of these columns would be added twice.
     """
     breadth, height = shape_functions(registers)
     for vectors, tallest in TILES[registers].items():

@@ -17,7 +17,7 @@ import mpmath
 import numpy as np
 import pytest
 from conftest import ROOT, run_python
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -428,11 +428,11 @@ def test_plot_is_reproducible(tmp_path):
     """The same bytes in another process, whatever the user's settings."""
     contents = []
     (tmp_path / "matplotlibrc").write_text("axes.facecolor: black\n")
-    for seed, settings in (("1", ""), ("2", str(tmp_path / "matplotlibrc"))):
+    for seed, style in (("1", ""), ("2", str(tmp_path / "matplotlibrc"))):
         files = [tmp_path / f"{seed}{suffix}" for suffix in STARTS]
         code = "import os, sys\n"
-        if settings:
-            code += f"os.environ['MATPLOTLIBRC'] = {settings!r}\n"
+        if style:
+            code += f"os.environ['MATPLOTLIBRC'] = {style!r}\n"
         code += "from fastact.__main__ import main\n"
         code += "".join(f"main(['plot', 'step', '-o', {str(file)!r}])\n" for file in files)
         run_python(code)
@@ -588,6 +588,7 @@ def test_values_and_derivatives(name):
 numbers = st.floats(-2, 2)
 
 
+@settings(deadline=None)
 @given(st.floats(-3.5, 3.5), numbers, numbers, numbers, numbers, st.sampled_from("lrm"))
 @example(-2.5, 0.0, -2.0, 1.0, -6e-8, "l")  # slopes of which only rounding errors are seen
 @example(0.0, 0.0, 0.0, 5e-324, 5e-324, "l")  # all values are subnormal numbers

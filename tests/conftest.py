@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from code_cache import Kept
+from hypothesis import settings
 
 import fastact
 from fastact._declarations import declare
@@ -31,6 +32,10 @@ ROOT = Path(fastact.__file__).parents[1]
 # A shell starts jobs in the background with SIGINT ignored, and so would processes of tests.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A first example may compile, and machines are busy.
+settings.register_profile("fastact", settings.default, deadline=None)
+settings.load_profile("fastact")
 
 # A cache of the test run's own, empty at its start, for its processes too.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # or that of the process which started this one

@@ -17,7 +17,7 @@ import mpmath
 import numpy as np
 import pytest
 from conftest import ROOT, run_python
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -588,7 +588,6 @@ def test_values_and_derivatives(name):
 numbers = st.floats(-2, 2)
 
 
-@settings(deadline=None)
 @given(st.floats(-3.5, 3.5), numbers, numbers, numbers, numbers, st.sampled_from("lrm"))
 @example(-2.5, 0.0, -2.0, 1.0, -6e-8, "l")  # slopes of which only rounding errors are seen
 @example(0.0, 0.0, 0.0, 5e-324, 5e-324, "l")  # all values are subnormal numbers

@@ -23,7 +23,7 @@ from fastact._machine.targets import BASELINES, TILES
 
 pytestmark = pytest.mark.functional
 
-repeatable = settings(deadline=None, derandomize=True, max_examples=60)
+repeatable = settings(derandomize=True, max_examples=60)
 
 UNARY = [a.name for a in ACTIVATIONS.values() if a.nin == 1]
 COMPUTED = [np.dtype(np.float32), np.dtype(np.float64)]

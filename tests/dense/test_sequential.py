@@ -63,7 +63,7 @@ def stacks(draw):
     return layers
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     stacks(),
     st.lists(st.integers(0, 5), max_size=3),

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.functional
 
 SOFTMAX = ROW_ACTIVATIONS["softmax"]
 
-repeatable = settings(deadline=None, derandomize=True, max_examples=40)
+repeatable = settings(derandomize=True, max_examples=40)
 
 # Lengths around those at which a row takes all lanes instead of one, fills whole vectors, fills
 # whole chunks of either precision, and takes several chunks.

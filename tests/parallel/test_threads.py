@@ -86,7 +86,7 @@ def test_same_bits_for_any_number_of_threads(layer, activation, ufunc, dtype, n)
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_same_bits_for_any_strides(layer, data):
     name = data.draw(st.sampled_from(NAMES))
     shape = data.draw(hnp.array_shapes(max_dims=2, min_side=1, max_side=40))

@@ -23,7 +23,7 @@ from fastact._declarations.records import element_wise
 pytestmark = pytest.mark.functional
 
 # No example database, and the same examples for everyone; examples that compile take long.
-repeatable = settings(deadline=None, derandomize=True, max_examples=60)
+repeatable = settings(derandomize=True, max_examples=60)
 
 BORDERS = [*range(201), *range(511, 515), *range(1023, 1027), 4097]
 

@@ -140,7 +140,7 @@ def bits(array):
 
 
 def is_nan(array):
-    """Do the same as ``numpy.isnan``, which warns about signalling NaN in bfloat16."""
+    """Do the same as ``numpy.isnan``, but without warnings for signalling NaN in bfloat16."""
     magnitude = bits(array) & ((1 << (8 * array.itemsize - 1)) - 1)
     return magnitude > bits(np.array(np.inf, array.dtype))
 

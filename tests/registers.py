@@ -20,7 +20,7 @@ STATES = ["as usual", "down", "up", "towards zero", "flushing", "flags raised", 
 class Registers:
     """Control and status of this thread's floating-point unit, as one integer."""
 
-    offset: int  # of their bytes in fenv_t
+    offset: int  # in fenv_t, in bytes
     form: str
     directions: dict[str, int]  # of rounding, except to nearest
     flush: int  # replaces subnormal inputs and results by 0

@@ -134,7 +134,7 @@ def test_a_boltzmann_machine_with_the_patch_gives_the_same_samples():
 
 
 def test_estimators_compute_with_our_functions():
-    """Results agree to the last bit, as they would with no other library's functions."""
+    """Results have the bits of our functions, which no other library's functions return."""
     X = load_digits().data[:200] / 16
     mlp = fitted(MLPClassifier((50,), activation="logistic", max_iter=1), X, np.arange(200) % 3)
     mlp.coefs_ = [20 * W for W in mlp.coefs_]

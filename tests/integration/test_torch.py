@@ -43,7 +43,7 @@ each = pytest.mark.parametrize("name", NAMES)
 
 
 def values(*shape, dtype=torch.float64, seed=0):
-    """Return values away from 0, where finite differences of relu and step are no derivatives."""
+    """Return values away from 0, where finite differences are wrong for relu and step."""
     torch.manual_seed(seed)
     x = torch.randn(shape, dtype=torch.float64)
     return (x + x.sign() * 0.01).to(dtype)

@@ -128,8 +128,8 @@ def test_what_belongs_to_others_is_not_loaded(kept, what, monkeypatch):
     owner = os.geteuid()
     if owner == 0:
         os.chown(path, 12345, -1)
-    else:  # only root may give files away; pretend to be another user
-        # The folder is checked first.
+    else:
+        # Only root may give files away, so pretend to be another user. The folder is checked first.
         path = kept.folder
         monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     with one_warning(str(path), "belongs to user"):

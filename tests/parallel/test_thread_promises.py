@@ -258,10 +258,10 @@ x = rng.standard_normal({100_000 if first else 2_000_000})
 with fa.num_threads(1):
     expected = fa.softplus(x)
 y = np.empty_like(x)
-pool.start()  # imports first: their finalizers may swallow an interrupt
+pool.start()  # imports modules, whose finalizers may swallow an interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGALRM, signal.default_int_handler)
-def ignore(unraisable):  # for an interrupt in the first instruction of a callback
+def ignore(unraisable):  # called for an interrupt in the first instruction of a callback
     assert unraisable.exc_type in (KeyboardInterrupt, ResourceWarning), unraisable
 sys.unraisablehook = ignore
 for delay in np.linspace(1e-6, {3e-3 if first else 30e-3}, 40):
@@ -349,8 +349,8 @@ print((alone == together).all(), alone[0] > 0, pool.state.layer)
 
 @needs_layer("tbb")
 def test_numba_limits_the_number_of_threads(layer_name):
-    # A call uses the number of threads that Numba has been told in this thread, if it is smaller,
-    # and does not change it.
+    # A call uses no more threads than Numba has been told to use in this thread, and leaves Numba's
+    # number as it is.
     code = (
         PREPARED
         + """

@@ -498,7 +498,7 @@ for name, (given, requested) in zip(list(element_wise())[::2], cases):
 
 
 def test_first_call_in_a_process():
-    """As the tests with `fresh`, but nothing is imported before the call that requests a type."""
+    """Like the tests with `fresh`, but nothing is imported before the call that requests a type."""
     for line in run_python(FIRST_IN_A_PROCESS, FASTACT_CACHE="0").splitlines():
         name, dtype, *values = line.split()
         function = getattr(fastact, name)

@@ -22,7 +22,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes are thos
 
 
 class Kept:
-    """A cache of its own, and code that is not for running, with a count of how often made."""
+    """A cache with entries that are never run, and a count of how often they have been made."""
 
     def __init__(self, folder, source):
         self.folder, self.source, self.built = folder, source, 0
@@ -35,8 +35,8 @@ class Kept:
         }
 
     def get(self, code=CODE, **changes):
-        """The code, and whether it had to be made."""
-        cache._content.cache_clear()  # what a new process does not remember
+        """Return the code, and whether it had to be made."""
+        cache._content.cache_clear()  # as in a new process
         before = self.built
 
         def build():
@@ -59,7 +59,7 @@ class Kept:
 
 @contextlib.contextmanager
 def one_warning(*words):
-    """However many reasons there are, one warning is given, of the first."""
+    """Expect one warning, about the first reason, however many reasons there are."""
     with pytest.warns(RuntimeWarning) as caught:
         yield
     assert len(caught) == 1
@@ -115,7 +115,7 @@ print(json.dumps([np.array(y).tolist(), [str(w.message) for w in caught]]))
 
 
 def use(*prefix, code=USE, cwd=None, **environment):
-    """What `code` prints, started by the command `prefix`; an error where that fails."""
+    """Run `code` in a process started by the command `prefix`; return the completed process."""
     environment = os.environ | {"PYTHONPATH": ROOT} | environment
     return subprocess.run(
         [*prefix, sys.executable, "-c", code],

@@ -1,4 +1,4 @@
-"""What the tests share: every activation and every format, and inputs that reach all of them."""
+"""Fixtures and helpers of all tests: activations, formats, inputs, comparisons, processes."""
 
 import atexit
 import functools
@@ -26,10 +26,10 @@ from fastact._runtime import engine
 from fastact._runtime import ufunc as ufunc_module
 
 FLOATS = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
-PEERS = {1: np.tanh, 2: np.heaviside}  # NumPy's own, to compare conduct with, not values
+PEERS = {1: np.tanh, 2: np.heaviside}  # NumPy's, to compare the behaviour, not the values
 ROOT = Path(fastact.__file__).parents[1]
 
-# A shell starts jobs in the background with SIGINT ignored, and so would processes of tests.
+# A shell starts background jobs with SIGINT ignored, and processes of tests would inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -37,15 +37,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("fastact", settings.default, deadline=None)
 settings.load_profile("fastact")
 
-# A cache of the test run's own, empty at its start, for its processes too.
-if "PYTEST_XDIST_WORKER" not in os.environ:  # or that of the process which started this one
+# A test run and the processes that it starts share a cache, which is empty at the start.
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers use the cache of the main process
     os.environ["FASTACT_CACHE_DIR"] = tempfile.mkdtemp(prefix="fastact-tests-")
     os.environ.pop("FASTACT_CACHE", None)
     atexit.register(shutil.rmtree, os.environ["FASTACT_CACHE_DIR"], ignore_errors=True)
 
 
 def _missing(layer):
-    """Why a threading layer cannot be used here, if so."""
+    """Return why a threading layer cannot be used here, or an empty string if it can."""
     try:
         layers.LAYERS[layer]().foresee()
     except (ImportError, OSError, AttributeError) as reason:
@@ -54,7 +54,7 @@ def _missing(layer):
 
 
 def needs_layer(name):
-    """A mark for tests that use the threading layer `name`."""
+    """Return a mark for tests that use the threading layer `name`."""
     missing = _missing(name)
     return pytest.mark.skipif(bool(missing), reason=f"no layer {name}: {missing}")
 
@@ -64,7 +64,7 @@ LAYERS = [pytest.param(name, marks=needs_layer(name)) for name in layers.LAYERS]
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Tests of other libraries, which need not be installed, are imported only if asked for."""
+    """Ignore the tests that need other libraries unless ``-m`` names them."""
     others = Path(__file__).parent / "integration"
     if collection_path == others and "integration" not in config.option.markexpr:
         return True
@@ -72,7 +72,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def _of_each(activations):
-    # Of session scope, as all fixtures here without state: hypothesis asks for that.
+    # Fixtures without state have session scope, because hypothesis refuses function scope.
     return pytest.fixture(
         scope="session", params=list(activations), ids=lambda declared: declared.name
     )
@@ -91,7 +91,7 @@ def binary_activation(request):
 
 @pytest.fixture(scope="session")
 def ufunc(activation):
-    """Each of these as users see it."""
+    """The public ufunc of each activation and derivative."""
     return getattr(fastact, activation.name)
 
 
@@ -102,7 +102,7 @@ def binary(binary_activation):
 
 @pytest.fixture(scope="session")
 def peer(activation):
-    """A ufunc of NumPy with as many inputs."""
+    """A ufunc of NumPy with the same number of inputs."""
     return PEERS[activation.nin]
 
 
@@ -113,7 +113,7 @@ def dtype(request):
 
 
 def ufunc_for(kernel, target, types="efd"):
-    """The ufunc of a `kernel`, with code for another machine, which runs here too."""
+    """Return a ufunc of `kernel` with code for `target`, which must be able to run here."""
     nin = kernel.__code__.co_argcount
     return ufunc_module.create(
         name=kernel.__name__,
@@ -126,7 +126,7 @@ def ufunc_for(kernel, target, types="efd"):
 
 
 def sample(declared, dtype, shape=(), seed=0):
-    """Inputs for an activation: where it bends, where it saturates, zeros, NaN and inf."""
+    """Return inputs for an activation: from its interval, large, zero, infinite and NaN."""
     rng = np.random.default_rng(seed)
     low, high = declared.interval
     rare = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-6, -1e-6, 100.0, -100.0, -14.0]
@@ -139,19 +139,19 @@ def sample(declared, dtype, shape=(), seed=0):
 
 
 def bits(array):
-    """The bit patterns, so that comparing tells NaN from NaN and 0 from -0."""
+    """Return the bit patterns, which distinguish one NaN from another, and 0 from -0."""
     array = np.asarray(array)
     return array.astype(array.dtype.newbyteorder("="), copy=False).view(f"u{array.itemsize}")
 
 
 def is_nan(array):
-    """As ``numpy.isnan``, which complains of signalling NaN in bfloat16."""
+    """Do the same as ``numpy.isnan``, but without warnings for signalling NaN in bfloat16."""
     magnitude = bits(array) & ((1 << (8 * array.itemsize - 1)) - 1)
     return magnitude > bits(np.array(np.inf, array.dtype))
 
 
 def nans(dtype):
-    """NaN of both signs, signalling and quiet, with small and large payloads."""
+    """Return NaN of both signs, signalling and quiet, with small and large payloads."""
     infinity = int(bits(np.array(np.inf, dtype)))
     quiet = 1 << (ml_dtypes.finfo(dtype).nmant - 1)
     sign = 1 << (8 * dtype.itemsize - 1)
@@ -161,20 +161,20 @@ def nans(dtype):
 
 
 def quieted(array):
-    """The same NaN, each made quiet."""
+    """Return the same NaN, all of them quiet."""
     quiet = 1 << (ml_dtypes.finfo(array.dtype).nmant - 1)
     return (bits(array) | bits(array).dtype.type(quiet)).view(array.dtype)
 
 
 def assert_same(actual, expected):
-    """Same type, shape and bits."""
+    """Assert that type, shape and bits are the same."""
     assert actual.dtype == expected.dtype
     assert np.shape(actual) == np.shape(expected)
     np.testing.assert_array_equal(bits(actual), bits(expected))
 
 
 def one_by_one(function, *operands):
-    """What `function` gives for scalars, element by element."""
+    """Return the results of `function` for one element at a time."""
     operands = np.broadcast_arrays(*operands)
     result = np.empty(operands[0].shape, operands[0].dtype)
     for i in np.ndindex(result.shape):
@@ -183,7 +183,7 @@ def one_by_one(function, *operands):
 
 
 def run_python(code, returncode=0, **environment):
-    """Standard output of `code` in a new process, where warnings are errors as here."""
+    """Run `code` in a new process, where warnings are errors, and return its standard output."""
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -193,7 +193,7 @@ def run_python(code, returncode=0, **environment):
         timeout=300,
     )
     assert done.returncode == returncode, done.stdout + done.stderr
-    assert done.stderr == ""  # where Python reports what callbacks raise
+    assert done.stderr == ""  # Python prints exceptions of callbacks there
     return done.stdout
 
 
@@ -202,10 +202,10 @@ _loop_address = functools.cache(engine.loop_address)
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """``fresh(declared)`` is a ufunc like the public one, that has not been called yet."""
+    """``fresh(declared)`` returns a ufunc like the public one that has not been called yet."""
     for registry in ("ACTIVATIONS", "DERIVATIVES", "UFUNCS"):
         monkeypatch.setattr(declare, registry, {})
-    monkeypatch.setattr(engine, "loop_address", _loop_address)  # compiles once, not each time
+    monkeypatch.setattr(engine, "loop_address", _loop_address)  # compiles each loop only once
 
     def again(declared):
         record = {field.name: getattr(declared, field.name) for field in fields(declared)}
@@ -220,6 +220,7 @@ def fresh(monkeypatch):
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
+    """A new cache, which this process and those that it starts use."""
     monkeypatch.setenv("FASTACT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "trouble", None)
     monkeypatch.setattr(cache, "_warnings_left", [1])
@@ -230,7 +231,7 @@ def kept(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def damaged(tmp_path_factory):
-    """As `kept`, for hypothesis."""
+    """Like `kept`, with the session scope that hypothesis needs."""
     place = tmp_path_factory.mktemp("damaged")
     source = place / "source.py"
     source.write_text("")

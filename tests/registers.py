@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-# The registers. The C library reads and writes them for this thread, and they stay as they
-# are from one call through ctypes to the next, as neither Python nor NumPy sets them.
+# The C library reads and writes the registers of this thread. They keep their values from one call
+# through ctypes to the next, since neither Python nor NumPy sets them.
 
 STATES = ["as usual", "down", "up", "towards zero", "flushing", "flags raised", "all at once"]
 
@@ -20,12 +20,12 @@ STATES = ["as usual", "down", "up", "towards zero", "flushing", "flags raised", 
 class Registers:
     """Control and status of this thread's floating-point unit, as one integer."""
 
-    offset: int  # where fenv_t has them
+    offset: int  # in fenv_t, in bytes
     form: str
-    directions: dict[str, int]  # of rounding, other than to nearest
-    flush: int  # subnormals, as inputs and as results
+    directions: dict[str, int]  # of rounding, except to nearest
+    flush: int  # replaces subnormal inputs and results by 0
     flags: int
-    masks: int  # of the traps for invalid operations, division by zero and overflow
+    masks: int  # switch off traps for invalid operations, division by zero and overflow
 
     def __post_init__(self):
         object.__setattr__(self, "library", ctypes.CDLL(ctypes.util.find_library("m")))
@@ -43,7 +43,7 @@ class Registers:
     @contextlib.contextmanager
     def set(self, value):
         saved = self.read()
-        gc.disable()  # hypothesis times collections, in floats that raise a flag
+        gc.disable()  # hypothesis times collections, and its arithmetic would raise a flag
         self.write(value)
         try:
             yield
@@ -52,7 +52,7 @@ class Registers:
             gc.enable()
 
     def value(self, state):
-        """The registers in one of STATES, without flags but where it says so."""
+        """Return the registers in one of STATES; flags are raised only if its name says so."""
         cases = self.directions | {"flushing": self.flush, "flags raised": self.flags}
         cases["all at once"] = cases["up"] | cases["flushing"] | cases["flags raised"]
         return (self.read() & ~self.flags) | cases.get(state, 0)

@@ -1,14 +1,14 @@
-"""The start of programs whose threads share little work."""
+"""The beginning of programs in which threads share even small calls."""
 
 PREPARED = """
 import ctypes, os, signal, sys, threading, time, warnings
-warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # forks that have threads
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # forks with threads
 import numpy as np
 import fastact as fa
 from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._parallel import helpers, layers, pool, tbb
 
-# As little work as a few thousand elements is shared, so that the tests need not be long.
+# Share calls of a few thousand elements already, so that the tests are short.
 helpers.SHARE = tbb.SHARE = layers.LEAST_SHARE = 2_000_000
 helpers.WORTH_WAKING = 0
 pool._reset()
@@ -31,7 +31,7 @@ def check(k):
     assert y.tobytes() == EXPECTED[k].tobytes(), (k, os.getpid())
 
 def repeat(seconds, *whats):
-    # Each of them over and over in a thread of its own; how often each was done.
+    # Call each of `whats` repeatedly in its own thread; return how often each was called.
     counts = [0] * len(whats)
     wrong = []
     started = threading.Barrier(len(whats))  # on a busy machine, starting 16 took 2 s

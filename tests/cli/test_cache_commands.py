@@ -86,7 +86,7 @@ def test_warmup_refuses(kept, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ValueError, RuntimeError])
-def test_warmup_for_no_machine(kept, capsys, monkeypatch, error):
+def test_warmup_reports_errors_of_the_host(kept, capsys, monkeypatch, error):
     def host():
         raise error("FASTACT_CPU must be less")
 
@@ -140,7 +140,7 @@ def test_cache_command(kept, capsys):
     assert "'path'" in refused(capsys, "cache", "empty")
 
 
-def test_state(kept, monkeypatch):
+def test_state_of_the_cache(kept, monkeypatch):
     assert cache.state()["in use"] == "yes"
     assert not kept.folder.exists()
     kept.get()

@@ -1,4 +1,4 @@
-"""The command line: what it prints and refuses, and that graphs show what is true."""
+"""The command line: its output, its errors, and the correctness of its graphs."""
 
 import functools
 import importlib.metadata
@@ -33,7 +33,7 @@ STARTS = {".pdf": b"%PDF-", ".png": b"\x89PNG\r\n", ".svg": b"<?xml"}
 
 
 def refused(capsys, *arguments):
-    """What is printed to stderr before the exit with status 2; nothing goes to stdout."""
+    """Return what is printed to stderr before the exit with status 2; stdout must stay empty."""
     with pytest.raises(SystemExit) as exit_:
         main([str(argument) for argument in arguments])
     assert exit_.value.code == 2
@@ -42,7 +42,7 @@ def refused(capsys, *arguments):
     return output.err
 
 
-# The command as such.
+# The command in general.
 
 
 def test_importing_is_light():
@@ -80,7 +80,7 @@ def test_help_of_a_verb(verb, capsys):
 
 
 def command(*arguments, prefix=(), options=(), **environment):
-    """The command line as a process of its own, started by the command `prefix`."""
+    """Run the command line in a new process, started by the command `prefix`."""
     return subprocess.run(
         [*prefix, sys.executable, *options, "-m", "fastact", *arguments],
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
@@ -109,9 +109,10 @@ def test_without_docstrings(arguments, tmp_path, monkeypatch):
             assert verb.SUMMARY[1:].rstrip(".") in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize("name", sorted(set(CALLS) - {"plot"}))  # matplotlib reads some itself
+# Not plot: matplotlib itself reads text without an encoding.
+@pytest.mark.parametrize("name", sorted(set(CALLS) - {"plot"}))
 def test_where_text_without_an_encoding_is_an_error(name):
-    command(*CALLS[name])  # it compiles, with Numba, which reads some, too
+    command(*CALLS[name])  # compiles; Numba reads such text, too
     done = command(*CALLS[name], options=["-X", "warn_default_encoding", "-W", "error"])
     assert (done.returncode, done.stderr) == (0, "")
     assert "unknown (" not in done.stdout
@@ -122,22 +123,22 @@ def test_where_text_without_an_encoding_is_an_error(name):
 REDIRECTED = {
     "full": (">/dev/full", "No space left on device"),
     "closed": (">&-", "Bad file descriptor"),
-    "no reader": ("| true", None),  # who reads has enough, and nobody wants to hear of it
+    "no reader": ("| true", None),  # the reader has closed the pipe, which is not reported
 }
 WRITERS = {"version": "--version", "verb's help": "cache --help", "path": "cache path"}
 WRITERS |= {name: " ".join(call) for name, call in CALLS.items() if name != "plot"}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of POSIX shells")
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 @pytest.mark.parametrize(("where", "reason"), REDIRECTED.values(), ids=REDIRECTED)
 @pytest.mark.parametrize("arguments", WRITERS.values(), ids=WRITERS)
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_output_that_cannot_be_written(where, reason, arguments, unbuffered):
     if "full" in where and not os.path.exists("/dev/full"):
         pytest.skip("no device that is always full")
-    # A shell's pipeline ends with the status of its last command, so this one is kept apart.
+    # A pipeline returns the status of its last command, so the script prints this status itself.
     script = f'{{ "$0" -m fastact {arguments}; echo $? >&3; }} 3>&2 {where}'
-    if where == "| true":  # which has to be gone first
+    if where == "| true":  # the reader has to end first
         script = f'{{ sleep 0.1; "$0" -m fastact {arguments}; echo $? >&2; }} | true'
     done = subprocess.run(
         ["sh", "-c", script, sys.executable],
@@ -150,11 +151,11 @@ def test_output_that_cannot_be_written(where, reason, arguments, unbuffered):
     assert (done.stdout, done.stderr) == ("", expected + "1\n")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of POSIX shells")
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 @pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_errors_that_cannot_be_shown(where, unbuffered):
-    """The statuses are those that they always are."""
+    """The exit status is the same as usual."""
     if "full" in where and not os.path.exists("/dev/full"):
         pytest.skip("no device that is always full")
     calls = {"info": 0, "warmup relu --dtypes float32": 0, "warmup tanhh": 2, "nonsense": 2}
@@ -168,7 +169,7 @@ def test_errors_that_cannot_be_shown(where, unbuffered):
         assert (done.returncode, done.stderr) == (status, b"")
 
 
-# Settings that may not be.
+# Invalid settings.
 
 SETTINGS = {
     "FASTACT_NUM_THREADS": ("x", "a number of threads from 1 to 32768, got 'x'"),
@@ -178,7 +179,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("variable", SETTINGS)
 @pytest.mark.parametrize("arguments", [["info"], ["--help"], ["cache", "path"], []], ids=str)
-def test_settings_that_may_not_be(variable, arguments):
+def test_invalid_settings_are_refused(variable, arguments):
     value, wanted = SETTINGS[variable]
     done = command(*arguments, **{variable: value})
     expected = f"python -m fastact: error: {variable} must be {wanted}\n"
@@ -186,7 +187,7 @@ def test_settings_that_may_not_be(variable, arguments):
 
 
 @pytest.mark.parametrize("how", ["-mfastact", "-Bmfastact"])
-def test_settings_that_may_not_be_however_it_is_started(how):
+def test_invalid_settings_are_refused_however_the_command_is_started(how):
     done = subprocess.run(
         [sys.executable, how, "cache", "fastact"],
         env=os.environ | {"PYTHONPATH": str(ROOT), "FASTACT_NUM_THREADS": "0"},
@@ -252,7 +253,7 @@ print(heavy & sys.modules.keys())
 
 WATCHED = """
 import contextlib, io, json, os, sys
-import numpy  # whose BLAS has threads
+import numpy  # its BLAS starts threads
 had = set(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else set()
 from fastact.__main__ import main
 with contextlib.redirect_stdout(io.StringIO()) as output:
@@ -271,7 +272,7 @@ print(foreseen == pool.state.layer + f" ({pool.state.reason})" * bool(pool.state
 
 @pytest.mark.parametrize("layer", ["fastact", "tbb", "tbb in a child"])
 def test_info_changes_nothing(layer, tmp_path):
-    """And what it foresees is what is used then."""
+    """It starts and compiles nothing, and it predicts the layer that is used later."""
     place = str(tmp_path / "cache")
     code = WATCHED
     if layer == "tbb in a child":
@@ -284,7 +285,7 @@ def test_info_changes_nothing(layer, tmp_path):
 def test_info_where_versions_are_broken(monkeypatch, capsys):
     def version(name):
         if name == "numba":
-            return None  # as of metadata without a version
+            return None  # as for metadata without a version
         raise {"scipy": KeyError("Version")}.get(name, PackageNotFoundError(name))
 
     monkeypatch.setattr(importlib.metadata, "version", version)
@@ -296,7 +297,7 @@ def test_info_where_versions_are_broken(monkeypatch, capsys):
 
 
 def test_info_where_things_are_missing():
-    """One broken part leaves the rest of the report."""
+    """A broken part does not affect the rest of the report."""
     code = """
 import importlib.metadata, platform, sys
 sys.modules["llvmlite"] = None
@@ -378,7 +379,7 @@ def test_cgroup_limit(groups, files, limit, tmp_path):
     for name, content in files.items():
         (mount / name).parent.mkdir(parents=True, exist_ok=True)
         (mount / name).write_bytes(os.fsencode(content))
-    # Those outside the hierarchy do not count.
+    # A limit outside the hierarchy does not count.
     (tmp_path / "cpu.max").write_text("1 1000")
     if isinstance(limit, type):  # nothing is known, and info says why
         with pytest.raises(limit):
@@ -391,7 +392,7 @@ def test_cgroup_limit_without_cgroups(tmp_path):
     assert system.cgroup_limit(tmp_path / "none", tmp_path) is None
 
 
-def test_model_of_a_processor_that_nothing_tells(monkeypatch):
+def test_processor_model_that_cannot_be_read(monkeypatch):
     def read_bytes(path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -425,7 +426,7 @@ def test_plot_of_some_in_their_order(tmp_path, monkeypatch):
 
 
 def test_plot_is_reproducible(tmp_path):
-    """The same bytes in another process, whatever the user's settings."""
+    """Another process writes the same bytes, whatever the user's settings."""
     contents = []
     (tmp_path / "matplotlibrc").write_text("axes.facecolor: black\n")
     for seed, style in (("1", ""), ("2", str(tmp_path / "matplotlibrc"))):
@@ -504,7 +505,7 @@ def test_plot_to_where_nothing_can_be_written(drawn_at_once, tmp_path, capsys):
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere no folder in use can be removed")
 def test_plot_to_a_folder_that_is_gone(tmp_path):
-    assert command("plot", "step", "-o", str(tmp_path / "a.svg")).returncode == 0  # it compiles
+    assert command("plot", "step", "-o", str(tmp_path / "a.svg")).returncode == 0  # compiles
     (tmp_path / "gone").mkdir()
     gone = ["sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(tmp_path / "gone")]
     done = command("plot", "step", "-o", "a.svg", prefix=gone)
@@ -528,7 +529,7 @@ def test_plot_onto_a_full_disk_keeps_what_was_there(drawn_at_once, tmp_path, mon
 
 
 def test_plot_replaces_the_file_at_once(drawn_at_once, tmp_path):
-    """Nobody, not even who has it open, sees half of it."""
+    """No process sees a partial file, not even one that has the old file open."""
     file, same = tmp_path / "a.png", tmp_path / "same"
     file.write_bytes(b"old")
     os.link(file, same)
@@ -544,7 +545,7 @@ def test_plot_through_a_link(drawn_at_once, tmp_path):
     assert (tmp_path / "link.png").is_symlink()
 
 
-# plot: what is found of a curve
+# plot: the analysis of curves
 
 
 @functools.cache
@@ -573,7 +574,7 @@ def test_breaks_and_asymptotes(name):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_values_and_derivatives(name):
-    """Against mpmath, in the pieces and, for derivatives, nearly up to their ends."""
+    """Compared with mpmath inside the pieces, and with the neighbouring point at their ends."""
     reference = functools.partial(ACTIVATIONS[name].reference, mpmath.mp)
     for piece in traced(name).pieces:
         for i in range(2, len(piece.x) - 2, 83):
@@ -589,10 +590,10 @@ numbers = st.floats(-2, 2)
 
 
 @given(st.floats(-3.5, 3.5), numbers, numbers, numbers, numbers, st.sampled_from("lrm"))
-@example(-2.5, 0.0, -2.0, 1.0, -6e-8, "l")  # slopes of which only rounding errors are seen
+@example(-2.5, 0.0, -2.0, 1.0, -6e-8, "l")  # one slope is below the rounding errors
 @example(0.0, 0.0, 0.0, 5e-324, 5e-324, "l")  # all values are subnormal numbers
 def test_jumps_and_bends_are_found(place, left, right, slope_left, slope_right, owner):
-    """Two lines that meet or do not, at `place`, whose value is one's or the mean."""
+    """Two lines meet or jump at `place`; the value there is a limit from one side or the mean."""
     jumps, bends = abs(left - right) > 0.05, abs(slope_left - slope_right) > 0.05
     assume(jumps or left == right)
     assume(bends or slope_left == slope_right)
@@ -618,7 +619,7 @@ def test_jumps_and_bends_are_found(place, left, right, slope_left, slope_right, 
 
 
 def at_infinity(function, left, right):
-    """`function`, which is not defined for infinite numbers, with its limits."""
+    """Return `function` with its limits at infinity, where it is not defined."""
 
     def continued(x):
         finite = np.where(np.isinf(x), 0.0, x)
@@ -750,7 +751,7 @@ def test_asymptotes_are_dashed_and_labelled(panel):
     assert {"y = 0", "y = 1"} <= texts(panel("sigmoid"))
     assert {"y = \N{MINUS SIGN}1", "y = 1"} <= texts(panel("tanh"))
     assert {"y = 0", "y = x"} <= texts(panel("softplus"))
-    # Where the curve is not: at the other end.
+    # Each label is at the end that is away from the curve.
     places = {text.get_text(): text.xy[0] for text in panel("sigmoid").texts}
     assert places["y = 1"] < 0 < places["y = 0"]
     assert lines(panel("softplus"), _figure._ASYMPTOTE)[1].get_data()[0] == pytest.approx(
@@ -774,7 +775,7 @@ def test_equations(line, equation):
 def test_bounded_functions_share_their_range(panel):
     ranges = {panel(name).get_ylim() for name in ("sigmoid", "tanh", "step")}
     assert len(ranges) == 1
-    for name in ("relu", "softplus"):  # as high as wide: 45 degrees are 45 degrees
+    for name in ("relu", "softplus"):  # equal scales: a slope of 1 is drawn at 45 degrees
         axes = panel(name)
         box = axes.get_window_extent()
         unit = np.array([box.width, box.height]) / [
@@ -786,7 +787,7 @@ def test_bounded_functions_share_their_range(panel):
 
 @pytest.mark.parametrize("count", sorted({1, 2, 3, 4, len(DRAWN)}))
 def test_nothing_covers_anything(count):
-    """Neither do texts cover each other, nor legend or titles the panels."""
+    """Texts do not overlap each other, and the legend does not overlap panels with their titles."""
     figure = laid_out(*DRAWN[:count])
     around = figure.legends[0].get_window_extent()
     boxes = [axes.get_tightbbox() for axes in figure.axes]
@@ -801,11 +802,11 @@ def test_nothing_covers_anything(count):
             assert not one.overlaps(other)
 
 
-# What the documents say.
+# The documents.
 
 
 def test_picture_in_the_readme(tmp_path, monkeypatch):
-    """The command that is said to draw it does; and it shows the functions that there are now."""
+    """The documented command draws the picture, which shows all current functions."""
     page = (ROOT / "docs/guide/command-line.md").read_text(encoding="utf-8")
     command = re.search(r"`python -m fastact (plot -o (docs/\S+\.svg))`", page)
     assert f"({command[2]})" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A plugin for pytest: the patch is on, and the calls of each function in its place are counted."""
+"""A pytest plugin that applies the patch and counts the calls of each function in its tables."""
 
 import collections
 import functools

@@ -1,4 +1,4 @@
-"""Arrays of other libraries: the results of NumPy arrays, and all that such an array carries."""
+"""Arrays of other libraries: results equal those for NumPy arrays, and labels and names stay."""
 
 import functools
 import warnings
@@ -25,7 +25,7 @@ NET = fa.Sequential([fa.Dense(np.random.default_rng(1).normal(size=(3, 2))), "si
 
 
 def operands(activation, wrap):
-    """Inputs as NumPy has them and as `wrap` has them."""
+    """Return inputs as NumPy arrays, and the same inputs converted by `wrap`."""
     arrays = [np.roll(VALUES, i, axis=0) for i in range(activation.nin)]
     return arrays, [wrap(array) for array in arrays]
 
@@ -173,7 +173,7 @@ def test_pint_refuses_ufuncs_that_it_does_not_know(activation):
     units = pint.UnitRegistry()
     function = getattr(fa, activation.name)
     for unit in ("metre", ""):
-        if function.__name__ in ("tanh", "heaviside"):  # and calls NumPy's, of these names
+        if function.__name__ in ("tanh", "heaviside"):  # pint calls NumPy's of the same name
             continue
         with pytest.raises(TypeError, match="NotImplemented from __array_ufunc__"):
             function(*[units.Quantity(VALUES, unit)] * activation.nin)

@@ -1,4 +1,4 @@
-"""fastact.autograd, by the checks of HIPS autograd."""
+"""fastact.autograd, compared with HIPS autograd and its numerical checks."""
 
 import dataclasses
 import importlib.metadata
@@ -18,7 +18,7 @@ fag = pytest.importorskip("fastact.autograd")
 pytestmark = pytest.mark.integration
 
 NAMES = [*DERIVATIVES, *ROW_DERIVATIVES]
-# The declared formula, unless one that autograd differentiates better is here.
+# The declared formula, unless the dict below has one that autograd differentiates better.
 THEIRS = {name: (ACTIVATIONS | ROW_ACTIVATIONS)[name].reference for name in NAMES} | {
     "sigmoid": lambda m, x: 1 / (1 + m.exp(-x)),
     "tanh": lambda m, x: m.tanh(x),
@@ -73,10 +73,10 @@ def test_values_are_those_of_the_ufunc(name):
 
 
 @each
-@pytest.mark.filterwarnings("ignore:Output seems independent")  # of relu and step, bent once
+@pytest.mark.filterwarnings("ignore:Output seems independent")  # for relu and step
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_derivatives_are_those_of_the_formula(name, order):
-    """Of autograd's own functions, as often as one likes."""
+    """All orders agree with autograd's derivatives of the formula."""
     import autograd.numpy as anp
 
     weight = values(5, 4, seed=1)

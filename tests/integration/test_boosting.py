@@ -1,4 +1,4 @@
-"""logistic_grad_hess as the objective of XGBoost and LightGBM, against their own."""
+"""logistic_grad_hess as the objective of XGBoost and LightGBM, compared with their own."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_xgboost(name):
     ours = xgboost.train(options | {"base_score": 0.0}, table, ROUNDS, obj=objective)
     expected = theirs.predict(table)
     found = fastact.sigmoid(ours.predict(table, output_margin=True))
-    # float32 throughout: where the last bit of a gradient decides between two splits, trees differ.
+    # All is float32: trees differ where the last bit of a gradient decides between two splits.
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     assert ((found > 0.5) == y).mean() > 0.9
 
@@ -78,8 +78,8 @@ def test_the_interfaces_for_scikit_learn():
         assert ((scores > 0) == y).mean() > 0.95
 
 
-def test_labels_between():
-    """Soft labels are the fixed points of training, as near as splits are worth it."""
+def test_labels_between_0_and_1():
+    """Training converges to soft labels, as far as further splits reduce the loss."""
     xgboost = pytest.importorskip("xgboost", reason="the extra integration installs xgboost")
     X, soft = np.arange(40.0)[:, None] % 4, np.array([0.1, 0.3, 0.8, 0.95] * 10)
     table = xgboost.DMatrix(X, soft)

@@ -1,4 +1,4 @@
-"""Arrays of dask stay lazy; processes of a cluster compute what does not fit in one of them."""
+"""Arrays of dask stay lazy, and a cluster computes arrays that do not fit in one worker."""
 
 import os
 import re
@@ -75,7 +75,7 @@ def test_worker_processes_give_the_same_bits():
     with cluster, Client(cluster) as client:
         found = client.run(settings).values()
         assert len({pid for pid, _ in found} | {os.getpid()}) == 3
-        # One thread for each of many workers.
+        # A worker uses one thread.
         assert [threads for _, threads in found] == [1, 1]
         expected = net(fa.sigmoid(x))
         assert_same(by_function.compute(), expected)

@@ -1,4 +1,4 @@
-"""Layers take the DataFrames that scikit-learn takes; what is missing in them becomes NaN."""
+"""Layers accept the DataFrames that scikit-learn accepts; missing values become NaN."""
 
 import warnings
 
@@ -74,7 +74,7 @@ MISSING = {
 
 @each
 @pytest.mark.parametrize("frame", MISSING.values(), ids=MISSING)
-def test_what_is_missing_is_nan(call, frame):
+def test_missing_values_become_nan(call, frame):
     y = call(frame)
     assert np.isnan(y[1]).all()
     assert_same(y[:1], call(frame.iloc[:1].astype(np.float64)).astype(y.dtype))
@@ -83,11 +83,11 @@ def test_what_is_missing_is_nan(call, frame):
         assert np.isnan(row).all()
 
 
-def test_hidden_values_of_series_take_no_part():
+def test_values_hidden_by_a_mask_are_not_used():
     series = pd.Series([0.5, 2.0], dtype="Float64").mask([False, True])
     assert np.isnan(fa.dense(series, W)).all()
     assert np.isnan(fa.softmax_backward(series, series)).all()
-    filled = fa.softmax(series.to_numpy(na_value=-np.inf))  # what the docs say to do
+    filled = fa.softmax(series.to_numpy(na_value=-np.inf))  # as the documentation recommends
     assert filled.tolist() == [1.0, 0.0]
 
 
@@ -104,7 +104,7 @@ HIDERS = {
 
 
 @pytest.mark.skipif(
-    not hasattr(np.exp, "__dict__"), reason="pandas is told of softmax by a NumPy that is newer"
+    not hasattr(np.exp, "__dict__"), reason="needs a newer NumPy, whose ufuncs have __dict__"
 )
 @pytest.mark.parametrize("hiding", HIDERS.values(), ids=HIDERS)
 def test_softmax_refuses_missing_values(hiding):
@@ -144,7 +144,7 @@ def test_other_columns_are_refused(call, column):
 
 
 def test_softmax_of_frames_wants_an_axis():
-    """Without one, pandas hands over its blocks, in which a column is a row."""
+    """Without an axis, pandas passes its blocks, in which each column is a row."""
     values = np.arange(6.0).reshape(3, 2) ** 2
     frame = pd.DataFrame(values, columns=list("ab"))
     for axis in (-1, 0, 1):

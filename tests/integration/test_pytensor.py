@@ -1,4 +1,4 @@
-"""PyTensor's compiled functions with our kernels: bits, gradients, fused graphs, its cache."""
+"""PyTensor's compiled functions with our kernels: bits, gradients, fused graphs, and its cache."""
 
 import atexit
 import os
@@ -18,7 +18,7 @@ import fastact.pytensor
 
 pytestmark = pytest.mark.integration
 
-FOLDER = tempfile.mkdtemp(prefix="pytensor-tests-")  # not the user's
+FOLDER = tempfile.mkdtemp(prefix="pytensor-tests-")  # instead of the user's folder
 os.environ["PYTENSOR_FLAGS"] = f"base_compiledir={FOLDER}"
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 pytensor = pytest.importorskip("pytensor")
@@ -70,7 +70,7 @@ def test_fused_operations(dtype):
     assert_same(minus, -fastact.softplus(v))
 
 
-def test_what_calls_ours_is_inlined():
+def test_functions_that_call_ours_are_inlined():
     inner = fastact.pytensor._inlined(fastact.softplus)
 
     @numba.njit
@@ -107,12 +107,12 @@ print((ours == fa.sigmoid(v)).all(), (theirs != ours).any())
 
 def test_what_pytensor_keeps_on_disk_is_not_mixed_up(tmp_path):
     flags = f"base_compiledir={tmp_path},numba__cache=True"
-    for _ in range(2):  # the second reads what the first kept
+    for _ in range(2):  # the second process reads what the first has stored
         assert run_python(PROCESS, PYTENSOR_FLAGS=flags).split() == ["True", "True"]
 
 
 @pytest.mark.parametrize("version", ["2.99.1", "3.1.0", "4.0"])
-def test_another_version_says_so(monkeypatch, version):
+def test_other_versions_give_a_warning(monkeypatch, version):
     monkeypatch.setitem(sys.modules, "pytensor", types.SimpleNamespace(__version__=version))
     with pytest.warns(UserWarning, match=f"PyTensor {version} is outside .* 3.0 to below 3.1"):
         fastact.pytensor.register()

@@ -1,6 +1,6 @@
-"""Estimators of scikit-learn with our functions in them, and as they were afterwards.
+"""Estimators of scikit-learn with our functions, and unchanged afterwards.
 
-Versions in which its own tests pass like this: 1.5.2, 1.6.1, 1.7.2, 1.8.0, 1.9.0 and 1.9.1.
+scikit-learn's own tests pass with the patch in 1.5.2, 1.6.1, 1.7.2, 1.8.0, 1.9.0 and 1.9.1.
 """
 
 import concurrent.futures
@@ -41,7 +41,7 @@ REPLACED = {
 
 
 def functions():
-    """All that the patch may touch."""
+    """Return all functions that the patch may replace."""
     return {
         **_base.ACTIVATIONS,
         **{f"{name} derivative": f for name, f in _base.DERIVATIVES.items()},
@@ -57,7 +57,7 @@ def untouched():
 
 
 def test_its_own_tests_pass(tmp_path):
-    """Without our settings of pytest, and with a plugin that counts what was called."""
+    """They run without our settings of pytest, and with a plugin that counts calls."""
     modules = [f"sklearn.neural_network.tests.{name}" for name in OWN_TESTS]
     options = ["-c", os.devnull, f"--rootdir={tmp_path}", "-p", "no:cacheprovider", "-q"]
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
@@ -73,7 +73,7 @@ def test_its_own_tests_pass(tmp_path):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 80
     counts = dict(re.findall(r"^calls of (.*): (\d+)$", done.stdout, re.MULTILINE))
     assert counts.keys() >= REPLACED
-    # What is left to scikit-learn.
+    # The patch does not replace these.
     assert {name.split()[1] for name in counts.keys() - REPLACED if name[:6] != "fastact"} <= {
         "identity.inplace_identity",
         "identity.inplace_identity_derivative",
@@ -89,8 +89,8 @@ def fitted(estimator, X, y):
 
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-4), (np.float64, 1e-11)])
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
-def test_training_gives_what_it_gives_without(activation, dtype, tolerance):
-    """To what rounding becomes over two passes; the same start, the same batches."""
+def test_training_with_the_patch_gives_the_same_model(activation, dtype, tolerance):
+    """Start and batches are the same; results differ by rounding errors of two passes."""
 
     def results():
         X, y = load_digits(return_X_y=True)
@@ -117,8 +117,8 @@ def test_training_gives_what_it_gives_without(activation, dtype, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-def test_a_boltzmann_machine_gives_what_it_gives_without():
-    """The samples are the same as long as no random number lies between two roundings."""
+def test_a_boltzmann_machine_with_the_patch_gives_the_same_samples():
+    """Samples are the same unless a random number lies between two roundings of a probability."""
     X = load_digits().data / 16
 
     def result():
@@ -133,8 +133,8 @@ def test_a_boltzmann_machine_gives_what_it_gives_without():
     np.testing.assert_array_equal(actual[1], expected[1])
 
 
-def test_what_estimators_compute_with_is_ours():
-    """To the last bit, which no other library's function gives."""
+def test_estimators_compute_with_our_functions():
+    """Results have the bits of our functions, which no other library's functions return."""
     X = load_digits().data[:200] / 16
     mlp = fitted(MLPClassifier((50,), activation="logistic", max_iter=1), X, np.arange(200) % 3)
     mlp.coefs_ = [20 * W for W in mlp.coefs_]
@@ -181,7 +181,7 @@ def test_threads_may_enter_and_leave_at_any_time(monkeypatch):
     check = fastact.sklearn._check
 
     def slow_check():
-        time.sleep(1e-3)  # others enter meanwhile
+        time.sleep(1e-3)  # other threads enter meanwhile
         check()
 
     monkeypatch.setattr(fastact.sklearn, "_check", slow_check)
@@ -225,7 +225,7 @@ def test_functions_that_someone_else_replaced_are_left_alone(monkeypatch):
                 fastact.sklearn.patch()
 
 
-def test_estimators_keep_nothing_of_it():
+def test_pickled_estimators_do_not_refer_to_fastact():
     X = load_digits().data[:50]
     with fastact.sklearn.patched():
         stored = pickle.dumps(fitted(MLPClassifier((5,), max_iter=1), X, np.arange(50) % 2))

@@ -1,4 +1,4 @@
-"""fastact.torch, and gradients of layers, against PyTorch's own autograd."""
+"""fastact.torch, and gradients of layers, compared with PyTorch's own autograd."""
 
 import copy
 import dataclasses
@@ -24,9 +24,9 @@ NAMES = [*DERIVATIVES, *ROW_DERIVATIVES]
 TOLD_BY_OUTPUT = [name for name, declared in DERIVATIVES.items() if declared.output_tells]
 LAYERS = [*TOLD_BY_OUTPUT, *ROW_DERIVATIVES, "identity"]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-# Of the array standard, as far as definitions of functions of rows use it.
+# The part of the array API standard that formulas of row-wise functions use.
 STANDARD = types.SimpleNamespace(exp=torch.exp, log=torch.log, max=torch.amax, sum=torch.sum)
-# The declared formula, unless there is a function of torch's own here.
+# The declared formula, unless the dict below has a function for the name.
 THEIRS = {
     **{name: functools.partial(ACTIVATIONS[name].reference, torch) for name in DERIVATIVES},
     **{n: functools.partial(ROW_ACTIVATIONS[n].reference, STANDARD) for n in ROW_DERIVATIVES},
@@ -43,7 +43,7 @@ each = pytest.mark.parametrize("name", NAMES)
 
 
 def values(*shape, dtype=torch.float64, seed=0):
-    """Away from 0, where relu and step have no derivative that differences would give."""
+    """Return values away from 0, where finite differences are wrong for relu and step."""
     torch.manual_seed(seed)
     x = torch.randn(shape, dtype=torch.float64)
     return (x + x.sign() * 0.01).to(dtype)
@@ -161,7 +161,7 @@ def test_without_gradients(name):
 def test_differentiating_twice_is_refused(name):
     x = leaf(3, 4)
     (gradient,) = torch.autograd.grad(getattr(fat, name)(x).pow(2).sum(), x, create_graph=True)
-    # The gradient itself is right, and other terms are not cut off silently.
+    # The gradient itself is right; differentiating it again must raise, not drop a term silently.
     other = x.detach().clone().requires_grad_()
     (expected,) = torch.autograd.grad(THEIRS[name](other).pow(2).sum(), other)
     torch.testing.assert_close(gradient.detach(), expected)
@@ -178,7 +178,7 @@ def test_saved_values_are_watched():
 
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of what torch will change
+    warnings.simplefilter("ignore")  # about future changes of torch
     NESTED = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
     QUANTIZED = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
 
@@ -199,7 +199,7 @@ REFUSED = {
 
 @each
 @pytest.mark.parametrize(("bad", "error", "words"), REFUSED.values(), ids=REFUSED)
-def test_others_are_refused(name, bad, error, words):
+def test_other_inputs_are_refused(name, bad, error, words):
     with pytest.raises(error, match=f"{name}: x must be .*{words}"):
         getattr(fat, name)(bad)
 
@@ -231,7 +231,7 @@ def test_dense(name, bias):
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("shape", [(7, 5), (5,), (2, 3, 5)], ids=str)
 def test_dense_backward(name, shape):
-    """NumPy arrays alone, against torch's own layer."""
+    """Gradients for NumPy arrays agree with torch's own layer."""
     x, W, b = leaf(*shape), leaf(5, 3, seed=1), leaf(3, seed=2)
     weight = values(*shape[:-1], 3, seed=3)
     THEIRS[name](x @ W + b).backward(weight)
@@ -298,10 +298,10 @@ def test_a_network_learns_the_same():
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
-# Where tensors have no memory, or are wrapped: compilers, torch.func, batched gradients.
+# Tensors without memory, and wrapped tensors: compilers, torch.func, batched gradients.
 
 
-# torch warns of itself when its forward mode starts, and where its compiler gives up.
+# torch warns when its forward mode starts, and when its compiler gives up.
 theirs = pytest.mark.filterwarnings(
     "ignore:`torch.jit.script:DeprecationWarning", "ignore::UserWarning:torch"
 )
@@ -370,7 +370,7 @@ def test_forward_mode_of_rows_is_by_the_declared_tangent(monkeypatch):
 
 
 def test_operators():
-    """PyTorch's own test of what is registered, shapes and gradients among them."""
+    """PyTorch's own checks of registered operators pass, including shapes and gradients."""
     x, W, b = (v.detach().requires_grad_() for v in layer())
     for operator, arguments in (
         (_torch_ops.element_wise, (x, "softplus")),
@@ -385,7 +385,7 @@ def test_operators():
 @theirs
 @each
 def test_second_derivatives_are_refused_by_torch_func(name):
-    """Not taken for 0, in whatever order the two are asked for."""
+    """They are not treated as 0, whatever the modes of the two derivatives."""
     func, function = torch.func, getattr(fat, name)
     for outer in (func.jacfwd, func.jacrev):
         for inner in (func.jacfwd, func.jacrev):
@@ -444,7 +444,7 @@ def test_other_versions(monkeypatch):
         __import__("fastact.torch")
 
 
-# Traced and transformed. What is traced has no memory: nothing of ours may look at it.
+# Tracing and transforms. Traced tensors have no memory, so our code must not read it.
 
 COLD = """
 import warnings
@@ -480,7 +480,7 @@ def test_compiled_with_nothing_compiled_before(cache, tmp_path, monkeypatch):
     assert run_python(COLD) == "all\n"
 
 
-# PyTorch loads its forward derivatives of gradients by what it deprecates.
+# PyTorch loads its forward-mode derivatives of gradients by a function that it deprecates.
 its_own = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 
 

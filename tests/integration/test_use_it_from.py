@@ -1,4 +1,4 @@
-"""Every snippet of docs/use-it-from.md runs, a section at a time, in a process of its own."""
+"""Every snippet of docs/use-it-from.md runs, each section in a new process."""
 
 import re
 
@@ -14,7 +14,7 @@ SECTIONS = dict(
 
 
 def snippet(section):
-    """The fenced blocks of Python, one after another."""
+    """Return the fenced blocks of Python, joined."""
     return "\n".join(re.findall(r"(?ms)^```python\n(.*?)^```$", section))
 
 

@@ -16,7 +16,7 @@ from numba import prange, types
 from numba.core.registry import cpu_target
 
 import fastact
-import fastact.numba  # for a tree that is not installed; else Numba's entry point does it
+import fastact.numba  # if the package is installed, Numba's entry point does this
 from fastact import sigmoid
 from fastact._compiler import host
 from fastact._declarations.records import ACTIVATIONS
@@ -29,16 +29,16 @@ UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
 
 
 NUMBAS_FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]
-# Numba makes code for its own processor, whatever FASTACT_CPU says of the ufuncs.
+# FASTACT_CPU applies to the ufuncs only: Numba compiles for the processor that it finds.
 FUSED = platform.machine() not in ("x86_64", "AMD64") or (
     host.host().has_fma and "+fma" in NUMBAS_FEATURES
 )
 ULPS = 0 if FUSED else 2
-"""How far results may be apart: they have the same bits where both have fused multiply-add."""
+"""The largest difference allowed between results; they have the same bits if both use fma."""
 
 
 def assert_agree(actual, expected):
-    """Same type and shape, and the same bits, or within `ULPS`."""
+    """Assert the same type and shape, and the same bits or a difference of at most `ULPS`."""
     if FUSED:
         assert_same(actual, expected)
     assert actual.dtype == expected.dtype
@@ -58,7 +58,7 @@ def number(request):
 
 @functools.cache
 def compiled(ufunc, fast=False):
-    """A compiled loop that calls `ufunc` for each element of one-dimensional arrays."""
+    """Return a compiled loop that calls `ufunc` for each element of one-dimensional arrays."""
     options = {"fastmath": True, "error_model": "numpy"} if fast else {}
     if ufunc.nin == 1:
 
@@ -77,7 +77,7 @@ def compiled(ufunc, fast=False):
 
 
 def called(ufunc):
-    """A compiled function that calls `ufunc` with what it is given."""
+    """Return a compiled function that calls `ufunc` with its arguments."""
 
     @numba.njit
     def call(*operands):
@@ -87,7 +87,7 @@ def called(ufunc):
 
 
 def patterns(declared, number, count=20_000):
-    """Random bit patterns, with subnormals, zeros, infinities and extremes; no NaN."""
+    """Return random bit patterns, with subnormals, zeros, infinities and extremes; no NaN."""
     rng = np.random.default_rng(3)
     kind, largest = f"u{number.itemsize}", np.finfo(number).max
     tiny = np.finfo(number).smallest_subnormal
@@ -101,7 +101,7 @@ def patterns(declared, number, count=20_000):
     return result
 
 
-# With fastmath first, so that kernels which take that over would be seen without it, too.
+# With fastmath first: if kernels inherited it, the test without it would show that, too.
 @pytest.mark.parametrize("fast", [True, False])
 def test_same_bits_as_the_ufunc(activation, ufunc, number, fast):
     operands = patterns(activation, number)
@@ -111,7 +111,7 @@ def test_same_bits_as_the_ufunc(activation, ufunc, number, fast):
 
 
 def test_nan_gives_that_nan(activation, ufunc, number):
-    """Also after a function with fastmath, where that is not promised."""
+    """Also after a call with fastmath, whose own results for NaN are not specified."""
     for length in (1, 7, 64, 100):
         bad = np.resize(nans(number), length)
         for operands in itertools.product([bad, np.ones_like(bad)], repeat=activation.nin):
@@ -131,7 +131,7 @@ def test_scalars_and_arrays_have_the_type_of_the_ufunc(kind):
     expected = fastact.relu(x), fastact.step(x), fastact.heaviside(x, x)
     for result, wanted in zip(call(x, x), expected, strict=True):
         assert_same(result, wanted)
-    call(x[0, 1], x[0, 1])  # Python's numbers come back, so what was inferred is compared
+    call(x[0, 1], x[0, 1])  # Numba returns Python numbers, so compare inferred types
     inferred = call.nopython_signatures[-1].return_type
     assert [*inferred] == [numba.from_dtype(wanted.dtype) for wanted in expected]
 
@@ -227,19 +227,19 @@ def test_other_arguments_are_refused():
         without_second(np.zeros(3), np.zeros(3))
 
 
-# What may be None.
+# Operands that may be None.
 
 PRESENT = [True, np.int8(2), 3, np.float32(0.5), 0.25, np.array([0.5, 2.0]), np.ones((2, 1), "f")]
 
 
 def perhaps(value):
-    """A compiled function of a bool that returns `value`, or None."""
+    """Return a compiled function that returns `value` if its argument is true, else None."""
     return numba.njit(lambda there: value if there else None)
 
 
 @functools.cache
 def of_optional(ufunc):
-    """Compiled calls of `ufunc` whose operand number i may be None."""
+    """Return compiled calls of `ufunc` in which the first, second or both operands may be None."""
     if ufunc.nin == 1:
         return [numba.njit(lambda get, there: ufunc(get(there)))]
     return [
@@ -263,8 +263,8 @@ def test_optional_operands(name, value):
             call(get, False)
 
 
-def test_what_a_typed_dict_may_not_have():
-    """With the words and the type of NumPy's own function."""
+def test_missing_keys_of_a_typed_dict():
+    """The exception has the type and the message of NumPy's own function."""
     d = numba.typed.Dict.empty(types.unicode_type, types.float64)
     d["a"] = 0.5
     ours = numba.njit(lambda d, k: fastact.tanh(d.get(k)))
@@ -305,7 +305,7 @@ def test_optional_out(call):
 
 @pytest.mark.parametrize("call", [positional, by_name])
 def test_no_out(call):
-    """As outside: None is no array, and asks for a new one."""
+    """As outside compiled code, None stands for a new array."""
     default = numba.njit(lambda x, out=None: call(x, out))
     constant = numba.njit(lambda x: call(x, None))
     for x in (np.linspace(-3, 3, 5), np.zeros((2, 0), "f"), 0.5, 2):
@@ -372,7 +372,7 @@ def test_vectorize_guvectorize_and_stencil():
 
 
 def hot_loop(assembly, packed):
-    """The basic block with most instructions of the kind `packed`, and their number."""
+    """Return the highest count of `packed` instructions in a basic block, and that block."""
     blocks = re.split(r"(?m)^[^\t\n].*:.*\n", assembly)
     return max(((len(re.findall(packed, block)), block) for block in blocks), key=lambda b: b[0])
 
@@ -441,7 +441,7 @@ def test_functions_that_numba_keeps_on_disk(tmp_path, dtype):
 
 
 def entry_point(folder):
-    """Metadata of an installed package with the entry points of this one."""
+    """Write the metadata of an installed package with the entry points of this one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     info = folder / "fastact-0.dist-info"
     info.mkdir()

@@ -1,4 +1,4 @@
-"""Machine code on disk is found again, and its size is bounded."""
+"""The cache finds machine code on disk, and its size is limited."""
 
 import json
 import os
@@ -63,7 +63,7 @@ print(json.dumps(sorted(set(sys.modules) - had)))
 """
     new = json.loads(run_python(code))
     assert not {*heavy} & {*new}
-    # NumPy brings the rest.
+    # NumPy has imported all others.
     others = {name for name in new if not name.startswith("fastact")}
     assert others <= {"atexit", "copy", "dataclasses"}
     own = {name for name in {*new} - others if not name.startswith("fastact._functions.")}
@@ -87,7 +87,7 @@ def test_switched_off(kept, monkeypatch):
 
 
 @posix
-def test_folder(monkeypatch, tmp_path):
+def test_choice_of_the_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("FASTACT_CACHE_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     if sys.platform == "linux":
@@ -107,7 +107,7 @@ def test_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("FASTACT_CACHE_DIR", "~no-such-user/cache")
     with pytest.raises(cache.Unusable, match="~no-such-user/cache"):
         cache.folder()
-    for home in ("", "rel", "."):  # not the root, and not the current folder
+    for home in ("", "rel", "."):  # neither the root nor the current folder is used
         monkeypatch.setenv("HOME", home)
         for place in ("~/mine", "~"):
             monkeypatch.setenv("FASTACT_CACHE_DIR", place)
@@ -117,7 +117,7 @@ def test_folder(monkeypatch, tmp_path):
         assert os.path.isabs(cache.folder())
 
 
-def test_entries_used_longest_ago_go(kept, monkeypatch):
+def test_least_recently_used_entries_are_removed(kept, monkeypatch):
     day = 86400
     for k in range(6):
         kept.get(name=f"thing{k}")
@@ -138,7 +138,7 @@ def test_entries_used_longest_ago_go(kept, monkeypatch):
 
 
 def test_entries_of_a_clock_that_was_wrong(kept, monkeypatch):
-    """What is dated in the future was not used last; it is dated anew when it is used."""
+    """An entry dated in the future does not count as used last; its next use corrects the date."""
     for name in ("future", "present", "used"):
         kept.get(name=name)
     for name in ("future", "used"):
@@ -156,7 +156,7 @@ def test_entries_of_a_clock_that_was_wrong(kept, monkeypatch):
 
 
 def test_folders_with_names_of_entries(kept):
-    """They are not ours, and in nobody's way but that of this entry."""
+    """They are left alone, and the cache works for all other entries."""
     kept.get()
     folders = [kept.folder / f"thing-{k:032x}.code" for k in range(3)]
     for place in folders:
@@ -169,7 +169,7 @@ def test_folders_with_names_of_entries(kept):
 
 
 def test_entries_that_vanish(kept, monkeypatch):
-    """As others remove them between the look at the folder and at each file."""
+    """Other processes may remove entries after the folder has been listed."""
     kept.get()
     kept.get(name="another")
     entries = list(cache._scan(str(kept.folder)))

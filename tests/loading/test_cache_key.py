@@ -118,7 +118,7 @@ def test_key_has_content_of_sources(damaged, first, second):
 
 
 def package_imports(module):
-    """The files of the package that `module` imports, itself included, read from the source."""
+    """Return the files of the package that `module` imports, and its own, found in the source."""
     root = Path(fastact.__file__).parents[1]
     found, left = set(), [f"fastact.{module}"]
     while left:
@@ -154,7 +154,7 @@ def test_key_has_every_source_that_makes_code(kept, monkeypatch):
         with pytest.raises(StopIteration):
             make(*arguments)
         assert makers(*made_by) <= set(passed["sources"])
-        # No other function: to edit it throws away its own code only.
+        # No other function: editing one invalidates only its own code.
         assert {path for path in passed["sources"] if path.startswith(functions)} == {*kernels}
 
     single = type(np.dtype("f"))
@@ -181,7 +181,7 @@ def test_key_has_every_source_that_makes_code(kept, monkeypatch):
 
 
 def test_key_has_the_source_of_a_kernel_by_tables(kept, monkeypatch, tmp_path):
-    """Also where that is in another file."""
+    """Also if the kernel by tables is in another file."""
     (tmp_path / "by_tables.py").write_text("def by_tables(x):\n    return x\n")
     (tmp_path / "plain.py").write_text(
         "from by_tables import by_tables\n"
@@ -223,7 +223,7 @@ def test_kernels_have_keys_of_their_own(monkeypatch):
 
 
 def test_closures_are_not_kept(kept):
-    """Two kernels of one source, which differ by a value that is in none."""
+    """Two kernels with one source differ by a value that is not in the source."""
     addresses = [engine.loop_address(scaled(factor), 1, type(np.dtype("f"))) for factor in (2, 3)]
     assert addresses[0] != addresses[1]
     assert not kept.folder.exists()
@@ -249,7 +249,7 @@ def test_code_of_a_machine_with_more_features_is_not_used(kept, monkeypatch):
 
 
 def test_sources_that_were_changed_after_they_were_imported(kept):
-    """The modules in memory may be other than the files that the key is made of."""
+    """The modules in memory may differ from the files from which the key is computed."""
     imported = time.time_ns()
     time.sleep(0.05)  # clocks of file systems are coarse
     kept.source.write_text("coefficient = 1.25\n")
@@ -259,7 +259,7 @@ def test_sources_that_were_changed_after_they_were_imported(kept):
 
 
 def test_sources_that_are_dated_in_the_future(kept, monkeypatch):
-    """As seen by a clock that is behind, though not behind what was installed just now."""
+    """The clock is behind the date of a source; once it is right, the cache works."""
     past = kept.source.stat().st_ctime_ns - 1
     with monkeypatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: past)
@@ -306,7 +306,7 @@ print(fastact.__file__, float(fastact.{name}(np.float32(0.5))), "numba" in sys.m
     ],
 )
 def test_editing_a_coefficient_has_effect(tmp_path, name, module, coefficient):
-    """End to end, in a copy of the package; editing what makes no code has none."""
+    """End to end, in a copy of the package. Editing files that make no code has no effect."""
     shutil.copytree(ROOT / "fastact", tmp_path / "fastact")
 
     def run():
@@ -348,7 +348,7 @@ module = sys.modules["numba"] = types.ModuleType("numba")
 
 @pytest.mark.parametrize("change", ["", "del module.__spec__"])
 def test_something_without_a_spec_in_place_of_numba(change):
-    """What has been compiled is found all the same."""
+    """The cache is used nevertheless."""
     use()
     done = use(code=f"{IN_ITS_PLACE}{change}\n{USE}")
     assert json.loads(done.stdout) == [[[0, 2], [0, 1]], []]

@@ -1,4 +1,4 @@
-"""Folders that do not exist or cannot be written, each in a process with a real kernel."""
+"""Folders that do not exist or cannot be written to, each in a process with a real kernel."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ pwd.getpwuid = getpwuid
 @posix
 @pytest.mark.parametrize("home", [None, "", "rel"])
 def test_user_without_home(tmp_path, home):
-    """As in a container that runs under the number of a user whom nobody has entered."""
+    """As in a container that runs with a user number that has no entry in the password database."""
     place = {"FASTACT_CACHE_DIR": None, "XDG_CACHE_HOME": None, "HOME": home}
     done = use(code=NO_PASSWD + USE, cwd=tmp_path, **place)
     assert_works_uncached(done, "the platform's folder for caches is not known")
@@ -43,7 +43,7 @@ def test_user_without_home(tmp_path, home):
 
 @pytest.mark.parametrize("path", ["~/.cache/fastact", ".cache/fastact", ""])
 def test_platform_whose_folder_is_not_known(monkeypatch, path):
-    """As releases of platformdirs give it that raise no exception then."""
+    """Some releases of platformdirs return such a path instead of raising an exception."""
     monkeypatch.delenv("FASTACT_CACHE_DIR")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: path)
@@ -61,7 +61,7 @@ def test_home_that_is_read_only(tmp_path):
 
 GONE = """
 import os, tempfile
-import numpy  # which cannot be imported there under Python 3.13.0
+import numpy  # cannot be imported there in Python 3.13.0
 os.chdir(tempfile.mkdtemp())
 os.rmdir(os.getcwd())
 """
@@ -69,7 +69,7 @@ os.rmdir(os.getcwd())
 
 @posix
 def test_current_folder_that_is_gone(tmp_path):
-    use()  # so that there is something to find
+    use()  # fills the cache
     assert json.loads(use(code=GONE + USE).stdout) == [[[0, 2], [0, 1]], []]
     code = (
         GONE
@@ -112,7 +112,7 @@ print(fastact.relu(np.float32(-1)), fastact.get_num_threads() > 0)
 
 @pytest.mark.parametrize("compiles", [False, True])
 def test_no_text_is_read_without_its_encoding(tmp_path, compiles):
-    """Also where it is an error to do so; of Numba, it is not asked."""
+    """Also where this would be an error; what Numba reads when it is imported does not count."""
     before = f"import os, numba; os.environ['FASTACT_CACHE_DIR'] = {str(tmp_path)!r}" * compiles
     code = ENCODINGS.format(before=before)
     run_python("import numpy as np, fastact; fastact.relu(np.float32(1))")
@@ -123,7 +123,7 @@ def test_no_text_is_read_without_its_encoding(tmp_path, compiles):
 
 
 def without_privileges():
-    """A command that takes from root what lets it write everywhere; nothing for others."""
+    """Return a command that removes the privilege of root to write everywhere; [] for others."""
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
@@ -138,7 +138,7 @@ def test_no_permission(tmp_path):
     place = str(tmp_path / "home" / "cache")
     assert_works_uncached(use(*prefix, FASTACT_CACHE_DIR=place), "Permission", place)
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache").chmod(0o500)  # there, but not to be written to
+    (tmp_path / "cache").chmod(0o500)  # exists, but cannot be written to
     place = str(tmp_path / "cache")
     assert_works_uncached(use(*prefix, FASTACT_CACHE_DIR=place), "Permission", place)
 
@@ -155,7 +155,7 @@ def test_entries_in_a_folder_that_is_not_writable(tmp_path):
 
 
 def mounted(tmp_path, options):
-    """A command that mounts a file system at `tmp_path`, for the process that follows only."""
+    """Return a command that mounts a file system at `tmp_path` for one process only."""
     place = str(tmp_path)
     mount = f'mount -t tmpfs -o {options} tmpfs "{place}" && exec "$@"'
     prefix = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
@@ -172,7 +172,7 @@ def test_read_only_file_system(tmp_path):
 
 
 def test_full_disk(tmp_path):
-    """One page for the folder, none for a file."""
+    """The file system has one page, for the folder, and none for a file."""
     prefix = mounted(tmp_path, "nr_blocks=1,mode=755")
     done = use(*prefix, FASTACT_CACHE_DIR=str(tmp_path))
     assert_works_uncached(done, "No space left on device")
@@ -180,7 +180,7 @@ def test_full_disk(tmp_path):
 
 @posix
 def test_disk_that_is_full_in_the_middle_of_a_file(kept):
-    """By the limit of a process on the size of its files."""
+    """The limit on the size of files of a process has the same effect."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with one_warning("File too large"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
@@ -197,7 +197,7 @@ def test_disk_that_is_full_in_the_middle_of_a_file(kept):
 @pytest.mark.parametrize("call", ["open", "replace", "access", "makedirs", "stat", "fstat"])
 @pytest.mark.parametrize("number", ["EDQUOT", "EIO", "ESTALE", "ENOSYS"])
 def test_errors_of_the_system(kept, monkeypatch, call, number):
-    """As of a quota that is exceeded, or a server that is gone."""
+    """They may be caused by an exceeded quota or a server that is gone, for example."""
     code = getattr(errno, number)
     original = getattr(os, call)
 
@@ -217,7 +217,7 @@ def test_errors_of_the_system(kept, monkeypatch, call, number):
 
 @posix
 def test_folder_that_cannot_be_listed(tmp_path):
-    """Nothing is kept there, as it might become larger and larger."""
+    """Nothing is stored there, since the folder could grow without limit."""
     prefix = without_privileges()
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o300)

@@ -65,14 +65,14 @@ for line in range(99):
 
 @posix
 def test_killed_before_any_line_while_writing(kept):
-    """The next one works, whatever was left behind."""
+    """The next process works, whatever files the killed one has left."""
     kept.folder.mkdir()
     signals = run_python(KILLED).split()
     assert signals[-1] == "0"
     assert len(signals) > 12
     assert set(signals[:-1]) == {str(signal.SIGKILL.value)}
     left = list(kept.folder.glob("*.tmp"))
-    assert left  # some were killed in the middle
+    assert left  # some processes were killed while they wrote
     for path in left:
         os.utime(path, (1, 1))
     kept.get()
@@ -84,7 +84,7 @@ import os, sys, warnings
 import numpy as np
 import fastact
 
-# Numba once for all, as its import takes longer than what is to be tested.
+# Import Numba once for all processes: its import takes longer than the calls to be tested.
 os.environ["FASTACT_CACHE"] = "0"
 fastact.heaviside(np.float32(1), np.float32(1))
 os.environ["FASTACT_CACHE"] = "1"
@@ -96,7 +96,7 @@ for k in range(16):
     child = os.fork()
     if child == 0:
         os.close(write)
-        os.read(read, 1)  # until all are there
+        os.read(read, 1)  # until all processes exist
         try:
             for function in [fastact.relu, fastact.step][:: 1 if k % 2 else -1]:
                 y = {"relu": np.maximum(x, 0), "step": x >= 0}[function.__name__]
@@ -123,7 +123,7 @@ def test_sixteen_processes_start_cold(kept):
 
 @pytest.mark.exhaustive
 def test_sixteen_whole_processes_start_cold(kept):
-    # Some of everything: every function in one dtype took them 200 s on two cores.
+    # Only some functions: every function in one dtype took 200 s on two cores.
     some = USE_ALL
     for all_of_them, instead in {
         '"efd" + "bBhHiIlLqQ" * getattr(declared, "keeps_integers", False)': '"f"',
@@ -172,8 +172,8 @@ print(turn, built)
 """
 
 
-def test_crowd_writes_reads_and_evicts(kept):
-    """Processes that replace and remove what the others are reading."""
+def test_several_processes_write_read_and_evict(kept):
+    """Processes replace and remove entries that others are reading."""
     children = [
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", CROWD],
@@ -194,7 +194,7 @@ def test_crowd_writes_reads_and_evicts(kept):
 
 @pytest.fixture
 def made(monkeypatch):
-    """A list that gets longer with every kernel that is compiled."""
+    """A list with an item for each kernel that has been compiled."""
     made, compile_kernel = [], frontend.scalar_ir
     monkeypatch.setattr(frontend, "scalar_ir", lambda *a: made.append(a) or compile_kernel(*a))
     return made

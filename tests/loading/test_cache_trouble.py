@@ -1,4 +1,4 @@
-"""Damaged or foreign files and errors cost time at worst."""
+"""Damaged files, foreign files and errors have no worse effect than another compilation."""
 
 import os
 import pickle
@@ -52,7 +52,7 @@ def test_foreign_content_is_found(kept, content):
 
 
 def test_code_under_the_name_of_another(kept):
-    """As after a mix-up of files; each is whole."""
+    """The files of two entries may have been exchanged, each of them undamaged."""
     kept.get(b"another", name="another")
     content = kept.entry().read_bytes()
     kept.entry().unlink()
@@ -93,11 +93,11 @@ def test_folder_in_place_of_an_entry(kept):
 
 
 def test_entry_of_absurd_size(kept):
-    """There is no memory for it; and the others are not evicted to make room for it."""
+    """It does not fit in memory, and other entries are not evicted to make room for it."""
     kept.get(name="another")
     kept.get()
     (path,) = kept.folder.glob("some-thing-*")
-    os.truncate(path, 1 << 42)  # it takes no space on the disk
+    os.truncate(path, 1 << 42)  # takes no space on the disk
     assert kept.get() == (CODE, True)
     assert kept.get() == (CODE, False)
     os.truncate(path, 1 << 42)
@@ -128,14 +128,15 @@ def test_what_belongs_to_others_is_not_loaded(kept, what, monkeypatch):
     owner = os.geteuid()
     if owner == 0:
         os.chown(path, 12345, -1)
-    else:  # who may not give files away becomes someone else; then the folder is first
+    else:
+        # Only root may give files away, so pretend to be another user. The folder is checked first.
         path = kept.folder
         monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     with one_warning(str(path), "belongs to user"):
         assert kept.get() == (CODE, True)
         assert kept.get() == (CODE, True)
     if owner == 0:
-        monkeypatch.setattr(os, "geteuid", lambda: 12345)  # root's files serve everyone
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)  # files of root are loaded by everyone
     else:
         monkeypatch.undo()
         monkeypatch.setenv("FASTACT_CACHE_DIR", str(kept.folder))
@@ -143,7 +144,7 @@ def test_what_belongs_to_others_is_not_loaded(kept, what, monkeypatch):
 
 
 def test_warning_as_an_error(kept, capsys):
-    """NumPy calls from where no exception can pass; the function works all the same."""
+    """NumPy cannot pass an exception on at this point; the function works nevertheless."""
     kept.folder.write_text("a file where the folder should be")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -165,7 +166,7 @@ import numpy as np, fastact
 print(fastact.relu(np.float32(2)), fastact.step(np.float32(2)))
 from fastact._loading import cache
 print(cache.trouble)
-sys.stderr = None  # as Python writes to it at the end
+sys.stderr = None  # because Python writes to it at exit
 """
 
 
@@ -218,7 +219,7 @@ def test_any_exception_costs_time_only(kept, monkeypatch, step, error):
 
 @pytest.mark.parametrize("step", ["_read", "_write"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_program_does(kept, monkeypatch, step, error):
+def test_exits_and_interrupts_are_raised(kept, monkeypatch, step, error):
     def fail(*_):
         raise error
 
@@ -229,7 +230,7 @@ def test_what_ends_the_program_does(kept, monkeypatch, step, error):
 
 
 def test_threads_in_trouble_warn_once(kept, monkeypatch):
-    """As loops are made in several threads."""
+    """Several threads may make loops at once."""
     kept.folder.write_text("a file where the folder should be")
     with one_warning("is not a folder"):
         in_four_threads(lambda: [kept.get() for _ in range(9)])

@@ -1,4 +1,4 @@
-"""What strikes a call while its loop is being made reaches the caller, and breaks nothing."""
+"""Interrupts, errors and forks during a first call reach the caller and break nothing."""
 
 import os
 
@@ -14,12 +14,12 @@ SOFTPLUS_1 = 1.3132616875182228
 
 
 def first(code, **environment):
-    """What `code` prints in a new process that finds no machine code."""
+    """Return what `code` prints in a new process that uses no cache."""
     return run_python(code, **({"FASTACT_CACHE": "0"} | environment))
 
 
 def steps(*few, many):
-    """Some `few` moments by default, and `many` for who has minutes."""
+    """Return the `few` delays, and `many` more for the exhaustive tests, which take minutes."""
     return [*few, *(pytest.param(t, marks=pytest.mark.exhaustive) for t in many if t not in few)]
 
 
@@ -63,7 +63,7 @@ assert fa.softplus.types == ["e->e", "f->f", "d->d"]
     ],
 )
 def test_interrupts(how, expected, delay):
-    """The exception comes once, as it is; afterwards all is well."""
+    """The exception is raised once and unchanged; calls work afterwards."""
     output = first(INTERRUPTED.format(how=how, delay=delay, expected=expected))
     assert output == f"{SOFTPLUS_1} {expected} 1\n"
 
@@ -87,7 +87,7 @@ for _ in range(3):
 signal.setitimer(signal.ITIMER_REAL, 0)
 print(*set(results))
 """
-    for _ in range(1 + int(cache)):  # the second time, code is loaded
+    for _ in range(1 + int(cache)):  # the second time, code is loaded from the cache
         assert run_python(code, FASTACT_CACHE=cache) == f"{SOFTPLUS_1}\n"
 
 
@@ -118,7 +118,7 @@ print(found[-1], float(fa.softplus(1.0)), fa.softplus.types)
 
 
 def test_recursion_depth():
-    """What is made has a depth of its own; where none is left for the call, that is said."""
+    """A job has its own recursion depth; a call for which none is left raises RecursionError."""
     code = """
 import sys
 import fastact as fa
@@ -144,7 +144,7 @@ for depth in range(900, 1000, 3):
     "setting", ["DISABLE_JIT", "DEBUGINFO", "ENABLE_PROFILING", "BOUNDSCHECK", "FULL_TRACEBACKS"]
 )
 def test_settings_of_numba(setting):
-    """They serve to debug or profile what users compile."""
+    """Settings to debug or profile the code of users do not affect ours."""
     code = """
 import numpy as np
 import fastact as fa
@@ -172,7 +172,7 @@ print(len(seen), len(fa.relu.types))
 
 
 def test_a_thread_that_compiles_with_numba_and_another():
-    """Each holds what the other waits for, if locks are taken in two orders."""
+    """They would wait for each other if they acquired two locks in different orders."""
     code = """
 import threading, time
 import numba
@@ -212,7 +212,7 @@ import os, signal, threading, time, warnings
 import {imports}
 import fastact as fa
 
-warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+warnings.simplefilter("ignore", DeprecationWarning)  # about a fork with threads
 thread = threading.Thread(target=lambda: fa.tanh(1.0))
 thread.start()
 time.sleep({delay})
@@ -229,7 +229,7 @@ thread.join()
 @pytest.mark.parametrize("imports", ["fastact", "logging"])
 @pytest.mark.parametrize("delay", steps(0.0, 0.05, 0.3, many=np.arange(1, 21) / 10))
 def test_forks_while_another_thread_makes_its_first_call(imports, delay):
-    """With `logging`, whose lock a fork takes, imported before this package and after."""
+    """A fork acquires the lock of `logging`, which is imported before this package or after it."""
     code = FORK.format(imports=imports, delay=delay, expected=SOFTPLUS_1)
     assert first(code) == "0\n"
 
@@ -247,13 +247,13 @@ class Slow:
             if {before}:
                 __import__({name!r})
             waiting.set()
-            time.sleep(0.5)  # the fork waits by now
+            time.sleep(0.5)  # by now, the fork waits
             module = __import__({name!r}, fromlist=["any"])
             with module.{lock}:
                 pass
 
 jobs._LONGEST_WAIT = 1e6
-warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+warnings.simplefilter("ignore", DeprecationWarning)  # about a fork with threads
 sys.meta_path.insert(0, Slow())
 thread = threading.Thread(target=lambda: fa.tanh(1.0))
 thread.start()
@@ -272,7 +272,7 @@ sys.modules[{name!r}].{lock}.release()
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize(("name", "lock"), jobs._LOCKS_OF_HOOKS.items())
 def test_forks_and_hooks_of_modules_that_are_imported_by_a_job(name, lock, before):
-    """Locks that hooks acquire and release are there for the job, and are acquired once."""
+    """A job can use the locks that hooks acquire for a fork, and each is acquired only once."""
     code = FORK_WITH_HOOKS.format(name=name, lock=lock, before=before)
     assert first(code) == "0\nTrue\n"
 
@@ -329,7 +329,7 @@ print(fa.softplus(1.0))
 
 
 def test_the_end_of_the_interpreter():
-    """A call from then on fails as imports do, and a job that nobody waits for ends before."""
+    """Later calls fail as imports do, and a job that nobody waits for ends before that."""
     code = """
 import builtins, os, threading
 import fastact as fa

@@ -1,6 +1,6 @@
-"""Object code and its linking: whatever the addresses that a process has free.
+"""Object code can be linked whatever addresses are free in the process.
 
-The linker ends the process where it cannot express a distance; so that must not be possible.
+The linker ends the process if it cannot express a distance, so this must be impossible.
 """
 
 import functools
@@ -27,8 +27,8 @@ from fastact._machine.targets import BASELINES
 
 TARGETS = {"host": host.host(), **BASELINES}
 
-# From an instruction to the distance of what it uses, or to the low bits of its address; in the
-# System V ABI's supplements for the two processors.
+# Relocations with the distance from an instruction to its operand, or with the low bits of the
+# operand's address, as numbered in the System V ABI's supplements for the two processors.
 DISTANCES = {
     "x86_64": {2: "PC32", 4: "PLT32"},
     "aarch64": {
@@ -79,7 +79,7 @@ CODE = {
 
 
 def assert_closed(code, target):
-    """The `code` refers to itself only, by distances between what is in one block of memory."""
+    """Assert that `code` refers to itself only, by distances within one block of memory."""
     assert object_file.undefined(code) == []
     kinds = set()
     for kind, section in object_file.relocations(code):
@@ -119,7 +119,7 @@ def test_all_makers_of_object_files_are_tried():
 @pytest.mark.parametrize("generator", CODE)
 def test_object_files_are_closed(generator, target):
     kinds = assert_closed(CODE[generator](TARGETS[target]), TARGETS[target])
-    assert kinds or generator == "undisturbed"  # which has neither constants nor calls
+    assert kinds or generator == "undisturbed"  # it has neither constants nor calls
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="object files in another format")
@@ -132,7 +132,7 @@ def test_object_files_of_all_kernels_are_closed(name, dtype, target):
 
 
 @pytest.mark.parametrize("target", BASELINES)
-def test_calls_of_others_are_an_error(target):
+def test_calls_of_undefined_functions_are_an_error(target):
     target = BASELINES[target]
     text = """
 declare double @elsewhere(double)
@@ -151,8 +151,8 @@ def test_unknown_symbols_are_an_error():
         linker.load(code, "nonsense")
 
 
-# An address space where only gaps of a few pages are free, 4 GB from one to the next, and one of
-# 1 GB for everything else. Linux takes the highest gap that is large enough.
+# Only gaps of a few pages are free in the address space, each 4 GB from the next, and one gap of
+# 1 GB for everything else. Linux uses the highest gap that is large enough.
 _SCATTER = """
 import ctypes, mmap, sys
 import numpy as np

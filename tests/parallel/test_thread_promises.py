@@ -1,7 +1,7 @@
-"""Threads under what users do to a process: other threads, forks, interrupts, other pools.
+"""Our threads together with other threads, forks, interrupts and other thread pools.
 
-Each test does it in processes of its own, with either layer; what hangs runs into the time
-limit of `run_python`.
+Each test starts new processes, with each layer. A process that hangs exceeds the time limit of
+`run_python`.
 """
 
 import multiprocessing
@@ -30,7 +30,7 @@ def numba_work():
 
 @pytest.fixture(scope="session", params=LAYERS)
 def run(request):
-    """``run(code)`` gives the standard output of a process with three threads of our own."""
+    """``run(code)`` returns the output of a process in which our calls use three threads."""
 
     def run(code, **environment):
         variables = {"FASTACT_THREADING_LAYER": request.param, "FASTACT_NUM_THREADS": "3"}
@@ -57,7 +57,7 @@ print(sum(calls))
 
 
 @seconds(1, 10)
-def test_numbers_of_threads_flip_meanwhile(run, seconds):
+def test_number_of_threads_changes_during_calls(run, seconds):
     code = f"""
 def flip():
     fa.set_num_threads(int(rng.integers(1, 9)))
@@ -73,13 +73,13 @@ def test_beside_numba_and_blas(run, theirs, seconds):
     code = f"""
 {NUMBA}
 if {theirs!r} == "tbb":
-    tbb.numba_layer()  # numba does not find TBB by itself
+    tbb.numba_layer()  # Numba does not find TBB by itself
 numba.config.THREADING_LAYER = {theirs!r}
 square = np.ones((300, 300))
 numba_work()
 def blas_work():
     assert (square @ square == 300).all()
-# Numba's own workqueue, where it has no other layer, may be entered by one thread only.
+# If Numba has no other layer, it uses its workqueue, which only one thread may enter.
 repeat({seconds}, numba_work, blas_work, check_some, check_some)
 """
     run(code)
@@ -116,7 +116,7 @@ for _ in range(6):
         status = 1
         try:
             check_some()
-            # TBB is not used where the parent has used it.
+            # A child does not use TBB if its parent has used it.
             assert pool.state.layer == "fastact" or used == "in the child only"
             inner = os.fork()  # a grandchild
             if inner == 0:
@@ -136,10 +136,10 @@ check_some()
 @needs_layer("tbb")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_fork_with_numba_beside(run):
-    # Both use TBB: numba first here and first there, before the fork and after.
+    # Both use TBB. Numba is first used after the fork, then also before it.
     code = f"""
 {NUMBA}
-tbb.numba_layer()  # numba does not find TBB by itself
+tbb.numba_layer()  # Numba does not find TBB by itself
 numba.config.THREADING_LAYER = "tbb"
 for numba_before in (False, True):
     check_some()
@@ -245,23 +245,23 @@ def threads():
     output = run_python(code, **variables).splitlines()
     assert output[0] == "True"
     if backend == "loky":
-        assert output[1] == "[1, 1, 1, 1]"  # joblib says so by OMP_NUM_THREADS
+        assert output[1] == "[1, 1, 1, 1]"  # joblib sets OMP_NUM_THREADS
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 @pytest.mark.parametrize("first", [True, False])
 def test_interrupts(run, first):
-    # Each is raised, and no call is half done: NumPy lets it end. In the first call the threads
-    # are started, by Python code inside it.
+    # Each interrupt is raised, and no result is incomplete, since NumPy lets the call end. The
+    # first call starts the threads, by Python code that runs inside it.
     code = f"""
 x = rng.standard_normal({100_000 if first else 2_000_000})
 with fa.num_threads(1):
     expected = fa.softplus(x)
 y = np.empty_like(x)
-pool.start()  # imports, whose finalizers may swallow an interrupt, are not of interest
+pool.start()  # imports modules, whose finalizers may swallow an interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGALRM, signal.default_int_handler)
-def ignore(unraisable):  # Python tells of an interrupt in the first instruction of a callback
+def ignore(unraisable):  # called for an interrupt in the first instruction of a callback
     assert unraisable.exc_type in (KeyboardInterrupt, ResourceWarning), unraisable
 sys.unraisablehook = ignore
 for delay in np.linspace(1e-6, {3e-3 if first else 30e-3}, 40):
@@ -321,7 +321,7 @@ for _ in range(20):
 
 
 def test_workers_keep_their_floating_point_environment(layer_name):
-    # Flush to zero set in the caller reaches no result, whichever thread computes it.
+    # Flush to zero in the caller affects no result, whichever thread computes it.
     if platform.machine() not in ("x86_64", "AMD64") or os.name == "nt":
         pytest.skip("the registers are set through glibc on x86-64")
     code = (
@@ -348,13 +348,14 @@ print((alone == together).all(), alone[0] > 0, pool.state.layer)
 
 
 @needs_layer("tbb")
-def test_limited_by_numba(layer_name):
-    # One thread where numba has been told one, in this thread; and its own number stays.
+def test_numba_limits_the_number_of_threads(layer_name):
+    # A call uses no more threads than Numba has been told to use in this thread, and leaves Numba's
+    # number as it is.
     code = (
         PREPARED
         + """
 import numba
-tbb.numba_layer()  # numba does not find TBB by itself
+tbb.numba_layer()  # Numba does not find TBB by itself
 numba.config.THREADING_LAYER = "tbb"
 numba.set_num_threads(2)
 pool.start()

@@ -1,4 +1,4 @@
-"""How many threads calls use, and that results do not depend on it."""
+"""The number of threads that calls use, and that results do not depend on it."""
 
 import ctypes
 import itertools
@@ -33,7 +33,7 @@ needs_tbb = needs_layer("tbb")
 
 @pytest.fixture(scope="module", params=LAYERS)
 def layer(request):
-    """Each layer in turn, for as little work as there is, with four threads."""
+    """Each layer, with four threads, which share even the least work."""
     pool._reset()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTACT_THREADING_LAYER", request.param)
@@ -48,7 +48,7 @@ def layer(request):
 
 @pytest.fixture
 def shared(monkeypatch):
-    """The numbers of threads of all calls that were shared."""
+    """The number of threads for each call that was shared."""
     pool.start()
     original = PARALLEL_FOR(pool._fields.parallel_for)
     seen = []
@@ -170,11 +170,11 @@ def test_sequential(layer):
     assert_same(stack(x), alone(stack, x))
 
 
-# How many.
+# The number of threads.
 
 
 def test_work_is_shared(shared):
-    # The tests above would pass if it never were.
+    # The tests above would pass even if no work were shared.
     x = np.ones(100_000)
     for function in (fa.relu, fa.softmax, lambda x: fa.heaviside(x, x)):
         del shared[:]
@@ -182,7 +182,7 @@ def test_work_is_shared(shared):
         assert len(shared) == 1
         assert shared[0] > 1
     layer = fa.Dense(np.ones((30, 500)))
-    for rows in (1, 5000):  # columns are divided, and rows
+    for rows in (1, 5000):  # columns are divided, then rows
         del shared[:]
         layer(np.ones((rows, 30)))
         assert len(shared) == 1
@@ -198,7 +198,7 @@ def test_little_work_is_not_shared(shared, monkeypatch):
 
 def test_more_costly_work_is_shared_sooner(shared, monkeypatch):
     def least(function):
-        """How many elements are shared, to a factor of 1.1."""
+        """Return the least number of elements that is shared, to a factor of 1.1."""
         n = 64
         while True:
             x = np.ones(n)
@@ -214,13 +214,13 @@ def test_more_costly_work_is_shared_sooner(shared, monkeypatch):
 
 @pytest.mark.skipif("EMULATED_PYTHON" in os.environ, reason="costs are those of an emulator")
 def test_work_beyond_the_caches_is_known_to_take_longer(shared, monkeypatch):
-    # relu takes some 0.05 ns an element in cache, which 2 MB do not stay in.
+    # relu takes about 0.05 ns per element in cache; the 2 MB of the second call do not stay there.
     monkeypatch.setattr(pool._fields, "share", 25_000_000)
     fa.relu(np.ones(8_192, np.float32))
     assert not shared
     fa.relu(np.ones(262_144, np.float32))
     (threads,) = shared
-    assert threads >= 2  # 3 where its cost happened to be measured in a slow moment
+    assert threads >= 2  # 3 if the cost was measured in a slow moment
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 1000])
@@ -306,7 +306,7 @@ def test_bad_numbers(function, bad, error, what):
         ({"FASTACT_NUM_THREADS": "6", "OMP_NUM_THREADS": "1"}, 2, 1.0, 6),
         ({"FASTACT_NUM_THREADS": " "}, 4, None, 4),
         ({"FASTACT_NUM_THREADS": "0" * 5000 + "3"}, 4, None, 3),
-        ({"FASTACT_NUM_THREADS": "x"}, 4, None, 4),  # as set after the import
+        ({"FASTACT_NUM_THREADS": "x"}, 4, None, 4),  # as if set after the import
         *(
             ({variable: text}, 8, None, 8)
             for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -339,7 +339,7 @@ class Unreadable(dict):
 @pytest.mark.parametrize(
     "error", [PermissionError(13, "Permission denied"), ValueError, MemoryError]
 )
-def test_what_cannot_be_found_out_is_no_limit(monkeypatch, error):
+def test_limits_that_cannot_be_read_are_ignored(monkeypatch, error):
     def fail():
         raise error
 
@@ -366,7 +366,7 @@ def test_what_cannot_be_found_out_is_no_limit(monkeypatch, error):
 
 
 def test_a_count_is_kept_once_all_is_known(monkeypatch):
-    """A failure may be one of this moment, as a lack of memory or a limit of recursion."""
+    """A failure may be temporary: for example, a lack of memory or the recursion limit."""
 
     def fail():
         raise RecursionError
@@ -395,7 +395,7 @@ except PermissionError:
 
 
 def test_control_groups_that_may_not_be_searched():
-    """A mount of its own in the place of theirs."""
+    """The process mounts a folder without permissions in their place."""
     mount = 'mount -t tmpfs -o mode=000 tmpfs /sys/fs/cgroup && exec "$@"'
     prefix = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
     prefix += ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
@@ -428,7 +428,7 @@ cores = sorted(os.sched_getaffinity(0))
 x = np.ones(1 << 22, np.float32)
 
 def count_tasks():
-    # A thread in which something was made may be about to end.
+    # The thread of a job may be about to end.
     counts = []
     while len(counts) < 3 or len(set(counts[-3:])) > 1:
         counts.append(len(os.listdir("/proc/self/task")))
@@ -448,7 +448,7 @@ if child == 0:
     assert pool._fields.count == {after}, pool._fields.count
     assert fa.get_num_threads() == {after}
     assert count_tasks() - others == {after}, count_tasks()
-    grandchild = os.fork()  # whose cores are counted once more
+    grandchild = os.fork()  # its cores are counted again
     if grandchild == 0:
         os.sched_setaffinity(0, cores[: {before}])
         fa.relu(x)
@@ -467,14 +467,14 @@ def test_cores_are_counted_anew_in_a_forked_child(before, after, ask):
     code = OTHER_CORES.format(before=before, after=after, ask=ask)
     settings = {"OMP_NUM_THREADS": "", "NUMBA_NUM_THREADS": "", "FASTACT_NUM_THREADS": ""}
     settings |= {"OPENBLAS_NUM_THREADS": "1"}
-    # Numba, which would compile, takes no empty variables.
+    # Compile before: Numba does not accept empty variables.
     run_python("import numpy as np, fastact; fastact.relu(np.float32(1))")
     ignore = "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n"
     assert run_python(ignore + code, **settings) == f"0 0 {before}\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
-def test_a_number_of_ones_own_is_inherited():
+def test_forked_children_inherit_set_num_threads():
     code = """
 import os, numpy as np, fastact as fa
 fa.set_num_threads(1)
@@ -488,7 +488,7 @@ print(os.waitpid(child, 0)[1] >> 8)
 
 
 def test_an_interrupt_while_cores_are_counted_anew():
-    """It is raised after the call, and the next one counts."""
+    """It is raised after the call, and the next call counts the cores."""
     code = """
 import ctypes, numpy as np, fastact as fa
 from fastact._parallel import pool, counts as thread_counts
@@ -551,7 +551,7 @@ print(*pool.state, "numba" in sys.modules)
     ["None", "7", "types.SimpleNamespace(_is_initialized=True)", "types.ModuleType('parallel')"],
 )
 def test_something_else_in_place_of_a_module_of_numba(change):
-    run_python("import numpy as np, fastact; fastact.relu(np.float32(1))")  # which imports it
+    run_python("import numpy as np, fastact; fastact.relu(np.float32(1))")  # compiles, with Numba
     code = f"""
 import sys, types, numpy as np, fastact as fa
 sys.modules["numba.np.ufunc.parallel"] = {change}
@@ -562,7 +562,7 @@ print(fa.relu(np.float32(-1)))
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_something_else_in_place_of_numba(layer):
-    """It is no reason to do without threads."""
+    """Calls use threads nevertheless."""
     code = """
 import sys, types, numpy as np, fastact as fa
 {change}
@@ -679,7 +679,7 @@ def test_numba_without_the_layer(monkeypatch):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_threads_do_not_become_more(layer):
+def test_number_of_running_threads_does_not_grow(layer):
     code = """
 import os, threading, time, numpy as np, fastact as fa
 x = np.ones(300_000, np.float32)
@@ -717,7 +717,7 @@ team = helpers.team()
 turns = team.turns
 
 def threads_of(wanted, expected, work=10**12):
-    # The threads that come to a call before `expected` of them are there, or half a second is over.
+    # Return the threads that take part in a call, in which each waits for `expected` or for 0.5 s.
     seen = set()
     @TASK
     def task(*_):
@@ -750,7 +750,7 @@ def test_helpers_sleep_and_come_when_they_are_woken():
 threads_of(2, 2)
 for _ in range(20):
     assert team.count == 1 and sleeps(0)
-    team.turns = 10**9  # it must not come because it is tired of waiting
+    team.turns = 10**9  # it must come because it is woken, not as its spinning ends
     assert len(threads_of(2, 2)) == 2
 """
     run_python(code)
@@ -792,7 +792,7 @@ for _ in range(10):
     assert sleeps(0)
 (core,) = os.sched_getaffinity(helper(0).thread)
 assert core in cores
-os.sched_setaffinity(0, [core])  # where the helper is; there is no other for it
+os.sched_setaffinity(0, [core])  # the helper's core; no other is left for the helper
 assert len(threads_of(2, 2)) == 1
 assert os.sched_getaffinity(0) == {{core}}
 """
@@ -826,7 +826,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 run(x, y, h, k)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    run_python(code)  # Numba's memory is not of interest
+    run_python(code)  # compiles, since Numba's memory must not count
     assert int(run_python(code)) < 4000  # kilobytes; the operands take 16,000 and more
 
 

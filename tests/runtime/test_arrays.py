@@ -1,7 +1,7 @@
-"""Results depend on the element only: not on shape, layout, place or neighbours.
+"""A result depends only on its element, not on shape, layout, position or neighbours.
 
-The loops handle contiguous arrays by vectors and whatever else through buffers, so that
-lengths around the sizes of both, strides and overlaps are where they might go wrong.
+The loops compute contiguous arrays by vectors and all others through buffers. Errors are most
+likely for lengths around the sizes of both, for strides and for overlaps.
 """
 
 import ctypes
@@ -22,17 +22,17 @@ from fastact._declarations.records import element_wise
 
 pytestmark = pytest.mark.functional
 
-# No example database, and the same examples for everyone; examples that compile take long.
+# The same examples in all runs, without a database. Examples that compile take long.
 repeatable = settings(derandomize=True, max_examples=60)
 
 BORDERS = [*range(201), *range(511, 515), *range(1023, 1027), 4097]
 
 
-# Length and place.
+# Length and position.
 
 
 def test_every_length_and_place(activation, ufunc, dtype):
-    """Around every block border, each element is as if it were alone, and no other touched."""
+    """Around every block border, results are those for scalars, and no other element is written."""
     x = sample(activation, dtype, max(BORDERS))
     expected = one_by_one(ufunc, *x)
     guard = np.asarray(7, dtype)
@@ -47,9 +47,9 @@ def test_every_length_and_place(activation, ufunc, dtype):
 
 @pytest.mark.parametrize("where", [0, 5, "in place"])
 @pytest.mark.parametrize("size", [elementwise.AHEAD, elementwise.STREAMED])
-@pytest.mark.parametrize("dtype", [np.dtype("f"), np.dtype("d")], ids=str)  # others have none
+@pytest.mark.parametrize("dtype", [np.dtype("f"), np.dtype("d")], ids=str)
 def test_operands_beyond_the_caches(activation, ufunc, dtype, size, where):
-    """They have loops of their own, wherever the output begins."""
+    """Only float32 and float64 have separate loops for them, wherever the output begins."""
     length = size // dtype.itemsize + 77
     period = 1009
     some = sample(activation, dtype, period)
@@ -86,11 +86,11 @@ def test_every_length_and_stride(activation, ufunc, dtype, step):
 
 
 def call_at_the_edges_of_memory():
-    """In a process of its own, which the first access outside of an operand ends."""
+    """Run in a separate process, which the first access outside an operand ends."""
     page = mmap.PAGESIZE
     calls = 0
     for declared in element_wise().values():
-        # Per operand a page between two that cannot be accessed.
+        # For each operand, a page between two pages that cannot be accessed.
         pages = [mmap.mmap(-1, 3 * page) for _ in range(declared.nin + 1)]
         for memory in pages:
             address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -142,7 +142,7 @@ def unaligned(x):
 
 
 def field(x):
-    """A field of packed records: strided, and unaligned as well."""
+    """Return a field of packed records, which is strided and unaligned."""
     records = np.zeros(x.shape, [("tag", np.uint8), ("value", x.dtype)])
     records["value"] = x
     return records["value"]
@@ -192,7 +192,7 @@ def test_layout_of_the_output(activation, ufunc, dtype, arrange):
 
 @pytest.mark.parametrize("code", [*"efd", *np.typecodes["AllInteger"]])
 def test_byte_order(ufunc, code):
-    """Of floats and integers; bfloat16 has none but the machine's."""
+    """For floats and integers; bfloat16 has no other byte order than the machine's."""
     x = np.resize(np.arange(100), SHAPE).astype(code)
     swapped = x.astype(x.dtype.newbyteorder())
     assert not swapped.dtype.isnative or x.itemsize == 1
@@ -204,7 +204,7 @@ def test_byte_order(ufunc, code):
 
 
 def test_broadcasting(activation, ufunc, dtype):
-    """Strides of 0, in one input against the others and in all of them."""
+    """Strides may be 0 in one input or in all of them."""
     x = sample(activation, dtype, (40, 600))
     for k in range(ufunc.nin):
         for part in (np.s_[:1], np.s_[:, :1], np.s_[:1, :1], np.s_[0, 0]):
@@ -233,7 +233,7 @@ def test_memory_map(activation, ufunc, peer, dtype, tmp_path):
 
 @st.composite
 def layouts(draw, shape):
-    """``place(values)`` of an array of `shape`: axes permuted in memory, steps along them."""
+    """Draw a function that copies an array of `shape` to permuted axes with steps along them."""
     axes = draw(st.permutations(range(len(shape))))
     steps = draw(st.tuples(*[st.sampled_from([1, 1, 1, -1, 2, -2, 3, -3])] * len(shape)))
     offset = draw(st.integers(0, 3))
@@ -269,7 +269,7 @@ def test_any_layout(activation, ufunc, data):
     assert_same(out, expected)
 
 
-# Inputs that share memory with the output: the result is that of copies.
+# Inputs that share memory with the output: results are the same as for copies.
 
 SIZE = 2000
 OVERLAPS = {
@@ -298,7 +298,7 @@ OVERLAPS = {
 
 @pytest.mark.parametrize(("source", "sink"), OVERLAPS.values(), ids=OVERLAPS)
 def test_overlap(activation, ufunc, dtype, source, sink):
-    """Each input in turn overlaps with the output, the others do not; then all of them."""
+    """Each input in turn overlaps the output while the others do not; then all inputs do."""
     others = sample(activation, dtype, SIZE, seed=1)
     for k in range(ufunc.nin + 1):
         x = sample(activation, dtype, SIZE)[0]
@@ -347,11 +347,11 @@ def test_any_overlap(activation, ufunc, data):
     assert_same(out, expected)
 
 
-# What is not quite an array.
+# Subclasses of arrays, and objects like arrays.
 
 
 class Tagged(np.ndarray):
-    """A subclass with an attribute, to see whether it is asked to finalize."""
+    """A subclass with an attribute that shows whether ``__array_finalize__`` is called."""
 
     def __array_finalize__(self, parent):
         self.tag = getattr(parent, "tag", None)
@@ -382,7 +382,7 @@ def test_the_senior_subclass_wins(binary):
 
 
 def test_override(ufunc):
-    """Other array libraries get the call instead, in any place."""
+    """An object of another library gets the call instead, whichever operand it is."""
 
     class Other:
         def __array_ufunc__(self, *call, **keywords):
@@ -431,14 +431,14 @@ def test_masked_array(activation, ufunc, peer, code):
 
 
 def test_bits_tell_zeros_and_nans_apart():
-    """The comparison that all of this rests on."""
+    """All tests above rely on this comparison."""
     assert bits(np.float32(0.0)) != bits(np.float32(-0.0))
     assert bits(np.float64(np.nan)) != bits(np.float64(-np.nan))
     with pytest.raises(AssertionError):
         assert_same(np.zeros(3, np.float32), np.zeros(3))
 
 
-LARGE = (16 << 20) + 300  # bytes of an output that goes past the caches, and some
+LARGE = (16 << 20) + 300  # bytes; from 16 MiB on, stores bypass the caches
 
 
 @pytest.mark.parametrize("threads", [1, 3])

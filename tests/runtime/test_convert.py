@@ -25,7 +25,7 @@ PAIRS = [
 
 
 def ties(sink):
-    """Numbers half-way between two of `sink`, and next to that, in float64."""
+    """Return float64 numbers halfway between two numbers of `sink`, and their neighbours."""
     info = ml_dtypes.finfo(sink)
     last = float(info.smallest_subnormal)
     powers = [
@@ -43,7 +43,7 @@ def ties(sink):
 
 
 def values(source):
-    """Every value of 16 bits and less, and some of longer types."""
+    """Return all values of types of at most 16 bits, and some values of longer types."""
     size = 8 * source.itemsize
     if source.kind == "b":
         return np.array([0, 1, 2, 255], np.uint8).view(source)
@@ -65,7 +65,7 @@ def values(source):
 
 
 def rounded(x, sink):
-    """`x`, of at most 53 bits, to the nearest of `sink`, by scaling to integers."""
+    """Round `x`, of at most 53 bits, to the nearest number of `sink`, by scaling to integers."""
     info = ml_dtypes.finfo(sink)
     wide = x.astype(np.float64)
     if sink == np.float64:
@@ -81,7 +81,7 @@ def rounded(x, sink):
 
 
 def exact(x, sink):
-    """`x` converted with one rounding."""
+    """Convert `x` with one rounding."""
     if x.dtype.kind == "b":
         return (x.view(np.uint8) != 0).astype(np.uint8).astype(sink)
     if x.dtype.kind in "iu" and x.dtype.itemsize == 8:
@@ -195,8 +195,7 @@ def test_unaligned_and_broadcast():
 
 
 @pytest.mark.parametrize("source, sink", [(">f4", "f8"), ("f8", ">f2"), ("f4", "F"), ("q", "e")])
-def test_by_numpy(source, sink):
-    """What is rare is NumPy's."""
+def test_rare_conversions_are_left_to_numpy(source, sink):
     x = np.arange(12).astype(source).reshape(3, 4)
     y = np.empty((3, 4), sink)
     conversion.copy(x, y)

@@ -1,4 +1,4 @@
-"""The caller's floating-point environment is neither read nor written; threads may race."""
+"""Calls neither read nor change the caller's floating-point environment; threads may race."""
 
 import functools
 import itertools
@@ -24,7 +24,7 @@ LENGTHS = [1, 7, 67, 600]
 
 
 def hard(declared, dtype, length, turn=0):
-    """Operands that overflow, underflow, are subnormal or NaN in what one might compute."""
+    """Return operands whose intermediate results may overflow, underflow, be subnormal or NaN."""
     info = ml_dtypes.finfo(dtype)
     tiny, normal, big = (
         float(v) for v in (info.smallest_subnormal, info.smallest_normal, info.max)
@@ -52,7 +52,7 @@ def registers():
 
 @needs_registers
 def test_registers_can_be_set(registers):
-    """Otherwise the tests below would find nothing changed because nothing was set."""
+    """Otherwise the tests below would pass because nothing was set."""
     one, little, tiny = np.ones(4), np.full(4, 1e-20), np.full(4, 5e-324)
     low, high, flushed = np.empty((3, 4))
     with registers.set(registers.value("down")):
@@ -90,7 +90,7 @@ def test_registers_neither_matter_nor_change(activation, ufunc, dtype, registers
 @needs_registers
 @pytest.mark.parametrize("code", np.typecodes["AllInteger"])
 def test_registers_and_integers(activation, ufunc, registers, code):
-    """Where integers are kept, no floating-point operation is in sight either."""
+    """Neither conversion from integers nor arithmetic with them uses the registers."""
     x = [np.arange(600).astype(code)] * ufunc.nin
     kept = activation.keeps_integers
     expected, out = ufunc(*x), np.zeros(600, code if kept else np.float64)
@@ -105,7 +105,7 @@ def test_registers_and_integers(activation, ufunc, registers, code):
 @needs_registers
 @pytest.mark.parametrize("state", ["all at once", "towards zero"])
 def test_registers_at_first_use(activation, ufunc, fresh, monkeypatch, registers, state):
-    """Not even the constants of a kernel that is compiled in that state differ."""
+    """A kernel that is compiled in that state has the same constants, too."""
     monkeypatch.setattr(engine, "loop_address", engine.loop_address.__wrapped__)
     monkeypatch.setenv("FASTACT_CACHE", "0")
     new = fresh(activation)
@@ -116,7 +116,7 @@ def test_registers_at_first_use(activation, ufunc, fresh, monkeypatch, registers
 
 
 def layer_operands(dtype, shape=(5, 6, 37)):
-    """x, W and b whose products overflow, underflow, are subnormal or need rounding."""
+    """Return x, W and b whose products overflow, underflow, are subnormal or need rounding."""
     rng = np.random.default_rng(3)
     m, k, n = shape
     info = ml_dtypes.finfo(dtype)
@@ -173,7 +173,7 @@ OUTPUTS = [*FLOATS, *SWAPPED[:3], np.dtype(np.complex64)]
 
 
 def hard_to_convert(dtype, shape, seed=5):
-    """Values that are rounded, subnormal, too large or NaN in another type."""
+    """Return values that are rounded, subnormal, too large or NaN in another type."""
     rng = np.random.default_rng(seed)
     if dtype.kind == "b":
         return rng.random(shape) < 0.5
@@ -186,17 +186,17 @@ def hard_to_convert(dtype, shape, seed=5):
     rare = np.array([tiny, -tiny, normal, -normal, 1e-41, 1 / 3, 1e-3, 1e5, float(limits.max), 0])
     drawn = np.where(rng.random(shape) < 0.5, rng.choice(rare, shape), rng.normal(size=shape))
     drawn = drawn.astype(native)
-    drawn.flat[-1] = nans(native)[0]  # a signalling one
+    drawn.flat[-1] = nans(native)[0]  # a signalling NaN
     return drawn.astype(dtype) if dtype != native else drawn
 
 
 def layers_that_convert():
-    """x, W and the type of out, for all types that a layer takes together."""
+    """Yield x, W and the type of out for all combinations of types that a layer accepts."""
     for x_type, W_type in itertools.product([*TYPES, *SWAPPED], TYPES):
         try:
             common = np.result_type(x_type, W_type)
         except TypeError:
-            assert "bfloat16" in {x_type.name, W_type.name}  # with what it has no common type
+            assert "bfloat16" in {x_type.name, W_type.name}  # no common type
             continue
         common = common if common.name in FORMATS and common.kind not in "iu" else np.dtype("d")
         with np.errstate(all="ignore"):
@@ -235,13 +235,13 @@ def test_registers_and_layers_that_convert(registers, state):
 @needs_registers
 @pytest.mark.parametrize("state", STATES)
 def test_registers_and_weights(registers, state):
-    """That a layer is built and read in another environment does not show."""
+    """It makes no difference if a layer is built and read in another environment."""
     wanted = registers.value(state)
     for W_type in TYPES:
         W = hard_to_convert(W_type, (5, 3)) if W_type.kind in "biu" else quiet(W_type, (5, 3))
         for x_type in FLOATS:
             if "bfloat16" in {W_type.name, x_type.name} and W_type != x_type:
-                continue  # not all have a common type
+                continue  # not all pairs have a common type
             x = np.linspace(-2, 2, 10).reshape(2, 5).astype(x_type)
             layer = fastact.Dense(W, W[0])
             expected = layer(x), layer.W, layer.b
@@ -296,10 +296,10 @@ def test_registers_and_backward_functions(name, dtype, registers, state):
 
 
 def inputs_of_several_types(function):
-    """Tuples of inputs of other types than the one that is computed in, and that type.
+    """Yield inputs that are not all of the type of the computation, and this type.
 
-    All pairs for one function, as what converts knows no activation; for others, each type with
-    float64 and float32.
+    One function gets all pairs of types, since the code that converts is the same for all; others
+    get each type together with float64 and float32.
     """
     kinds = [*TYPES, *SWAPPED]
     if function.nin == 1:
@@ -331,7 +331,7 @@ FUNCTIONS = [*element_wise(), *OBJECTIVES, *ROW_ACTIVATIONS]
 def test_registers_and_inputs_of_several_types(name, registers, state):
     function = getattr(fastact, name)
     wanted = registers.value(state)
-    # NumPy lowers the flags itself before the loop of a generalized ufunc.
+    # NumPy itself clears the flags before the loop of a generalized ufunc.
     flags = registers.flags if function.signature else 0
     wrong, count = [], 0
     for x, dtype in inputs_of_several_types(function):
@@ -359,7 +359,7 @@ def test_registers_and_inputs_of_several_types(name, registers, state):
 @needs_registers
 @pytest.mark.parametrize("state", STATES)
 def test_registers_and_numbers_beside_arrays(binary, registers, state):
-    """NumPy's numbers are arrays of one."""
+    """NumPy passes its scalars as arrays of one element."""
     wanted = registers.value(state)
     x = np.linspace(-1, 1, 700, dtype=np.float32)
     for number in (np.float64(1 / 3), np.float64(1e-310), np.int64(2**53 + 1), np.uint8(3)):
@@ -398,13 +398,13 @@ CAST_BY_NUMPY = {
     "functions", [(np.positive, np.maximum), (fastact.relu, fastact.heaviside)], ids=str
 )
 def test_what_numpy_casts_is_cast_as_for_any_ufunc(kind, functions):
-    """As the docstrings say."""
+    """Casts by NumPy warn, as the docstrings say."""
     with pytest.warns(RuntimeWarning, match="overflow encountered in"):
         CAST_BY_NUMPY[kind](*functions, np.full(3, 1e300), np.ones(3, np.float32))
 
 
 def call_with_traps():
-    """In a process of its own, which the first exception ends."""
+    """Run in a separate process, which the first floating-point exception ends."""
     registers = REGISTERS[platform.machine()]
     unmasked = registers.value("as usual") & ~registers.masks
     for declared in element_wise().values():
@@ -430,8 +430,8 @@ def call_with_traps():
 @needs_registers
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="aarch64 need not have traps")
 @pytest.mark.skipif("EMULATED_PYTHON" in os.environ, reason="the emulator has no traps")
-def test_traps_do_not_spring():
-    """As where a host program or a debugger unmasks exceptions."""
+def test_no_trap_is_triggered():
+    """A host program or a debugger may have unmasked floating-point exceptions."""
     code = f"import runpy; runpy.run_path({__file__!r})['call_with_traps']()"
     # NumPy's division, after the calls, shows that the traps were set.
     assert run_python(code, returncode=-signal.SIGFPE) == "alive\n"
@@ -475,7 +475,7 @@ print(json.dumps(results))
 
 
 def test_threads_at_first_use():
-    """Threads that need the same loops, and others, at the moment they are being compiled."""
+    """Threads need the same loops, and others, while these are being compiled."""
     threads = json.loads(run_python(RACE, FASTACT_CACHE="0"))
     assert len(threads) == 8
     for results in threads:

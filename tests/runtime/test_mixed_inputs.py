@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 import fastact
 from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_wise
 
-# The length of a chunk is in between.
+# Loops convert chunks of 512 elements.
 LENGTHS = [1, 5, 511, 512, 513, 2000]
 PAIRS = ["fd", "df", "ef", "fe", "ed", "ld", "dl", "lf", "ll", "?d", "bf", "Qf", "qL"]
 
@@ -21,7 +21,7 @@ def common(*operands):
 
 
 def plain(function, *operands, **kwargs):
-    """The same by operands of one type."""
+    """Return the result for operands that have been converted to one type."""
     return function(*(np.asarray(x).astype(common(*operands)) for x in operands), **kwargs)
 
 
@@ -85,15 +85,15 @@ def test_rows_of_integers(axis):
 
 
 @pytest.mark.parametrize("length", [2, 5, 40, 3000])
-def test_rows_whose_elements_are_one(length):
-    # Other elements that share memory are not aligned, and NumPy writes those itself.
+def test_rows_of_an_output_with_stride_zero(length):
+    # Elements that overlap in another way are not aligned, and NumPy itself writes them.
     x = some("l", 3 * length).reshape(3, length)
     memory = np.zeros(3)
     fastact.softmax(x, out=as_strided(memory, x.shape, (8, 0)))
     assert_same(memory, plain(fastact.softmax, x)[:, -1])
 
 
-def test_no_memory_for_such_a_row():
+def test_no_memory_for_a_row_of_stride_zero():
     x = np.broadcast_to(np.int8(1), (1 << 58,))
     out = as_strided(np.full(1, 7.0), x.shape, (0,))
     with pytest.raises(MemoryError):
@@ -145,7 +145,7 @@ print("done")
 
 @pytest.mark.parametrize("before", [False, True])
 def test_reductions(before):
-    """Before loops for inputs of several types are known, and after that."""
+    """Before and after calls that add loops for inputs of several types."""
     assert run_python(REDUCE.replace("BEFORE", str(before))) == "done\n"
 
 
@@ -163,7 +163,7 @@ def test_outer_and_at():
 
 
 def overlapping(rng, memory, code, length):
-    """A view of `memory`, anywhere and of any stride."""
+    """Return a view of `memory` with a random start and stride."""
     size = np.dtype(code).itemsize
     stride = int(rng.choice([size, size, size, -size, 2 * size, 3 * size, 16]))
     span = abs(stride) * (length - 1) + size
@@ -185,7 +185,7 @@ def test_overlap(codes, threads):
                 bytearray(rng.integers(0, 3, 9 * 8 * length).astype(np.uint8).tobytes()), np.uint8
             )
             x, y, out = (overlapping(rng, memory, code, length) for code in codes)
-            if turn % 4 == 0:  # just ahead of the output, as NumPy lets them be
+            if turn % 4 == 0:  # just ahead of the output, which NumPy allows
                 x = overlapping(rng, memory, codes[0], length)[: length - 1]
                 step = x.strides[0]
                 if abs(step) >= out.itemsize and step % out.itemsize == 0:
@@ -209,7 +209,7 @@ def test_unary_overlap():
 
 
 def test_shared_among_threads():
-    """Numbers beside large arrays leave the loop its threads."""
+    """Calls with a number and a large array use threads."""
     x = some("f", 2_000_000)
     for number in (np.float64(0.25), np.int8(3)):
         with fastact.num_threads(1):
@@ -237,7 +237,7 @@ print(json.dumps(results, sort_keys=True))
 
 
 def test_casting_rules_are_those_of_numpy():
-    """Whatever was called before."""
+    """They do not depend on earlier calls."""
     codes = ["fdd", "fdf", "fff", "lfd", "lff", "llf", "lld", "ddf", "ddd", "eed", "ede"]
     found = [run_python(CASTING.replace("ORDER", repr(order))) for order in (codes, codes[::-1])]
     assert found[0] == found[1]
@@ -282,13 +282,13 @@ print("done")
 @pytest.mark.parametrize(
     "order", list(itertools.permutations(["own", "cast", "accumulate"])), ids=str
 )
-def test_what_numpy_finds_does_not_depend_on_earlier_calls(order):
+def test_the_choice_of_loops_does_not_depend_on_earlier_calls(order):
     names = ", ".join([*order, *order])
     assert run_python(ORDERS.replace("ORDER", f"({names})")) == "done\n"
 
 
 def test_accumulate_into_a_wider_output():
-    """What NumPy refuses for loops of several types; an array of that type is taken."""
+    """NumPy refuses this for loops of several types, but not for an array of the wider type."""
     x, out = np.ones(3, np.float32), np.zeros(3)
     with pytest.raises(TypeError, match="resolved dtypes are not compatible"):
         fastact.heaviside.accumulate(x, out=out)

@@ -1,4 +1,4 @@
-"""Operands that share memory: results are those of one element after the other, in order."""
+"""Operands that share memory: results are as if elements were computed in order, one by one."""
 
 import ctypes
 
@@ -22,7 +22,7 @@ TWO_RESULTS = [name for name, declared in ELEMENT_WISE.items() if len(declared.r
 
 @pytest.fixture(scope="module", params=[1, 2], ids="{} threads".format)
 def threads(request):
-    """So many threads for as little work as there is."""
+    """The number of threads, which share even the least work."""
     pool._reset()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTACT_THREADING_LAYER", "fastact")
@@ -43,12 +43,12 @@ def values(n, dtype=np.float64, seed=0):
     return np.random.default_rng(seed).normal(size=n).astype(dtype)
 
 
-# What NumPy hands over.
+# Operands as NumPy passes them.
 
 
 @pytest.mark.parametrize("name", [*UNARY, *ROW_ACTIVATIONS])
 def test_numpys_own_fuzz(threads, name):
-    # The values reach to 2**16, in float16 to infinity: softmax has NaN there.
+    # Not float16: values reach 2**16, which is infinite there, and softmax would return NaN.
     for dtype in (np.float32, np.float64):
         FUZZ.check_unary_fuzz(getattr(fa, name), None, dtype, 150)
 
@@ -56,7 +56,7 @@ def test_numpys_own_fuzz(threads, name):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [*UNARY, *ROW_ACTIVATIONS])
 def test_numpys_own_fuzz_at_length(threads, name):
-    keeps = name in ACTIVATIONS and ACTIVATIONS[name].keeps_integers  # or there is no such output
+    keeps = name in ACTIVATIONS and ACTIVATIONS[name].keeps_integers  # else no int16 output
     for dtype in (np.float32, np.float64, *[np.int16] * keeps):
         FUZZ.check_unary_fuzz(getattr(fa, name), None, dtype, 1500)
 
@@ -115,7 +115,7 @@ def test_output_behind_the_input_and_past_the_caches(threads, dtype, distance):
 
 
 @pytest.mark.parametrize("name", UNARY)
-def test_output_of_one_place(threads, name):
+def test_output_whose_elements_overlap(threads, name):
     function, x = getattr(fa, name), values(3_000_000 if name == "tanh" else 100_000)
     small = x[:60_000]
     y = as_strided(np.zeros(1), x.shape, (0,))
@@ -149,7 +149,7 @@ def test_large_operands_of_two_inputs(threads, name):
             )
             place[...] = result
         if function.nout > 1 and np.shares_memory(*outputs):
-            continue  # NumPy writes back copies in an order of its own
+            continue  # NumPy writes copies back in its own order
         function(*inputs, out=tuple(outputs))
         np.testing.assert_array_equal(bits(whole), bits(expected))
 
@@ -173,7 +173,7 @@ def test_two_outputs_in_one_place(threads, name, shift):
 
 
 @pytest.mark.parametrize("other", [np.int64, np.float32])
-def test_output_of_one_place_by_casts(threads, other):
+def test_output_with_stride_zero_and_casts(threads, other):
     x = values(60_000).astype(other)
     y = as_strided(np.zeros(1), x.shape, (0,))
     fa.tanh(x, out=y, casting="unsafe")
@@ -188,7 +188,7 @@ def test_output_of_one_place_by_casts(threads, other):
 def test_rows_of_an_output_in_one_place(threads, columns, dtype):
     x = values((600 if columns < 1000 else 20, columns), dtype)
     expected = alone(fa.softmax, x)
-    for row in (0, 3, columns - 1, -2):  # elements from one to the next
+    for row in (0, 3, columns - 1, -2):  # distance between rows, in elements
         size = abs(row) * (len(x) - 1) + columns
         memory, model = np.zeros(size, dtype), np.zeros(size, dtype)
         first = 0 if row >= 0 else size - columns
@@ -261,7 +261,7 @@ def test_layers_take_an_output_of_separate_elements(threads, shape, strides):
     assert_same(fa.Sequential([fa.Dense(W)])(x, out=out).copy(), fa.dense(x, W))
 
 
-# What anyone may hand over: the loops themselves.
+# The loops themselves, which must work for any operands.
 
 LOOP = ctypes.CFUNCTYPE(
     ctypes.c_int,
@@ -295,7 +295,7 @@ def check_loop(loop, memory, offsets, strides, n):
 
 
 def loop_trials(rng, nargs, size, n, count):
-    """Offsets and strides in `memory` of bytes, alike more often than by chance."""
+    """Yield offsets and strides in bytes, which are equal more often than by chance."""
     for _ in range(count):
         near = [0, 1, size, 2 * size, 3 * size, -size, -2 * size, size // 2, 5]
         strides = rng.choice(near, nargs, p=[0.1, 0.03, 0.4, 0.1, 0.05, 0.2, 0.05, 0.04, 0.03])

@@ -9,7 +9,7 @@ import fastact as fa
 from fastact.__main__ import main
 
 
-def test_it_prints_what_info_prints(capsys):
+def test_show_config_prints_what_info_prints(capsys):
     assert fa.show_config() is None
     shown = capsys.readouterr().out
     main(["info"])
@@ -25,12 +25,12 @@ def test_dicts_are_those_of_info(capsys):
 
 
 @pytest.mark.parametrize("mode", ["json", "", None])
-def test_other_modes(mode):
+def test_other_modes_are_refused(mode):
     with pytest.raises(ValueError, match=f"mode must be 'stdout' or 'dicts', got {mode!r}"):
         fa.show_config(mode)
 
 
-def test_it_is_imported_when_it_is_asked_for():
+def test_show_config_is_imported_on_first_access():
     code = """
 import sys, fastact as fa
 name = "fastact._runtime.configuration"

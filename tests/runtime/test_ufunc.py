@@ -1,4 +1,4 @@
-"""Every activation is a ufunc in all that NumPy's own are."""
+"""Every activation behaves like NumPy's own ufuncs."""
 
 import functools
 import inspect
@@ -22,13 +22,13 @@ INTEGERS = np.typecodes["AllInteger"]
 
 
 def quietly(function, *args, **kwargs):
-    """What a peer raises for the same call; the test is void if it raises nothing."""
+    """Return the exception that a peer raises for the same call; fail if it raises none."""
     with pytest.raises(Exception) as raised:
         function(*args, **kwargs)
     return raised.value
 
 
-# What one sees of them.
+# Attributes.
 
 
 def test_public_names():
@@ -59,7 +59,7 @@ def test_pickle(ufunc):
 
 def test_docstring(activation, ufunc):
     lines = inspect.getdoc(ufunc).splitlines()
-    assert lines[0].startswith(f"{activation.name}(x")  # NumPy's, whatever the names below
+    assert lines[0].startswith(f"{activation.name}(x")  # NumPy's, whatever the names of parameters
     assert f"{', '.join(activation.parameters)} : array_like" in lines
     underlined = [i for i, line in enumerate(lines) if line and set(line) == {"-"}]
     sections = [lines[i - 1] for i in underlined]
@@ -336,7 +336,7 @@ def test_other_types_are_refused(ufunc, bad):
     good = np.zeros(bad.shape, np.float32)
     for k in range(ufunc.nin + 1):
         x = [bad if i == k or k == ufunc.nin else good for i in range(ufunc.nin)]
-        for _ in range(2):  # the second time NumPy may have something cached
+        for _ in range(2):  # the second time, NumPy may have cached something
             with pytest.raises(TypeError, match=f"'{ufunc.__name__}'"):
                 ufunc(*x)
     assert_same(ufunc(*[good] * ufunc.nin), ufunc(*[np.zeros(bad.shape, np.float32)] * ufunc.nin))
@@ -362,7 +362,7 @@ TYPES = [*FLOATS, *map(np.dtype, "bBhHiIlL?")]
 def common(*types):
     try:
         return np.result_type(*types)
-    except TypeError:  # bfloat16 has nothing in common with float16 and wide integers
+    except TypeError:  # bfloat16 has no common type with float16 and wide integers
         return None
 
 
@@ -413,7 +413,7 @@ def test_step_is_heaviside_of_one(dtype):
     assert_same(fastact.step(x), np.heaviside(x.astype(np.float64), 1).astype(dtype))
 
 
-# First use: nothing is compiled, or even imported, before.
+# First use. Nothing is compiled, or even imported, before.
 
 
 def test_importing_is_light():
@@ -498,7 +498,7 @@ for name, (given, requested) in zip(list(element_wise())[::2], cases):
 
 
 def test_first_call_in_a_process():
-    """As `fresh` tests, but with nothing imported: asking for a type is the first event."""
+    """Like the tests with `fresh`, but nothing is imported before the call that requests a type."""
     for line in run_python(FIRST_IN_A_PROCESS, FASTACT_CACHE="0").splitlines():
         name, dtype, *values = line.split()
         function = getattr(fastact, name)
@@ -511,7 +511,7 @@ def test_first_call_in_a_process():
     [RuntimeError("broken"), TypeError("broken"), OSError("broken"), KeyboardInterrupt("broken")],
 )
 def test_failing_compiler(activation, error):
-    """The caller gets its exception, which spoils nothing for later."""
+    """The caller gets the compiler's exception, and later calls work."""
     broken = set()
 
     def make_loop(dtype):
@@ -527,7 +527,7 @@ def test_failing_compiler(activation, error):
 
     broken.add(type(half[0].dtype))
     for _ in range(2):
-        # Not even by way of float32, which is there and holds every float16.
+        # The loop of float32, which exists and represents every float16, is not used instead.
         with pytest.raises(type(error)) as caught:
             new(*half)
         assert caught.value is error
@@ -547,8 +547,8 @@ def test_numbers_of_python_are_weak_in_objectives(objective, number, dtype):
 
 
 @pytest.mark.parametrize("other", [np.float32(1), np.float64(1), np.ones(2, "f"), np.int64(1)])
-def test_numbers_of_numpy_are_not(other):
-    """They count as NumPy and ml_dtypes have it, which have no common type for int64."""
+def test_numbers_of_numpy_are_not_weak(other):
+    """They are promoted as by NumPy and ml_dtypes; bfloat16 and int64 have no common type."""
     array = np.ones(2, ml_dtypes.bfloat16)
     found = fastact.heaviside(array, other)
     assert found.dtype == np.result_type(np.float32, other)

@@ -24,7 +24,7 @@ floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 scaled = st.builds(lambda x, e: x * 2.0**e, st.floats(-2, 2), st.integers(-152, 126))
 
 
-def reports(*results, want, x=None):
+def reports(*results, want, x=None, nondecreasing=False):
     """Reports on these `results`, arrays or numbers, if `want` is correct."""
     size = max(map(np.size, (*results, want)))
     x = np.arange(size, dtype=np.float32) if x is None else np.asarray(x, np.float32)
@@ -32,10 +32,12 @@ def reports(*results, want, x=None):
     def function(y):
         return lambda x: np.broadcast_to(np.asarray(y, np.float32), x.shape)
 
-    def reference(m, x):
-        return np.broadcast_to(np.asarray(want, np.float64), x.shape)
+    def reference(m, at):
+        right = np.broadcast_to(np.asarray(want, np.float64), x.shape)
+        return right if len(at) == len(x) else right[np.searchsorted(x, at)]
 
-    return accuracy.narrow_reports([function(y) for y in results], reference, x, "float32")
+    functions = [function(y) for y in results]
+    return accuracy.narrow_reports(functions, reference, x, "float32", nondecreasing)
 
 
 def error(got: float, want: float) -> Fraction:
@@ -94,6 +96,16 @@ def test_errors_at_the_ends_of_the_format(got, want, ulp, wrong, place):
     x[place] = np.inf  # infinite inputs are not compared
     (report,) = reports(results, want=wants, x=x)
     assert (report.ulp, report.wrong) == (0, 0)
+
+
+@pytest.mark.parametrize("got", [0.999, 1.0, 1.5, 2.0, 2.001, np.nan])
+@pytest.mark.parametrize("size", [1, 2, 6000])
+def test_equal_results_of_a_nondecreasing_function(got, size):
+    """The comparison of two inputs finds what that of all finds."""
+    want = np.linspace(1, 2, size)
+    (report,) = reports(np.full(size, got), want=want, nondecreasing=True)
+    assert report == reports(np.full(size, got), want=want)[0]
+    assert report.count == size
 
 
 @pytest.mark.parametrize("place", [1, 4095, 4096, 4097, 5999])

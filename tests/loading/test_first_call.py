@@ -51,7 +51,7 @@ assert fa.softplus.types == ["e->e", "f->f", "d->d"]
 
 
 @posix
-@pytest.mark.parametrize("delay", steps(0.01, 0.12, 0.6, many=np.arange(1, 31) / 20))
+@pytest.mark.parametrize("delay", steps(0.01, 0.12, 0.6, many=np.arange(1, 16) / 10))
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
@@ -227,7 +227,7 @@ thread.join()
 
 @posix
 @pytest.mark.parametrize("imports", ["fastact", "logging"])
-@pytest.mark.parametrize("delay", steps(0.0, 0.05, 0.3, many=np.arange(1, 21) / 10))
+@pytest.mark.parametrize("delay", steps(0.0, 0.05, 0.3, many=np.arange(1, 11) / 5))
 def test_forks_while_another_thread_makes_its_first_call(imports, delay):
     """A fork acquires the lock of `logging`, which is imported before this package or after it."""
     code = FORK.format(imports=imports, delay=delay, expected=SOFTPLUS_1)

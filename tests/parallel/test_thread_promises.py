@@ -46,7 +46,7 @@ def seconds(short, long):
     )
 
 
-@seconds(2, 60)
+@seconds(2, 20)
 def test_sixteen_threads_at_once(run, seconds):
     code = f"""
 calls = repeat({seconds}, *[check_any] * 16)

@@ -80,7 +80,7 @@ def main(counts):
     seconds = []
     for count in counts:
         cluster = LocalCluster(
-            n_workers=count, threads_per_worker=1, memory_limit=LIMIT, dashboard_address=None
+            n_workers=count, threads_per_worker=1, memory_limit=LIMIT, dashboard_address=":0"
         )
         with cluster, Client(cluster) as client:
             client.run(lambda: net(contrast(X[:1])))  # loads what the workers need

@@ -70,7 +70,7 @@ def test_worker_processes_give_the_same_bits():
         lambda block, net: net(block), net=dask.delayed(net), meta=net(x[:0])
     )
     cluster = LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
     )
     with cluster, Client(cluster) as client:
         found = client.run(settings).values()

@@ -46,7 +46,7 @@ def seconds(short, long):
     )
 
 
-@seconds(2, 20)
+@seconds(2, 10)
 def test_sixteen_threads_at_once(run, seconds):
     code = f"""
 calls = repeat({seconds}, *[check_any] * 16)
@@ -56,7 +56,7 @@ print(sum(calls))
     print(run(code).strip(), "calls", end=" ")
 
 
-@seconds(1, 10)
+@seconds(1, 5)
 def test_number_of_threads_changes_during_calls(run, seconds):
     code = f"""
 def flip():
@@ -67,7 +67,7 @@ repeat({seconds}, *[flip] * 4)
     run(code)
 
 
-@seconds(1, 10)
+@seconds(1, 5)
 @pytest.mark.parametrize("theirs", ["default", pytest.param("tbb", marks=needs_layer("tbb"))])
 def test_beside_numba_and_blas(run, theirs, seconds):
     code = f"""

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import fields
 from pathlib import Path
 
 import ml_dtypes
@@ -208,7 +207,7 @@ def fresh(monkeypatch):
     monkeypatch.setattr(engine, "loop_address", _loop_address)  # compiles each loop only once
 
     def again(declared):
-        record = {field.name: getattr(declared, field.name) for field in fields(declared)}
+        record = {name: getattr(declared, name) for name in declared.fields}
         kernel = record.pop("kernel")
         if isinstance(declared, declare.Derivative):
             del record["summary"]

@@ -9,8 +9,7 @@ import llvmlite.binding as llvm
 
 from fastact._compiler import object_file, table_lookup
 from fastact._compiler.nontemporal import add_copies
-from fastact._compiler.symbols import ALONE, ENTRY
-from fastact._compiler.threads.fan_out import SETTING
+from fastact._compiler.symbols import ALONE, ENTRY, SETTING
 from fastact._machine.targets import Target
 
 # An fma for targets without the instruction, after T. J. Dekker, "A floating-point technique for

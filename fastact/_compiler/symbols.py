@@ -3,6 +3,11 @@
 ENTRY = "loop"  # the main function of an object file
 ALONE = "loop_alone"  # the same, which does not share its work among threads
 
+SETTING = "setting"
+"""The words by which code finds its threads: the address of the process's ``POOL_FIELDS``;
+picoseconds for a unit of work; the same if the caches do not hold the operands; and the number of
+units from which that is so."""
+
 RUN = "run"  # the function that converts a run of elements
 WORDS = "words"  # int64: the addresses and sizes that a loop for mixed types uses
 

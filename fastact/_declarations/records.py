@@ -1,9 +1,8 @@
 """Records of the declared functions, which everything else reads."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, dataclass_transform
 
 
 class TorchModule(NamedTuple):
@@ -25,9 +24,38 @@ class TorchModule(NamedTuple):
     requirement: str = ""
 
 
-# Each method that dataclasses generate adds to the import time of the package.
-@dataclass(frozen=True, eq=False, repr=False)
-class Activation:
+@dataclass_transform()
+class Record:
+    """A class whose annotated attributes are the parameters of its constructor.
+
+    Like a dataclass. Importing and using ``dataclasses`` here would take a fifth of the import time
+    of the package.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls.fields += tuple(name for name in cls.__annotations__ if name not in cls.fields)
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        cls = type(self)
+        given = dict(zip(cls.fields, values, strict=False))
+        required = {name for name in cls.fields if not hasattr(cls, name)}
+        wrong = {
+            "twice": given.keys() & named.keys(),
+            "without a name": values[len(cls.fields) :],
+            "unknown": named.keys() - cls.fields,
+            "missing": required - given.keys() - named.keys(),
+        }
+        if any(wrong.values()):
+            what = "; ".join(
+                f"{how}: {sorted(which, key=str)}" for how, which in wrong.items() if which
+            )
+            raise TypeError(f"{cls.__name__}: expected {', '.join(cls.fields)}; got {what}")
+        vars(self).update(given | named)
+
+
+class Activation(Record):
     """The record of an element-wise activation.
 
     Attributes
@@ -106,7 +134,6 @@ SUFFIX = "_backward"
 """Follows the name of the activation in the name of its derivative."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Derivative(Activation):
     """The record of a function that propagates a gradient back through an activation.
 
@@ -177,8 +204,7 @@ OBJECTIVES: dict[str, Objective] = {}
 """Every declared objective by name."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class RowActivation:
+class RowActivation(Record):
     """The record of an activation of whole rows, which is a generalized ufunc "(n)->(n)".
 
     Attributes
@@ -220,8 +246,7 @@ ROW_ACTIVATIONS: dict[str, RowActivation] = {}
 """Every declared activation of whole rows by name."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class RowDerivative:
+class RowDerivative(Record):
     """The record of a function that propagates a gradient back through a row activation.
 
     Attributes

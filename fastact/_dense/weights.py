@@ -9,7 +9,7 @@ from ctypes import CFUNCTYPE, addressof, c_int64, py_object
 import numpy as np
 
 from fastact._compiler.gemm.interface import FIELDS, lanes_for
-from fastact._compiler.threads.fan_out import SETTING
+from fastact._compiler.symbols import SETTING
 from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
 from fastact._loading import loader
 from fastact._machine.formats import FORMATS

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from fastact._compiler.symbols import ALONE, ENTRY, ROWS_CALLS, RUN, WORDS
-from fastact._compiler.threads.fan_out import SETTING
-from fastact._kernels.row_steps import STEPS
+from fastact._compiler.symbols import ALONE, ENTRY, ROWS_CALLS, RUN, SETTING, WORDS
 from fastact._loading.loader import apart, load
 from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
 
@@ -106,6 +104,7 @@ def rows_address(
     output from element to element. The output may be the input, but must not overlap it otherwise.
     Rows of an output that overlaps itself are written in order.
     """
+    from fastact._kernels.row_steps import STEPS
     from fastact._parallel import pool
     from fastact._runtime import loop_timing
 

@@ -65,9 +65,9 @@ print(json.dumps(sorted(set(sys.modules) - had)))
     assert not {*heavy} & {*new}
     # NumPy has imported all others.
     others = {name for name in new if not name.startswith("fastact")}
-    assert others <= {"atexit", "copy", "dataclasses"}
+    assert others <= {"atexit"}
     own = {name for name in {*new} - others if not name.startswith("fastact._functions.")}
-    assert len(own) <= 34, own
+    assert len(own) <= 31, own
 
 
 def test_switched_off(kept, monkeypatch):

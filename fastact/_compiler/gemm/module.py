@@ -7,7 +7,8 @@ from fastact._compiler.environment import environment_ir
 from fastact._compiler.gemm.interface import ENTRIES
 from fastact._compiler.gemm.loops import loops_ir
 from fastact._compiler.gemm.tiles import PARAMETERS, fma_declaration, tile_ir, tile_name
-from fastact._compiler.threads.fan_out import FAN_OUT_IR, SETTING
+from fastact._compiler.symbols import SETTING
+from fastact._compiler.threads.fan_out import FAN_OUT_IR
 from fastact._compiler.transpose import rows_to_cells
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target

@@ -14,9 +14,7 @@ object's work. All words are zero until they are set; until then, there is one t
 import struct
 from collections.abc import Sequence
 
-SETTING = "setting"
-"""The exported words: the address of the process's `POOL_FIELDS`; picoseconds for a unit of work;
-the same if the caches do not hold the operands; and the number of units from which that is so."""
+from fastact._compiler.symbols import SETTING
 
 POOL_FIELDS = (
     "parallel_for",  # numba's, or a function of the same signature; null before `start`

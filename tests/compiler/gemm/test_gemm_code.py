@@ -10,7 +10,7 @@ from fastact._compiler import host
 from fastact._compiler.gemm import module as gemm_module
 from fastact._compiler.gemm.interface import lanes_for
 from fastact._compiler.gemm.tiles import tile_name
-from fastact._compiler.threads.fan_out import SETTING
+from fastact._compiler.symbols import SETTING
 from fastact._machine.formats import FORMATS
 from fastact._machine.targets import BASELINES
 

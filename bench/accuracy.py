@@ -144,8 +144,8 @@ def narrow_reports(
 
     The reference returns one result for all functions, or one for each of them. If it is
     `nondecreasing`, and equal results for all inputs have the same ulp everywhere, the error is
-    largest at the least or the greatest input. Then only these two are compared, which
-    saves most of the work in sweeps of sigmoid.
+    largest at the least or the greatest input. Then only these two are compared, which saves
+    work wherever a function is saturated.
     """
     operands = _operands(x)
     count = len(operands[0])

@@ -28,8 +28,8 @@ class TorchModule(NamedTuple):
 class Record:
     """A class whose annotated attributes are the parameters of its constructor.
 
-    Like a dataclass. Importing and using ``dataclasses`` here would take a fifth of the import time
-    of the package.
+    Like a dataclass, but ``dataclasses`` need not be imported with the package, nor generate code
+    for each class then.
     """
 
     fields: ClassVar[tuple[str, ...]] = ()

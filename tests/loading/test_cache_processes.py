@@ -121,6 +121,19 @@ def test_sixteen_processes_start_cold(kept):
     assert "numba" not in run_python(f"{code}; print(*sys.modules)").split()
 
 
+def run_at_once(code, count):
+    """Run `code` in `count` processes at the same time; return what each prints."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    children = [subprocess.Popen(command, env=environment, **pipes) for _ in range(count)]
+    ends = [child.communicate(timeout=900) for child in children]
+    assert [
+        (child.returncode, errors) for child, (_, errors) in zip(children, ends, strict=True)
+    ] == [(0, "")] * count
+    return [output for output, _ in ends]
+
+
 @pytest.mark.exhaustive
 def test_sixteen_whole_processes_start_cold(kept):
     # Only some functions: every function in one dtype took 200 s on two cores.
@@ -134,19 +147,8 @@ def test_sixteen_whole_processes_start_cold(kept):
     }.items():
         assert all_of_them in some
         some = some.replace(all_of_them, instead)
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", some],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )
-        for _ in range(16)
-    ]
-    ends = [child.communicate(timeout=900) for child in children]
-    assert {errors for _, errors in ends} == {""}
-    assert len({json.dumps(json.loads(output)[1]) for output, _ in ends}) == 1
+    printed = run_at_once(some, 16)
+    assert len({json.dumps(json.loads(output)[1]) for output in printed}) == 1
     assert not list(kept.folder.glob("*.tmp"))
 
 
@@ -174,19 +176,7 @@ print(turn, built)
 
 def test_several_processes_write_read_and_evict(kept):
     """Processes replace and remove entries that others are reading."""
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", CROWD],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )
-        for _ in range(4)
-    ]
-    for child in children:
-        output, errors = child.communicate(timeout=60)
-        assert child.returncode == 0 and errors == "", errors
+    for output in run_at_once(CROWD, 4):
         turns, built = map(int, output.split())
         assert 0 < built < turns
     assert not list(kept.folder.glob("*.tmp"))

@@ -24,7 +24,7 @@ FULL = {
     "output": Path("build/bench/full"),
 }
 QUICK = {
-    "libraries": [peers.OURS, peers.OURS_UNPACKED, "numpy", "scipy"],
+    "libraries": [*peers.OWN, "numpy", "scipy"],
     "dtypes": ["float32", "float64"],
     "sizes": [256, *workloads.MIDDLE],
     "shapes": [(1, 784, 128), (256, 784, 128), (65536, 10, 32), (512, 512, 512)],
@@ -73,8 +73,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench", description=__doc__.partition(":")[0])
     add = parser.add_argument
     add("--quick", action="store_true",
-        help="less than 90 s: NumPy and SciPy only, fewer workloads")  # fmt: skip
-    add("--parts", nargs="+", choices=workloads.PARTS, default=list(workloads.PARTS))
+        help="two minutes: NumPy and SciPy only, fewer workloads")  # fmt: skip
+    add("--parts", nargs="+", choices=workloads.PARTS)
     add("--functions", nargs="+", choices=workloads.functions(), default=workloads.functions())
     add("--dtypes", nargs="+", choices=workloads.DTYPES)
     add("--sizes", nargs="+", type=_positive, help="numbers of elements of arrays")
@@ -90,7 +90,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--accuracy", action=argparse.BooleanOptionalAction, help="measure errors; needs gmpy2")
     options = parser.parse_args(arguments)
     if options.libraries:
-        options.libraries = [peers.OURS, peers.OURS_UNPACKED, *options.libraries]
+        options.libraries = [*peers.OWN, *options.libraries]
     options.shared_sizes, options.shared_shapes = options.sizes, options.shapes
     for name, value in (QUICK if options.quick else FULL).items():
         if getattr(options, name) is None:
@@ -100,6 +100,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         options.accuracy = has_reference
     elif options.accuracy and not has_reference:
         parser.error("--accuracy needs gmpy2, which is not installed")
+    alone = machine.CPUID in machine.limits()  # other processes would see the whole processor
+    if options.parts is None:
+        options.parts = [part for part in workloads.PARTS if part != "threads" or not alone]
+    elif alone and "threads" in options.parts:
+        parser.error("--parts threads starts processes, from which nothing is hidden")
     return options
 
 

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastact._machine import cpu
+
 from . import results, tables
-from .peers import OURS, OURS_UNPACKED
+from .peers import OWN
 from .results import Results, Row, relative_spread
 
 NOISES = 2  # a change has to be this many times the noise
@@ -63,7 +65,7 @@ def changes(old: Results, new: Results, threshold: float) -> list[Change]:
     """
     before = {row.key: row for row in old.all_rows}
     same = {n for n, v in new.versions.items() if old.versions.get(n) == v}
-    same -= {OURS, OURS_UNPACKED}
+    same -= {*OWN}
     found = []
     for row in new.all_rows:
         earlier = before.get(row.key)
@@ -75,7 +77,7 @@ def changes(old: Results, new: Results, threshold: float) -> list[Change]:
             if cell.ns and name in earlier.cells and earlier.cells[name].ns
         }
         drift = statistics.median([r for n, r in ratios.items() if n in same] or [1.0])
-        for name in (OURS, OURS_UNPACKED):
+        for name in OWN:
             if name in ratios:
                 spreads = [relative_spread(r.cells[name].ns) for r in (earlier, row)]
                 limit = max(threshold, NOISES * sum(spreads))
@@ -89,7 +91,7 @@ def unmatched(old: Results, new: Results) -> list[str]:
         {
             (tables.describe(row), name)
             for row in results.all_rows
-            for name in (OURS, OURS_UNPACKED)
+            for name in OWN
             if name in row.medians()
         }
         for results in (old, new)
@@ -119,9 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except results.BadFile as error:
         print(error, file=sys.stderr)
         return 2
-    if old.machine.get("cpu") != new.machine.get("cpu"):
-        cpus = [found.machine.get("cpu") for found in (old, new)]
+    cpus, levels = (
+        [found.machine.get(name, usual) for found in (old, new)]
+        for name, usual in (("cpu", None), ("level", cpu.NATIVE))
+    )
+    if cpus[0] != cpus[1]:
         print(f"the files are from different processors: {cpus[0]}, {cpus[1]}", file=sys.stderr)
+    if levels[0] != levels[1]:
+        print(f"the files are for different {cpu.VARIABLE}: {', '.join(levels)}", file=sys.stderr)
     found = changes(old, new, options.threshold)
     shown = [change for change in found if options.all or change.verdict != "same"]
     lines = [

@@ -8,7 +8,22 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from fastact._machine import cpu
+
 ROOT = Path(__file__).parents[1]
+
+LIMITS = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+)
+"""Variables that limit the instructions of other libraries. They can be set for a whole machine
+without its user's knowledge, and would make a comparison unfair."""
+
+CPUID = "CPUID"
+"""The instruction that says what a processor can do."""
 
 
 def cpu_model() -> str:
@@ -36,12 +51,24 @@ def commit() -> str | None:
     return done.stdout.strip()
 
 
+def limits() -> dict[str, str]:
+    """What other libraries do not use of the processor, by what limits them."""
+    found = {name: os.environ[name] for name in LIMITS if name in os.environ}
+    cpuinfo = Path("/proc/cpuinfo")  # the kernel's knowledge; see without_avx512.py
+    known = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    if "avx512f" in known and not llvm.get_host_cpu_features().get("avx512f"):
+        found[CPUID] = "no-avx512"
+    return found
+
+
 def describe() -> dict[str, Any]:
     """The machine and the commit, for a result file."""
     features = llvm.get_host_cpu_features()
     return {
         "platform": platform.platform(),
         "cpu": cpu_model(),
+        "level": cpu.chosen(os.environ),
+        "limits": limits(),
         "features": sorted(name for name, has in features.items() if has),
         "cores": len(cores()),
         "python": platform.python_version(),

@@ -94,7 +94,9 @@ def largest_error(case: Problem, got: np.ndarray) -> float | None:
     if workload.layout == ROWS:
         return None
     some = np.linspace(0, len(x) - 1, min(len(x), FLOAT64_SAMPLE)).astype(int)
-    rest = iter(zip(*(other[some].tolist() for other in others), strict=True))
+    rest = iter(
+        zip(*(np.broadcast_to(other, x.shape)[some].tolist() for other in others), strict=True)
+    )
     activation = ACTIVATIONS[workload.function]
 
     def reference(m, value):  # called for one value after another

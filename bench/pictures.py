@@ -21,13 +21,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
 from . import tables
-from .peers import OURS, OURS_UNPACKED, others
+from .peers import OURS, OURS_FAST, OURS_UNPACKED, others
 from .results import Results, Row, to_json
 from .workloads import TYPICAL
 
 LOOKS = {
     OURS: ("#0b5cad", "o"),
     OURS_UNPACKED: ("#7db4e6", "o"),
+    OURS_FAST: ("#4c3fb0", "d"),
     "numpy": ("#e69f00", "s"),
     "scipy": ("#7a4b1e", "D"),
     "torch": ("#d1361b", "^"),
@@ -59,13 +60,16 @@ _STYLE = {
 }
 
 
+_FEW = 12  # functions; if there are more, pictures show one dtype, and the tables show all
+
+
 def speed(results: Results, dtype: str = "float32") -> Figure | None:
     """Nanoseconds per element against the number of elements, with a panel for each function."""
     rows = [r for r in results.select(dtype=dtype, layout="contiguous", dense=False)]
     functions = _unique(r.workload.function for r in rows)
     if not rows:
         return None
-    figure, axes = _grid(len(functions), 3, 3.3, 2.7)
+    figure, axes = _grid(len(functions), 6 if len(functions) > _FEW else 3, 3.3, 2.7)
     for axis, function in zip(axes, functions, strict=True):
         chosen = sorted(
             (r for r in rows if r.workload.function == function), key=lambda r: r.workload.size
@@ -105,7 +109,10 @@ def accuracy(results: Results) -> Figure | None:
     dtypes = _unique(r.workload.dtype for r in rows)
     if not rows:
         return None
-    figure, axes = _grid(len(functions) * len(dtypes), len(functions), 3.3, 2.5)
+    columns = len(functions)
+    if columns > _FEW:
+        columns, dtypes = 6, dtypes[:1]
+    figure, axes = _grid(len(functions) * len(dtypes), columns, 3.3, 2.5)
     for axis, (dtype, function) in zip(
         axes, [(d, f) for d in dtypes for f in functions], strict=True
     ):
@@ -146,6 +153,8 @@ def speedups(results: Results) -> Figure | None:
     ]
     if not rows:
         return None
+    if len(rows) > 3 * _FEW:
+        rows = [row for row in rows if row.workload.dtype == rows[0].workload.dtype]
     figure, axis = plt.subplots(figsize=(8, 0.9 + 0.27 * len(rows)), layout="constrained")
     for position, row in enumerate(rows):
         value, fastest = row.ratio(), row.fastest(others())

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, Activation, of_rows
 
 from .peers.base import ROWS
+from .references import FOR_ARRAYS
 from .workloads import Workload
 
 
@@ -58,20 +59,32 @@ def problem(workload: Workload) -> Problem:
     if workload.dense:
         return _dense(workload, rng)
     if workload.layout == ROWS:
-        x, out = (_on_cache_line(workload.dtype, workload.shape) for _ in range(2))
+        declared = of_rows()[workload.function]
+        x = _on_cache_line(workload.dtype, workload.shape)
         x[...] = 4 * rng.standard_normal(workload.shape)
+        want = _reference(declared, [x])
+        out = _on_cache_line(workload.dtype, want.shape)
         out.fill(0)
-        return Problem(workload, [x], out, _reference(ROW_ACTIVATIONS[workload.function], [x]))
+        return Problem(workload, [x], out, want)
     activation = ACTIVATIONS[workload.function]
     if not workload.shape:
-        values = (4 * rng.standard_normal(activation.nin)).tolist()
+        values = [
+            activation.parameters[name][0] if name in activation.parameters else value
+            for name, value in zip(
+                activation.inputs, (4 * rng.standard_normal(activation.nin)).tolist(), strict=True
+            )
+        ]
         if workload.layout == "NumPy scalar":
             values = [np.dtype(workload.dtype).type(value) for value in values]
         return Problem(workload, values, None, _reference(activation, values))
-    inputs = [_empty(workload) for _ in range(activation.nin)]
-    for x in inputs:
-        x[...] = 4 * rng.standard_normal(workload.shape)
+    inputs = [_input(workload, activation, name, rng) for name in activation.inputs]
     want = _reference(activation, inputs)
+    undefined = np.isnan(want)
+    if undefined.any():  # a function like logit has inputs from its interval there
+        for x in inputs:
+            if x.ndim:
+                x[undefined] = rng.uniform(*activation.interval, undefined.sum())
+        want = _reference(activation, inputs)
     if workload.layout == "in place":
         return Problem(workload, inputs, inputs[0], want, inputs[0].copy())
     out = _on_cache_line(workload.dtype, workload.shape)
@@ -94,10 +107,21 @@ def _dense(workload: Workload, rng: np.random.Generator) -> Problem:
     return Problem(workload, inputs, out, want)
 
 
+def _input(
+    workload: Workload, activation: Activation, name: str, rng: np.random.Generator
+) -> np.ndarray:
+    """An array for an input; parameters are one number, the first of those declared."""
+    if name in activation.parameters:
+        return np.array(activation.parameters[name][0], workload.dtype)
+    x = _empty(workload)
+    x[...] = 4 * rng.standard_normal(workload.shape)
+    return x
+
+
 def _reference(activation, inputs) -> np.ndarray:
     with np.errstate(all="ignore"):
         wide = (np.asarray(x, np.float64) for x in inputs)
-        return np.asarray(activation.reference(np, *wide), np.float64)
+        return np.asarray(activation.reference(FOR_ARRAYS, *wide), np.float64)
 
 
 def _empty(workload: Workload) -> np.ndarray:

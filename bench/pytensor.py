@@ -3,11 +3,12 @@
     python -m bench.pytensor
 
 Both are compiled with the Numba linker. Their calls are interleaved, in one process and on the same
-array.
+array: of numbers from the interval that a function is shown in, or else of normal numbers.
 """
 
 import argparse
 import statistics
+from functools import partial
 
 import numba
 import numpy as np
@@ -16,27 +17,38 @@ import pytensor.tensor as pt
 from tabulate import tabulate
 
 import fastact.pytensor
+from fastact._declarations.records import ACTIVATIONS
 
 from . import timing
 
 DTYPES = ("float32", "float64")
 
 
+NAMES = [name for name, declared in ACTIVATIONS.items() if declared.pytensor_ops]
+"""The functions that are replaced."""
+
+
 def functions(dtype: str) -> dict:
     """Return compiled functions of one vector, by their formula."""
     x = pt.vector("x", dtype=dtype)
-    outputs = {
-        "sigmoid": pt.sigmoid(x),
-        "softplus": pt.softplus(x),
-        "tanh": pt.tanh(x),
+    outputs = {name: getattr(pt, name)(x) for name in NAMES} | {
         "gradient of sum(softplus)": pytensor.grad(pt.softplus(x).sum(), x),
         "softplus(x) * x": pt.softplus(x) * x,
         "mean(softplus(x) - x sigmoid(x))": pt.mean(pt.softplus(x) - x * pt.sigmoid(x)),
+        "erf(x) * expm1(-x**2)": pt.erf(x) * pt.expm1(-pt.square(x)),
     }
     return {
         name: pytensor.function([x], y, mode="NUMBA", trust_input=True)
         for name, y in outputs.items()
     }
+
+
+def argument(name: str, size: int) -> np.ndarray:
+    """Return numbers for which the function is defined."""
+    rng = np.random.default_rng(0)
+    if name in NAMES:
+        return rng.uniform(*ACTIVATIONS[name].interval, size)
+    return rng.normal(0, 4, size)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,10 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
         fastact.pytensor.register()
         after = {dtype: functions(dtype) for dtype in DTYPES}
         for dtype in DTYPES:
-            x = np.random.default_rng(0).normal(0, 4, options.size).astype(dtype)
             for name, theirs in before[dtype].items():
-                ours = after[dtype][name]
-                calls = {"before": lambda: theirs(x), "after": lambda: ours(x)}  # noqa: B023
+                ours, x = after[dtype][name], argument(name, options.size).astype(dtype)
+                calls = {"before": partial(theirs, x), "after": partial(ours, x)}
                 counts = {which: timing.calls_per_sample(call) for which, call in calls.items()}
                 samples = timing.interleaved(calls, counts, options.repetitions)
                 times = [statistics.median(s) / options.size for s in samples.values()]

@@ -3,7 +3,10 @@
 This module writes the text between ``<!-- figures: NAME -->`` and ``<!-- end -->`` in the README
 and in the pages of docs/. To publish the figures of a new run::
 
-    python -m bench --output bench/results/ice-lake && python -m bench.readme
+    python -m bench --output bench/results/emerald-rapids && python -m bench.readme
+
+Every folder in ``bench/results`` is one run on one kind of machine. All blocks show the run in
+`MAIN`, except "other machines", which shows the others, each with its origin.
 """
 
 import argparse
@@ -16,21 +19,27 @@ from pathlib import Path
 from fastact._declarations.records import (
     ACTIVATIONS,
     DERIVATIVES,
+    FAST,
+    LIBRARIES,
     OBJECTIVES,
     ROW_ACTIVATIONS,
-    ROW_DERIVATIVES,
+    ROW_REDUCTIONS,
     Activation,
     RowActivation,
+    RowReduction,
+    of_rows,
+    row_derivatives,
 )
 
 from . import pictures, report, results, tables
 from .machine import ROOT
-from .peers import OURS_UNPACKED
+from .peers import OURS, OWN
 from .peers.base import ROWS
 from .results import Results, Row
 from .workloads import TYPICAL
 
-FOLDER = ROOT / "bench/results/ice-lake"
+RESULTS = ROOT / "bench/results"
+MAIN = RESULTS / "emerald-rapids"
 EXHAUSTIVE = ROOT / "bench/results/accuracy.md"
 STARTUP = ROOT / "bench/results/startup.md"
 _BLOCK = re.compile(r"(?ms)^(<!-- figures: ([\w -]+) -->\n).*?^(<!-- end -->)$")
@@ -45,18 +54,54 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def _listed(records: Iterable[Activation | RowActivation]) -> str:
+def _listed(records: Iterable[Activation | RowActivation | RowReduction]) -> str:
     return "\n".join(f"- {declared.summary} `{declared.formula}`" for declared in records)
 
 
 def functions(found: Results) -> str:
     """The declared summary and formula of each activation."""
-    return _listed([*ACTIVATIONS.values(), *ROW_ACTIVATIONS.values()])
+    return _listed([*ACTIVATIONS.values(), *of_rows().values()])
+
+
+def conventions(found: Results) -> str:
+    """The name of each function in other libraries, and how it differs there."""
+    rows = [
+        [declared.name, *(declared.elsewhere.get(library, "") for library in LIBRARIES)]
+        for declared in [*ACTIVATIONS.values(), *of_rows().values()]
+    ]
+    return tables.table(rows, ["fastact", *LIBRARIES], len(LIBRARIES) + 1, "github")
+
+
+def keras(found: Results) -> str:
+    """The activations that ``fastact.keras`` replaces, by their names in Keras."""
+    known = (ACTIVATIONS | ROW_ACTIVATIONS).values()
+    names = {function.public for declared in known for function in declared.keras_functions}
+    return _listed_names(names)
+
+
+def pytensor(found: Results) -> str:
+    """The functions that ``fastact.pytensor`` replaces."""
+    return _listed_names(name for name, a in ACTIVATIONS.items() if a.pytensor_ops)
+
+
+def _listed_names(names: Iterable[str]) -> str:
+    *first, last = (f"`{name}`" for name in sorted(names))
+    return f"{', '.join(first)} and {last}."
+
+
+def fast_tier(found: Results) -> str:
+    """The declared largest errors of the fast tier, beside those of the default."""
+    lines = [
+        [f"`fa.{name}`", *(f"{ulp:g} ({ACTIVATIONS[declared.of].ulp[form]:g})"
+                           for form, ulp in declared.ulp.items())]
+        for name, declared in FAST.items()
+    ]  # fmt: skip
+    return tables.table(lines, ["function", *next(iter(FAST.values())).ulp], 1, "github")
 
 
 def derivatives(found: Results) -> str:
     """The formulas of derivatives, which name their operands."""
-    known = [*DERIVATIVES.values(), *ROW_DERIVATIVES.values()]
+    known = [*DERIVATIVES.values(), *row_derivatives().values()]
     return "\n".join(f"- `{declared.formula}`" for declared in known)
 
 
@@ -64,9 +109,10 @@ def reference(found: Results) -> str:
     """An entry of the API reference for every function, under the heading of its kind."""
     kinds = {
         "Activations": [*ACTIVATIONS, *ROW_ACTIVATIONS],
+        "Reductions": [*ROW_REDUCTIONS],
         "Derivatives": [
             *(declared.name for declared in DERIVATIVES.values()),
-            *(declared.name for declared in ROW_DERIVATIVES.values()),
+            *(declared.name for declared in row_derivatives().values()),
         ],
         "Objectives": [*OBJECTIVES],
     }
@@ -87,14 +133,16 @@ def origin(found: Results) -> str:
 
 
 def summary(found: Results) -> str:
-    """A row for each function in float32, and one for a layer, in microseconds."""
+    """A row for each function measured in full, in float32, and one for a layer; microseconds."""
     function, shape = _LAYER
+    typical = found.select(dtype="float32", layout="contiguous", dense=False, shape=(TYPICAL,))
+    full = {name for name, declared in ACTIVATIONS.items() if declared.measured_in_full}
     rows = [
-        *found.select(dtype="float32", layout="contiguous", dense=False, shape=(TYPICAL,)),
+        *(row for row in typical if row.workload.function in full),
         *found.select(dtype="float32", layout=ROWS, shape=_ROW_SHAPE),
         *found.select(dtype="float32", dense=True, function=function, shape=shape),
     ]
-    names = [name for name in tables.measured(rows) if name != OURS_UNPACKED]
+    names = [name for name in tables.measured(rows) if name == OURS or name not in OWN]
     lines = []
     for row in rows:
         times, w = row.medians(), row.workload
@@ -131,16 +179,34 @@ def slower(found: Results) -> str:
     )
 
 
+def _largest_errors(path: Path) -> dict[tuple[str, str], str]:
+    """The largest error by function and format, from the table of ``python -m bench.accuracy``."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return {(name, form): f"{float(ulp):.2f}" for name, form, _, ulp, *_ in cells}
+
+
 def exhaustive(found: Results) -> str:
-    """Largest errors over all inputs, from the table of ``python -m bench.accuracy``."""
-    lines = EXHAUSTIVE.read_text(encoding="utf-8").splitlines()
-    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines if "|" in line]
-    records = [dict(zip(cells[0], line, strict=True)) for line in cells[2:]]
-    ulps = {(r["function"], r["format"]): f"{float(r['max ulp']):.2f}" for r in records}
-    formats = list(dict.fromkeys(r["format"] for r in records))
-    functions = list(dict.fromkeys(r["function"] for r in records))
-    rows = [[name, *(ulps[name, form] for form in formats)] for name in functions]
-    return tables.table(rows, ["", *formats], 1, "github")
+    """The largest error by function and format, on a machine with AVX-512."""
+    errors = _largest_errors(EXHAUSTIVE)
+    formats = [*dict.fromkeys(form for _, form in errors)]
+    names = dict.fromkeys(name for name, _ in errors)
+    lines = [[name, *(errors.get((name, form), "") for form in formats)] for name in names]
+    return tables.table(lines, ["", *formats], 1, "github")
+
+
+def levels(found: Results) -> str:
+    """The largest error in float32 by function and level, from :data:`EXHAUSTIVE` and beside it."""
+    stem = EXHAUSTIVE.stem
+    files = sorted(EXHAUSTIVE.parent.glob(f"{stem}-*.md"), reverse=True)
+    by_level = {"AVX-512": _largest_errors(EXHAUSTIVE)}
+    by_level |= {path.stem.removeprefix(f"{stem}-"): _largest_errors(path) for path in files}
+    names = dict.fromkeys(name for path in files for name, _ in _largest_errors(path))
+    lines = [
+        [name, *(errors.get((name, "float32"), "") for errors in by_level.values())]
+        for name in names
+    ]
+    return tables.table(lines, ["", *by_level], 1, "github")
 
 
 def startup(found: Results) -> str:
@@ -152,50 +218,87 @@ def startup(found: Results) -> str:
 BLOCKS: dict[str, Callable[[Results], str]] = {
     "functions": functions,
     "derivatives": derivatives,
+    "conventions": conventions,
+    "keras": keras,
+    "pytensor": pytensor,
+    "fast tier": fast_tier,
     "reference": reference,
     "origin": origin,
     "summary": summary,
     "speed": speed,
     "slower": slower,
     "exhaustive": exhaustive,
+    "levels": levels,
     "startup": startup,
 }
 """The functions that write the blocks, except pictures, by the names of the blocks."""
 
-NAMES = frozenset([*BLOCKS, *(f"picture {name}" for name in pictures.PICTURES)])
+OTHERS = "other machines"
+
+NAMES = frozenset([*BLOCKS, OTHERS, *(f"picture {name}" for name in pictures.PICTURES)])
 """The names of all blocks."""
 
 
-def _block(name: str, found: Results, page: Path) -> str:
+def _path(target: Path, page: Path) -> str:
+    return Path(os.path.relpath(target, page.parent)).as_posix()
+
+
+def _picture(name: str, folder: Path, page: Path) -> str:
+    return f"![{pictures.PICTURES[name].title}]({_path(folder / f'{name}.svg', page)})"
+
+
+def other_machines(runs: dict[Path, Results], page: Path) -> str:
+    """A section for each run that is not the main one."""
+    parts = []
+    for folder, found in runs.items():
+        if folder != MAIN:
+            parts += [
+                f"### {folder.name}",
+                f"{origin(found)} [Full report]({_path(folder / 'report.md', page)}).",
+                *(_picture(name, folder, page) for name in ("speedups", "accuracy")),
+                speed(found),
+                slower(found),
+            ]
+    return "\n\n".join(parts) or "There are none yet."
+
+
+def _block(name: str, runs: dict[Path, Results], page: Path) -> str:
+    if name == OTHERS:
+        return other_machines(runs, page)
     if name in BLOCKS:
-        return BLOCKS[name](found)
-    picture = name.removeprefix("picture ")
-    path = Path(os.path.relpath(FOLDER / f"{picture}.svg", page.parent)).as_posix()
-    return f"![{pictures.PICTURES[picture].title}]({path})"
+        return BLOCKS[name](runs[MAIN])
+    return _picture(name.removeprefix("picture "), MAIN, page)
 
 
-def render(page: Path, text: str, found: Results) -> str:
-    """Return the `text` of a `page` with new content in its blocks."""
-    return _BLOCK.sub(lambda m: f"{m[1]}{_block(m[2], found, page)}\n{m[3]}", text)
+def render(page: Path, text: str, runs: dict[Path, Results]) -> str:
+    """Return the `text` of a `page` with new content in its blocks; `runs` are by folder."""
+    return _BLOCK.sub(lambda m: f"{m[1]}{_block(m[2], runs, page)}\n{m[3]}", text)
+
+
+def complete_runs() -> dict[Path, Results]:
+    """Read the results of every machine; raise ``BadFile`` if those of one are incomplete."""
+    runs = {path.parent: results.read(path) for path in sorted(RESULTS.glob("*/results.json"))}
+    for folder, found in runs.items():
+        if found.incomplete:
+            raise results.BadFile(f"{folder / 'results.json'} comes from an interrupted run")
+    return runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the blocks of all documents, and the report that they link to."""
+    """Write the blocks of all documents, and the reports that they link to."""
     parser = argparse.ArgumentParser("python -m bench.readme", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.parse_args(arguments)
     try:
-        found = results.read(FOLDER / "results.json")
+        runs = complete_runs()
     except results.BadFile as error:
         print(error, file=sys.stderr)
         return 2
-    if found.incomplete:
-        print(f"{FOLDER / 'results.json'} comes from an interrupted run", file=sys.stderr)
-        return 2
-    report.write(found, FOLDER, ["svg"])
+    for folder, found in runs.items():
+        report.write(found, folder, ["svg"])
     for page in documents():
         before = page.read_text(encoding="utf-8")
-        after = render(page, before, found)
+        after = render(page, before, runs)
         if after != before:
             page.write_text(after, encoding="utf-8")
     return 0

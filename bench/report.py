@@ -8,15 +8,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastact._machine import cpu
+
 from . import pictures, results, tables
 
 
 def origin(found: results.Results) -> str:
     """Return the machine, the versions and the command of the results in one line."""
     machine = found.machine
+    level = machine.get("level", cpu.NATIVE)
     versions = {"Python": machine.get("python", "?"), **found.versions}
     parts = [
         machine.get("cpu", "?"),
+        *([f"{cpu.VARIABLE}={level}"] if level != cpu.NATIVE else []),
+        *(f"{name}={value}" for name, value in machine.get("limits", {}).items()),
         f"{machine.get('cores', '?')} cores",
         f"commit {machine.get('commit') or 'unknown'}",
         *(f"{name} {version}" for name, version in versions.items()),

@@ -10,17 +10,18 @@ on one core.
 """
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from unittest import mock
 
 import numpy as np
 from tabulate import tabulate
 
+from fastact._compiler import host
 from fastact._compiler.gemm import loops
 from fastact._dense import weights
-from fastact._loading import loader
+from fastact._loading import cache, loader
 from fastact._machine.targets import Target
 
 from . import timing
@@ -50,10 +51,18 @@ def one_tile(size: tuple[int, int]) -> OneTile:
 def compiled_apart(target: Target, constants: dict[str, int]) -> Iterator[None]:
     """Compile loops for `target` with `constants`, and do not keep them for other callers."""
     weights._kernels.cache_clear()
-    changed = mock.patch.dict(vars(loops), constants)
-    with mock.patch.object(loader, "host", lambda: target), changed:
+    with ExitStack() as changes:
+        changes.enter_context(mock.patch.dict(vars(loops), constants))
+        for module in (loader, host):
+            changes.enter_context(mock.patch.object(module, "host", lambda: target))
+        # The cache knows neither the constants nor the tiles of a target.
+        changes.enter_context(mock.patch.object(cache, "object_code", _built))
         yield
     weights._kernels.cache_clear()
+
+
+def _built(build: Callable[[], bytes], **_: object) -> bytes:
+    return build()
 
 
 def layer(shape: tuple[int, int, int], dtype: str, target: Target, constants: dict[str, int]):

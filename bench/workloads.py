@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, of_rows
 
 from .peers.base import ARRAY_LAYOUTS, ROWS, SCALAR_LAYOUTS
 from .peers.ours import DENSE
@@ -83,11 +83,15 @@ class Workload:
 
 def functions() -> list[str]:
     """The names of all functions that the package declares."""
-    return [*ACTIVATIONS, *ROW_ACTIVATIONS]
+    return [*ACTIVATIONS, *of_rows()]
 
 
 def _elementwise(functions: Iterable[str]) -> list[str]:
     return [name for name in functions if name in ACTIVATIONS]
+
+
+def _in_full(functions: Iterable[str]) -> list[str]:
+    return [name for name in _elementwise(functions) if ACTIVATIONS[name].measured_in_full]
 
 
 def sizes(
@@ -95,16 +99,19 @@ def sizes(
 ) -> list[Workload]:
     """Contiguous arrays: all sizes for float32, the middle ones for the other dtypes.
 
+    Functions that are not measured in full have the middle ones alone.
+
     Parameters
     ----------
     functions, dtypes : iterable of str
     chosen : sequence of int, optional
-        Numbers of elements, for every dtype.
+        Numbers of elements, for every function and dtype.
     """
+    whole = _in_full(functions := list(functions))
     return [
         Workload(function, dtype, (size,))
         for function, dtype in itertools.product(_elementwise(functions), dtypes)
-        for size in chosen or (SIZES if dtype == "float32" else MIDDLE)
+        for size in chosen or (SIZES if dtype == "float32" and function in whole else MIDDLE)
     ]
 
 
@@ -113,7 +120,7 @@ def layouts(functions: Iterable[str], dtypes: Iterable[str], size: int) -> list[
     side = max(round(size**0.5), 1)
     return [
         Workload(function, dtype, (side, side) if layout == "transposed" else (size,), layout)
-        for function, dtype in itertools.product(_elementwise(functions), dtypes)
+        for function, dtype in itertools.product(_in_full(functions), dtypes)
         for layout in ARRAY_LAYOUTS[1:]
     ]
 
@@ -122,7 +129,7 @@ def scalars(functions: Iterable[str], dtypes: Iterable[str]) -> list[Workload]:
     """Scalars, which show the cost of a call; without float16, which SciPy widens here."""
     return [
         Workload(function, dtype, (), layout)
-        for function, dtype in itertools.product(_elementwise(functions), dtypes)
+        for function, dtype in itertools.product(_in_full(functions), dtypes)
         for layout in SCALAR_LAYOUTS
         if dtype == "float64" or (dtype, layout) == ("float32", "NumPy scalar")
     ]
@@ -132,7 +139,7 @@ def rows(
     functions: Iterable[str], dtypes: Iterable[str], shapes: Iterable[tuple[int, int]]
 ) -> list[Workload]:
     """Matrices for functions of rows."""
-    functions = [name for name in functions if name in ROW_ACTIVATIONS]
+    functions = [name for name in functions if name in of_rows()]
     return [Workload(*case, ROWS) for case in itertools.product(functions, dtypes, shapes)]
 
 
@@ -154,7 +161,7 @@ def threads(
     functions: Iterable[str], sizes_: Sequence[int], shapes: Iterable[tuple[int, int, int]]
 ) -> list[Workload]:
     """Arrays and layers of float32 for several threads."""
-    functions = [name for name in _elementwise(functions) if ACTIVATIONS[name].nin == 1]
+    functions = [name for name in _in_full(functions) if ACTIVATIONS[name].nin == 1]
     return sizes(functions, ["float32"], sizes_) + dense(functions, ["float32"], shapes)
 
 

@@ -32,11 +32,15 @@ _LATER = {
     "dense_backward": "_dense.backward",
     "show_config": "_runtime.configuration",
 }
+_MODULES = ["fast"]  # also imported at the first access
 
-__all__ = [*_UFUNCS, *_ROW_GRADIENTS, *_LATER, "get_num_threads", "num_threads", "set_num_threads"]
+__all__ = [*_UFUNCS, *_ROW_GRADIENTS, *_LATER, *_MODULES]
+__all__ += ["get_num_threads", "num_threads", "set_num_threads"]
 
 
 def __getattr__(name: str) -> _Any:
+    if name in _MODULES:
+        return _importlib.import_module(f"{__name__}.{name}")
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(_importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
@@ -45,4 +49,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LATER, *_MODULES})

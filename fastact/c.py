@@ -1,10 +1,11 @@
 """Scalar functions for callers in C: addresses, ctypes, and ``scipy.LowLevelCallable``.
 
 Each function is ``double f(double)`` or ``float f(float)``, with one argument for each input of the
-activation. It returns the same bits as the ufunc. Unlike the ufunc, it leaves the floating-point
-environment alone: the caller's rounding mode and flush-to-zero setting apply, and status flags may
-be raised. It is compiled at the first request, stored in the cache on disk, needs no GIL, and keeps
-its address as long as the process lives.
+ufunc. If the ufunc has several results, it is ``void f(double, ..., double *, ...)``, with an
+address for each of them. The results have the same bits as those of the ufunc. Unlike the ufunc, it
+leaves the floating-point environment alone: the caller's rounding mode and flush-to-zero setting
+apply, and status flags may be raised. It is compiled at the first request, stored in the cache on
+disk, needs no GIL, and keeps its address as long as the process lives.
 """
 
 import ctypes
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastact._declarations.records import Activation, element_wise
-from fastact._functions import UFUNCS
+from fastact._declarations.declare import ufunc_of
+from fastact._declarations.records import FAST, OBJECTIVES, Activation, element_wise
 from fastact._interop.extras import require
 from fastact._runtime import engine
 
@@ -33,10 +34,10 @@ def address(activation: str | np.ufunc, dtype: DTypeLike = np.float64) -> int:
     Parameters
     ----------
     activation : str or ufunc
-        An element-wise activation of this package, or ``NAME_backward``, by name or as the
-        function itself.
+        An element-wise function of this package, such as ``NAME``, ``NAME_backward`` or
+        ``fast.NAME``, by name or as the function itself.
     dtype : dtype_like
-        The type of the arguments and the result: float64 or float32.
+        The type of the arguments and the results: float64 or float32.
 
     Returns
     -------
@@ -63,6 +64,8 @@ def address(activation: str | np.ufunc, dtype: DTypeLike = np.float64) -> int:
 def function(activation: str | np.ufunc, dtype: DTypeLike = np.float64) -> Any:
     """The scalar function of an activation, as a ctypes function with its signature.
 
+    A function with several results returns None, and stores them at the addresses that it gets.
+
     Parameters
     ----------
     activation, dtype
@@ -82,9 +85,18 @@ def function(activation: str | np.ufunc, dtype: DTypeLike = np.float64) -> Any:
     >>> import fastact.c
     >>> fastact.c.function("softplus", "float32")(-200.0)
     0.0
+    >>> from ctypes import byref, c_double
+    >>> grad, hess = c_double(), c_double()
+    >>> fastact.c.function("logistic_grad_hess")(0.0, 1.0, byref(grad), byref(hess))
+    >>> grad.value, hess.value
+    (-0.5, 0.25)
     """
     declared, number = _declared("function", activation), _number("function", dtype)
-    signature = ctypes.CFUNCTYPE(number, *[number] * declared.nin)
+    operands, results = [number] * declared.nin, len(declared.results)
+    if results == 1:
+        signature = ctypes.CFUNCTYPE(number, *operands)
+    else:
+        signature = ctypes.CFUNCTYPE(None, *operands, *[ctypes.POINTER(number)] * results)
     return signature(_address(declared.name, np.dtype(number)))
 
 
@@ -123,14 +135,19 @@ def low_level_callable(
 
 @functools.cache
 def _address(name: str, dtype: np.dtype) -> int:
-    declared = element_wise()[name]
-    return engine.scalar_address(declared.kernel, declared.nin, type(dtype))
+    declared = _known()[name]
+    nout = len(declared.results)
+    return engine.scalar_address(declared.kernel, declared.nin, type(dtype), nout)
+
+
+def _known() -> dict[str, Activation]:
+    return element_wise() | FAST | OBJECTIVES
 
 
 def _declared(caller: str, activation: Any) -> Activation:
-    known = element_wise()
+    known = _known()
     for name, declared in known.items():
-        ufunc = UFUNCS[name]
+        ufunc = ufunc_of(name)
         if activation is ufunc or (isinstance(activation, str) and activation == name):
             return declared
     raise ValueError(

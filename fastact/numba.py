@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import _fastact_numba
+from fastact._declarations.records import ACTIVATIONS
 from fastact._functions.sigmoid import sigmoid
 from fastact._functions.softplus import softplus
 from fastact._interop import njit
@@ -18,6 +19,8 @@ from fastact._interop.extras import require
 __all__ = ["overload_scipy"]
 
 _fastact_numba.init()
+
+_LOGADDEXP = ACTIVATIONS["logaddexp"].kernel
 
 
 def overload_scipy() -> None:
@@ -48,7 +51,7 @@ def overload_scipy() -> None:
     """
     special = require("scipy.special", "scipy")
     stand_ins: dict[np.ufunc, np.ufunc] = {special.expit: sigmoid}
-    for theirs, kernel in ((special.log_expit, _log_expit), (np.logaddexp, _logaddexp)):
+    for theirs, kernel in ((special.log_expit, _log_expit), (np.logaddexp, _LOGADDEXP)):
         if theirs not in njit.STAND_INS:
             stand_ins[theirs] = np.frompyfunc(kernel, theirs.nin, 1)
             njit.register(stand_ins[theirs], kernel, weak_integers=True)
@@ -57,10 +60,3 @@ def overload_scipy() -> None:
 
 def _log_expit(x: Any) -> Any:
     return -softplus(-x)
-
-
-def _logaddexp(x1: Any, x2: Any) -> Any:
-    distance = abs(x1 - x2)
-    larger = x1 if x1 > x2 else x2
-    # The distance of two equal infinities is NaN.
-    return larger if distance != distance and x1 == x2 else larger + softplus(-distance)

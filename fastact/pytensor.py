@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,8 @@ from numba.extending import intrinsic
 
 from fastact import numba as _numba  # noqa: F401 - makes our ufuncs known to Numba
 from fastact._compiler import frontend
-from fastact._declarations.records import element_wise
-from fastact._functions.sigmoid import sigmoid
-from fastact._functions.softplus import softplus
-from fastact._functions.tanh import tanh
+from fastact._declarations.records import ACTIVATIONS, element_wise
+from fastact._functions import UFUNCS
 from fastact._interop import njit
 from fastact._interop.extras import require
 from fastact._interop.versions import warn_unless_tested
@@ -31,12 +30,14 @@ _DTYPES = ("float32", "float64")
 
 
 def register() -> None:
-    """Use our sigmoid, softplus and tanh in functions that PyTensor's Numba linker compiles.
+    """Use our kernels in functions that PyTensor's Numba linker compiles.
 
-    Functions compiled afterwards compute ``pytensor.tensor.sigmoid``, ``softplus`` and ``tanh`` of
-    float32 and float64 with our kernels, alone and fused with other operations. Gradients are
-    included, since they consist of the same operations. Other types, other linkers and functions
-    that were compiled before do not change. A second call has no effect.
+    Functions compiled afterwards compute ``pytensor.tensor.sigmoid``, ``softplus``, ``tanh``,
+    ``erf`` and others of float32 and float64 with our kernels, alone and fused with other
+    operations. The page "Use it from ..." of the documentation lists them. Gradients, and formulas
+    that PyTensor rewrites as these operations, are included: ``log(1 + exp(x))``, for instance, is
+    a softplus. Other types, other linkers and functions that were compiled before do not change.
+    A second call has no effect.
 
     Raises
     ------
@@ -68,10 +69,13 @@ def register() -> None:
 @functools.cache
 def _register() -> None:
     from pytensor.link.numba.dispatch import basic
-    from pytensor.scalar.basic import Composite, Tanh
-    from pytensor.scalar.math import Sigmoid, Softplus
+    from pytensor.scalar.basic import Composite
 
-    ours = {Sigmoid: sigmoid, Softplus: softplus, Tanh: tanh}
+    ours = {
+        getattr(importlib.import_module(f"pytensor.scalar.{module}"), op): UFUNCS[name]
+        for name, declared in ACTIVATIONS.items()
+        for module, op in (op.split(".") for op in declared.pytensor_ops)
+    }
     for op_type, ufunc in ours.items():
         before = basic.numba_funcify_and_cache_key.dispatch(op_type)
         basic.register_funcify_and_cache_key(op_type)(functools.partial(_funcify, ufunc, before))

@@ -1,9 +1,14 @@
-"""Targets and patterns of instructions, for tests that read machine code."""
+"""Targets, code and patterns of instructions, for tests that read machine code."""
 
+import functools
+import hashlib
+import os
 import re
+from pathlib import Path
 
 import pytest
 
+from bench import operations
 from fastact._compiler import host
 from fastact._machine.targets import BASELINES
 
@@ -26,6 +31,34 @@ PACKED = {
 }
 CALL = re.compile(r"(?m)^\t(callq?|blr?)\t(\S+)")
 POINTER = re.compile(r"\*(?!.*@)|x\d+$")  # in a register or in memory, and not a symbol
+
+PLACE = Path(os.environ["FASTACT_CACHE_DIR"]) / "assembly"  # shared by the processes of a run
+_assembly, _row_assembly = operations.assembly, operations.row_assembly
+
+
+@functools.cache
+def _kept(make, made_of, label, form, target):
+    name = hashlib.blake2b(repr((make.__name__, label, form, target)).encode()).hexdigest()[:32]
+    path = PLACE / f"{name}.s"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    text = make(made_of, form, target)
+    PLACE.mkdir(exist_ok=True)
+    new = PLACE / f"{name}.{os.getpid()}"
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+    return text
+
+
+def assembly(name, form, target):
+    """The code of the loop of a declared function of elements, made once in a run of the tests."""
+    return _kept(_assembly, operations.declarations()[name], name, form, target)
+
+
+def row_assembly(steps, form, target):
+    """The same, for the steps of a function of rows."""
+    return _kept(_row_assembly, steps, steps.__qualname__, form, target)
+
 
 # Compiling takes most of the time. By default, tests compile only for this machine and for a level
 # that most others can run.

@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from kinds import TYPICAL
 
 import fastact
+from fastact._declarations.records import FAST, OBJECTIVES, ROW_ACTIVATIONS
 from fastact._loading import cache
 from fastact._machine.targets import BASELINES
 
@@ -67,15 +69,19 @@ def one_warning(*words):
         assert word in str(caught[0].message)
 
 
+CODES = {
+    name: "efd" + "bBhHiIlLqQ" * getattr(declared, "keeps_integers", False)
+    for name, declared in {**TYPICAL, **FAST, **ROW_ACTIVATIONS, **OBJECTIVES}.items()
+}
+
 USE_ALL = """
 import json, sys
 import ml_dtypes, numpy as np, fastact
-from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._declarations.declare import ufunc_of
 
 results = {}
-for name, declared in {**element_wise(), **ROW_ACTIVATIONS, **OBJECTIVES}.items():
-    codes = "efd" + "bBhHiIlLqQ" * getattr(declared, "keeps_integers", False)
-    function = getattr(fastact, name)
+for name, codes in <CODES>.items():
+    function = ufunc_of(name)
     for dtype in [*map(np.dtype, codes), np.dtype(ml_dtypes.bfloat16)]:
         x = [np.arange(100).astype(dtype)[::-1]] * function.nin
         results[f"{name} {dtype.char}"] = np.stack([function(*x)]).tobytes().hex()
@@ -84,7 +90,7 @@ for dtype in "fd":
         layer = fastact.Dense(np.ones((3, columns), dtype), activation="tanh")
         results[f"Dense {dtype} {columns}"] = layer(np.ones(3, dtype)).tobytes().hex()
 print(json.dumps([sorted({"numba", "llvmlite"} & set(sys.modules)), results]))
-"""
+""".replace("<CODES>", str(CODES))
 
 
 USE_SEVERAL_TYPES = """
@@ -95,6 +101,7 @@ from fastact._machine.formats import CONVERSIONS, FLOATS
 
 x, i = np.ones(3, "f"), np.arange(3)
 used = [fastact.sigmoid(i), fastact.heaviside(x, i), fastact.logistic_grad_hess(x, i)[0]]
+used += [fastact.prelu_backward(x, i, i)[0]]
 used += [fastact.softmax(i), fastact.softmax_backward(x, i)]
 floats = FLOATS.values()
 for pair in CONVERSIONS:

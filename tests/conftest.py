@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from code_cache import Kept
 from hypothesis import settings
+from kinds import ONE_RESULT, TYPICAL
 
 import fastact
 from fastact._declarations import declare
-from fastact._declarations.records import element_wise
 from fastact._loading import cache
 from fastact._parallel import layers
 from fastact._runtime import engine
@@ -41,6 +41,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers use the cache of the main
     os.environ["FASTACT_CACHE_DIR"] = tempfile.mkdtemp(prefix="fastact-tests-")
     os.environ.pop("FASTACT_CACHE", None)
     atexit.register(shutil.rmtree, os.environ["FASTACT_CACHE_DIR"], ignore_errors=True)
+    # Without bytecode, each of hundreds of processes would compile the package for half a second.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _missing(layer):
@@ -70,6 +72,12 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
+def pytest_collection_finish():
+    """Refuse tests that compile a kernel when they are imported, which all workers would do."""
+    if cache.compiled:
+        raise pytest.UsageError(f"collecting the tests compiled {cache.compiled} kernels")
+
+
 def _of_each(activations):
     # Fixtures without state have session scope, because hypothesis refuses function scope.
     return pytest.fixture(
@@ -77,21 +85,33 @@ def _of_each(activations):
     )
 
 
-@_of_each(element_wise().values())
+@_of_each(TYPICAL.values())
 def activation(request):
-    """The declaration of each activation and derivative."""
+    """The declaration of an activation or derivative of each kind."""
     return request.param
 
 
-@_of_each(declared for declared in element_wise().values() if declared.nin == 2)
+@_of_each(declared for declared in TYPICAL.values() if declared.nin == 2)
 def binary_activation(request):
+    return request.param
+
+
+@_of_each(ONE_RESULT.values())
+def every_activation(request):
+    """The declaration of each activation and derivative."""
     return request.param
 
 
 @pytest.fixture(scope="session")
 def ufunc(activation):
-    """The public ufunc of each activation and derivative."""
+    """The public ufunc of `activation`."""
     return getattr(fastact, activation.name)
+
+
+@pytest.fixture(scope="session")
+def every_ufunc(every_activation):
+    """The public ufunc of `every_activation`."""
+    return getattr(fastact, every_activation.name)
 
 
 @pytest.fixture(scope="session")
@@ -203,7 +223,7 @@ _loop_address = functools.cache(engine.loop_address)
 def fresh(monkeypatch):
     """``fresh(declared)`` returns a ufunc like the public one that has not been called yet."""
     for registry in ("ACTIVATIONS", "DERIVATIVES", "UFUNCS"):
-        monkeypatch.setattr(declare, registry, {})
+        monkeypatch.setattr(declare, registry, dict(getattr(declare, registry)))
     monkeypatch.setattr(engine, "loop_address", _loop_address)  # compiles each loop only once
 
     def again(declared):

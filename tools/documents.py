@@ -1,6 +1,6 @@
 """Write what follows from declarations and committed results: ``python -m tools.documents``.
 
-This is the stub for type checkers, the pictures of all curves and of the packages, and the figures
+This is the stubs for type checkers, the pictures of all curves and of the packages, and the figures
 and lists in the documents.
 """
 
@@ -16,7 +16,8 @@ PICTURE = "docs/activations.svg"
 
 def main() -> int:
     """Write all of them."""
-    (ROOT / stub.STUB).write_text(stub.stub(), encoding="utf-8")
+    for path, text in stub.STUBS.items():
+        (ROOT / path).write_text(text(), encoding="utf-8")
     (ROOT / packages.PICTURE).write_text(packages.picture(), encoding="utf-8")
     status = command.main(["plot", "-o", str(ROOT / PICTURE)])
     from bench import readme  # needs more packages than the steps above

@@ -1,6 +1,6 @@
 """Near-minimax polynomials with coefficients that are exact in a float format.
 
-The coefficients in ``fastact/_kernels/elementary.py`` come from :func:`fit`, and
+The coefficients in ``fastact/_kernels`` come from :func:`fit`, and
 ``test_coefficients.py`` runs it again and compares.
 
 Method: weighted least squares on Chebyshev nodes of the second kind in 300-bit arithmetic, which is

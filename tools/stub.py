@@ -1,16 +1,16 @@
-"""The stub of the package: type checkers do not run the code that finds the functions."""
+"""The stubs of the package: type checkers do not run the code that finds the functions."""
 
 from fastact._declarations.records import (
+    FAST,
     OBJECTIVES,
-    ROW_ACTIVATIONS,
-    ROW_DERIVATIVES,
     element_wise,
+    of_rows,
+    row_derivatives,
 )
 
-STUB = "fastact/__init__.pyi"
-
+_WRITTEN = "# Written by `python -m tools.documents` from the declarations.\n"
 _HEAD = """\
-# Written by `python -m tools.documents` from the declarations.
+from fastact import fast as fast
 from fastact._dense.backward import dense_backward as dense_backward
 from fastact._dense.layers import Dense as Dense
 from fastact._dense.layers import dense as dense
@@ -28,12 +28,25 @@ __all__: list[str]
 
 
 def stub() -> str:
-    """The text of `STUB`."""
+    """The stub of ``fastact``."""
     modules = {
         name: declared.kernel.__module__ for name, declared in (element_wise() | OBJECTIVES).items()
     }
-    modules |= {name: declared.steps.__module__ for name, declared in ROW_ACTIVATIONS.items()}
-    modules |= {declared.name: declared.rule.__module__ for declared in ROW_DERIVATIVES.values()}
+    modules |= {name: declared.steps.__module__ for name, declared in of_rows().items()}
+    modules |= {declared.name: declared.rule.__module__ for declared in row_derivatives().values()}
     names = sorted(modules, key=lambda name: (modules[name], name))
     lines = [f"from {modules[name]} import {name} as {name}\n" for name in names]
-    return "".join([_HEAD, *lines, _TAIL])
+    return "".join([_WRITTEN, _HEAD, *lines, _TAIL])
+
+
+def fast_stub() -> str:
+    """The stub of ``fastact.fast``, whose functions have the types of those in ``fastact``."""
+    lines = [
+        f"from {declared.kernel.__module__} import {declared.of} as {declared.of}\n"
+        for declared in FAST.values()
+    ]
+    return "".join([_WRITTEN, *lines])
+
+
+STUBS = {"fastact/__init__.pyi": stub, "fastact/fast.pyi": fast_stub}
+"""What makes the text of each stub, by its path."""

@@ -9,19 +9,48 @@ TOMS 17 (1991). ``minimax.fit`` computes the polynomial.
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-from mpmath import mp
+from mpmath import mp, mpf
+from scipy import special
 
-from fastact._kernels.tables import TANH
+from fastact._kernels.tables import COMMON, ERF, ERFC, GELU, NDTR, TANH, Bell
 from fastact._kernels.vocabulary import ENTRIES
 from tools import minimax
 
-DEGREE = 6
 BITS = 24
 MARGIN = 1e-5  # on both sides of an interval, since a rounded product decides the row
-LN2 = float(np.log(2.0))
-PER_UNIT = float(TANH.per_unit)
+
+
+class Derivation(NamedTuple):
+    """An odd function from 0 to 1, and where its centres are searched: near what, within what."""
+
+    function: Callable  # in mpmath
+    arrays: Callable
+    slope: Callable
+    per_unit: float
+    degree: int
+    # Below the middle of the second row, where the relative error of rounding is larger.
+    second: tuple[float, float]
+    within: float
+    # From this row on, the function has few binary32 values, far apart: the interval is wide.
+    flat: int
+    wide: float
+
+
+DERIVATIONS = {
+    "TANH": Derivation(
+        *(mp.tanh, np.tanh, lambda x: 1 / np.cosh(x) ** 2),
+        *(float(TANH.per_unit), 6),
+        *((0.233, 0.002), 0.004, 20, 0.36),
+    ),
+    "ERF": Derivation(
+        *(mp.erf, special.erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
+        *(float(ERF.per_unit), 5),
+        *((0.101, 0.001), 0.002, 26, 0.15),
+    ),
+}
 
 
 def accurate_centre(
@@ -38,67 +67,135 @@ def accurate_centre(
     return float(x[np.argmin(np.maximum(2 * misfit(function(x)), misfit(slope(x))))])
 
 
-def interval_of_tanh(k: int) -> tuple[float, float]:
-    return max(k - 0.5, 0) / PER_UNIT, (k + 0.5) / PER_UNIT
+def interval(of: Derivation, k: int) -> tuple[float, float]:
+    return max(k - 0.5, 0) / of.per_unit, (k + 0.5) / of.per_unit
 
 
-def centre_of_tanh(k: int) -> float:
-    find = partial(accurate_centre, np.tanh, lambda x: 1 / np.cosh(x) ** 2)
+def centre(of: Derivation, k: int) -> float:
+    find = partial(accurate_centre, of.arrays, of.slope)
     if k == 0:
         return 0.0
-    if k == 1:  # below the middle, where the relative error of rounding is larger
-        return find(0.233, 0.002, 4001)
-    if k < 20:
-        return find(k / PER_UNIT, 0.004, 4001)
-    # tanh is so near to 1 that it has few binary32 values here, far apart: search a wide interval.
-    return find(k / PER_UNIT, 0.36, 200_001)
+    if k == 1:
+        return find(*of.second, 4001)
+    if k < of.flat:
+        return find(k / of.per_unit, of.within, 4001)
+    return find(k / of.per_unit, of.wide, 200_001)
 
 
-def value_of_tanh(k: int, centre: float) -> tuple[Callable, tuple[float, float]]:
+def value(of: Derivation, k: int, centre: float) -> tuple[Callable, tuple[float, float]]:
     """Return the function of the distance from the centre that a row approximates, and where."""
-    low, high = interval_of_tanh(k)
-    if k == 0:  # `row_of_tanh` subtracts 1
-        return lambda t: mp.tanh(t) / t, (0.0, high)
-    return lambda t: mp.tanh(centre + t), (low - MARGIN - centre, high + MARGIN - centre)
+    low, high = interval(of, k)
+    if k == 0:  # `row` subtracts 1
+        return lambda t: of.function(t) / t, (0.0, high)
+    return lambda t: of.function(centre + t), (low - MARGIN - centre, high + MARGIN - centre)
 
 
-def row_of_tanh(k: int) -> tuple[float, ...]:
-    """Return centre and coefficients; those of the first row are 0, then tanh(x)/x - 1."""
-    centre = centre_of_tanh(k)
-    value, ends = value_of_tanh(k, centre)
+def row(of: Derivation, k: int) -> tuple[float, ...]:
+    """Return centre and coefficients; those of the first row are 0, then those of f(x)/x - 1."""
+    place = centre(of, k)
+    function, ends = value(of, k, place)
     if k == 0:
-        slope = minimax.fit(lambda t: value(t) - 1, ends, DEGREE - 1, lambda t: 1, BITS)
-        return centre, 0.0, *slope
-    return centre, *minimax.fit(value, ends, DEGREE, lambda t: 1 / value(t), BITS)
+        slope = minimax.fit(lambda t: function(t) - 1, ends, of.degree - 1, lambda t: 1, BITS)
+        return place, 0.0, *slope
+    return place, *minimax.fit(function, ends, of.degree, lambda t: 1 / function(t), BITS)
 
 
-def _sigmoid(k: int) -> tuple[Callable, Callable]:
-    """Return the function of row `k`, and its slope."""
-    last = k == ENTRIES - 1
+class BellDerivation(NamedTuple):
+    """A function e^(-rate a^2) f(a) of a >= 0, and how it is divided into pieces."""
 
-    def function(x, exp=np.exp):
-        return 2**k * exp(x) if last else 2**k / (1 + exp(-x))
-
-    return function, lambda x: function(x) if last else function(x) / (1 + np.exp(x))
-
-
-def value_of_sigmoid(k: int, centre: float) -> tuple[Callable, tuple[float, float]]:
-    """The same as :func:`value_of_tanh`, for sigmoid."""
-    function, _ = _sigmoid(k)
-    low, high = -(k + 0.5) * LN2 - MARGIN, min(-(k - 0.5) * LN2 + MARGIN, 0.0)
-    return lambda t: function(centre + t, mp.exp), (low - centre, high - centre)
+    function: Callable  # e^(-rate a^2) f(a), in mpmath
+    arrays: Callable  # f, in SciPy
+    bell: Bell
+    near: Callable  # the same as `function`, for pieces up to `Bell.near`
+    near_arrays: Callable
 
 
-def row_of_sigmoid(k: int) -> tuple[float, ...]:
-    """Return centre and coefficients of sigmoid * 2^k, in the last row of e^x * 2^k."""
-    centre = accurate_centre(*_sigmoid(k), -k * LN2, 0.004, 4001) if k else 0.0
-    value, ends = value_of_sigmoid(k, centre)
-    return centre, *minimax.fit(value, ends, DEGREE, lambda t: 1 / value(t), BITS)
+def _tail(a):
+    return mp.erfc(a / mp.sqrt(2)) / 2
+
+
+def _tail_array(a):
+    return special.erfcx(a / np.sqrt(2)) / 2
+
+
+BELLS = {
+    "GELU": BellDerivation(
+        lambda a: a * _tail(a),
+        lambda a: a * _tail_array(a),
+        GELU,
+        lambda a: -a * mp.erf(a / mp.sqrt(2)) / 2,
+        lambda a: -a * special.erf(a / np.sqrt(2)) / 2 * np.exp(a * a / 2),
+    ),
+    "NDTR": BellDerivation(_tail, _tail_array, NDTR, _tail, _tail_array),
+    "ERFC": BellDerivation(mp.erfc, special.erfcx, ERFC, mp.erfc, special.erfcx),
+}
+
+
+def bell_interval(of: BellDerivation, k: int) -> tuple[float, float]:
+    """Where `a` is in row k."""
+    low, high = (2.0 ** (j // 8) * (1 + j % 8 / 8) for j in (k, k + 1))
+    return (low - 1) / float(of.bell.scale), (high - 1) / float(of.bell.scale)
+
+
+def bell_values(of: BellDerivation, k: int) -> tuple[Callable, Callable]:
+    """Return what the pieces hold as a function of `a`, in mpmath and for arrays.
+
+    It is the function divided by the powers of 2 and by e^(-c rate n L) of :class:`Bell`.
+    """
+    near = bell_interval(of, k)[1] * float(of.bell.scale) + 1 <= of.bell.near
+    function = of.near if near else of.function
+    arrays = of.near_arrays if near else of.arrays
+    exponent = mp.log(2) / 4 / mpf(float(of.bell.step))
+    rate = 1 if of.bell is ERFC else mpf(1) / 2
+    rest = float(exponent - rate)
+    return (
+        lambda a: function(a) * mp.exp(exponent * a * a) / mpf(COMMON),
+        lambda a: arrays(a) * np.exp(rest * a * a) / COMMON,
+    )
+
+
+def bell_row(of: BellDerivation, k: int) -> tuple[float, ...]:
+    """Return centre and coefficients. Those of the last row are 0, for arguments with result 0."""
+    degree = len(of.bell.pieces.slope)
+    if k == ENTRIES - 1:
+        return (0.0,) * (degree + 2)
+    function, arrays = bell_values(of, k)
+    low, high = bell_interval(of, k)
+    margin = MARGIN * (1 + high)
+    if k == 0 and of.bell is GELU:  # which is 0 there, and so is its slope
+        terms = minimax.fit(
+            lambda t: function(t) / t**2, (0.0, high + margin), degree - 2, lambda t: t, BITS
+        )
+        return 0.0, 0.0, 0.0, *terms
+    near = high * float(of.bell.scale) + 1 <= of.bell.near
+    place = accurate_value(arrays, (low + high) / 2, (high - low) / 25)
+    return place, *minimax.fit(
+        lambda t: function(place + t),
+        (low - margin - place, high + margin - place),
+        degree,
+        # What results are relative to: half the argument, or the function.
+        lambda t: 1 / ((place + t) if near else function(place + t)),
+        BITS,
+    )
+
+
+def accurate_value(function: Callable, near: float, within: float) -> float:
+    """Return the binary32 number where the function is closest to another one."""
+    x = np.linspace(near - within, near + within, 20_001).astype(np.float32)
+    x = np.unique(x).astype(np.float64)
+    y = function(x)
+    single = y.astype(np.float32)
+    return float(x[np.argmin(np.abs(y - single) / np.spacing(np.abs(single)))])
 
 
 if __name__ == "__main__":
-    for name, row_of in (("TANH", row_of_tanh), ("SIGMOID", row_of_sigmoid)):
+    for name, of in DERIVATIONS.items():
         print(f"{name} = (")
         for k in range(ENTRIES):
-            print(f"    ({', '.join(str(np.float32(c)) for c in row_of(k))}),")
+            print(f"    ({', '.join(str(np.float32(c)) for c in row(of, k))}),")
+        print(")")
+    for name, of in BELLS.items():
+        print(f"{name} = (")
+        for k in range(ENTRIES):
+            print(f"    ({', '.join(str(np.float32(c)) for c in bell_row(of, k))}),")
         print(")")

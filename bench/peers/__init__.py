@@ -11,11 +11,14 @@ from .base import ARRAY_LAYOUTS, ROWS, SCALAR_LAYOUTS, Library, Peer
 
 OURS = "fastact"
 OURS_UNPACKED = "fastact (unpacked)"
+OURS_FAST = "fastact.fast"
+OWN = (OURS, OURS_UNPACKED, OURS_FAST)
 CONTIGUOUS = ("contiguous", ROWS)
 
 PEERS: dict[str, Peer] = {
     OURS: Peer(ours.load, "fastact"),
     OURS_UNPACKED: Peer(ours.load_unpacked, "fastact"),
+    OURS_FAST: Peer(ours.load_fast, "fastact"),
     "numpy": Peer(numpy.load, "numpy"),
     "scipy": Peer(scipy.load, "scipy"),
     "torch": Peer(torch.load, "torch", (*ARRAY_LAYOUTS, ROWS)),
@@ -30,7 +33,7 @@ PEERS: dict[str, Peer] = {
 
 def others() -> list[str]:
     """The names of the libraries that are not this package."""
-    return [name for name in PEERS if name not in (OURS, OURS_UNPACKED)]
+    return [name for name in PEERS if name not in OWN]
 
 
 def load(names: Sequence[str], threads: int = 1) -> tuple[dict[str, Library], dict[str, str]]:

@@ -26,8 +26,9 @@ def load(threads: int) -> Library:
         ]
         tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
         graph = helper.make_graph(nodes, "compared", values[:1], values[1:], tensors)
-        opset = helper.make_opsetid("", 18)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=9)
+        # The second has operators that ONNX itself does not have.
+        opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
         try:
             session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -39,9 +40,37 @@ def load(threads: int) -> Library:
         binding.bind_output("y", "cpu", 0, out.dtype, out.shape, out.ctypes.data)
         return functools.partial(session.run_with_iobinding, binding)
 
-    def array(operator: str):
-        node = onnx.helper.make_node(operator, ["x"], ["y"])
+    def array(operator: str, **attributes):
+        node = onnx.helper.make_node(operator, ["x"], ["y"], **attributes)
         return lambda inputs, out: bound([node], {}, inputs[0], out)
+
+    def celu(inputs, out):
+        if out.dtype != np.float32:
+            raise Unsupported("the operator is for float32")
+        return array("Celu", alpha=float(inputs[1]))(inputs, out)
+
+    def with_slope(factory):
+        """Attributes are float32, so that results in float64 have errors of 1e-8."""
+
+        def checked(inputs, out):
+            if out.dtype == np.float64:
+                raise Unsupported("the slope is a float32 number")
+            return factory(inputs, out)
+
+        return checked
+
+    def clip(low: float, high: float):
+        node = helper.make_node("Clip", ["x", "low", "high"], ["y"])
+
+        def factory(inputs, out):
+            limits = {"low": np.array(low, out.dtype), "high": np.array(high, out.dtype)}
+            return bound([node], limits, inputs[0], out)
+
+        return factory
+
+    def relu2(inputs, out):
+        nodes = [helper.make_node("Relu", ["x"], ["z"]), helper.make_node("Mul", ["z", "z"], ["y"])]
+        return bound(nodes, {}, inputs[0], out)
 
     def dense(operator: str):
         nodes = [
@@ -55,10 +84,29 @@ def load(threads: int) -> Library:
         "tanh": "Tanh",
         "relu": "Relu",
         "softplus": "Softplus",
+        "leaky_relu": "LeakyRelu",  # alpha is 0.01 by default
+        "softsign": "Softsign",
+        "mish": "Mish",
+        "elu": "Elu",
+        "selu": "Selu",
+        "gelu": "Gelu",
+        "erf": "Erf",
         "softmax": "Softmax",  # along the last axis
+        "log_softmax": "LogSoftmax",
     }
     return Library(
         onnxruntime.__version__,
-        {name: array(operator) for name, operator in operators.items()},
+        {name: array(operator) for name, operator in operators.items()}
+        | {
+            "relu6": clip(0, 6),
+            "hard_tanh": clip(-1, 1),
+            "hard_sigmoid": with_slope(array("HardSigmoid", alpha=1 / 6, beta=0.5)),
+            "hard_swish": with_slope(array("HardSwish")),
+            "relu2": relu2,
+            "celu": celu,
+            "silu": array("QuickGelu", domain="com.microsoft", alpha=1.0),
+            "quick_gelu": array("QuickGelu", domain="com.microsoft", alpha=1.702),
+            "gelu_tanh": array("Gelu", approximate="tanh"),
+        },
         dense={name: dense(operators[name]) for name in ("relu", "sigmoid")},
     )

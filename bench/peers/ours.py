@@ -1,9 +1,10 @@
-"""This package: its ufuncs, and its dense layer with weights packed once or not at all."""
+"""This package: its ufuncs, the fast tier, and dense layers with weights packed once or never."""
 
 import functools
 
 import fastact
-from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.declare import ufunc_of
+from fastact._declarations.records import ACTIVATIONS, FAST, of_rows
 
 from .base import Library, into
 
@@ -14,7 +15,7 @@ DENSE = ("relu", "sigmoid")
 def load(threads: int) -> Library:
     _use(threads)
     ufuncs = {name: getattr(fastact, name) for name in ACTIVATIONS}
-    rows = {name: getattr(fastact, name) for name in ROW_ACTIVATIONS}
+    rows = {name: getattr(fastact, name) for name in of_rows()}
     arrays = {name: into(ufunc) for name, ufunc in (ufuncs | rows).items()}
     return Library(fastact.__version__, arrays, ufuncs, _dense(_packed))
 
@@ -22,6 +23,13 @@ def load(threads: int) -> Library:
 def load_unpacked(threads: int) -> Library:
     _use(threads)
     return Library(fastact.__version__, dense=_dense(_unpacked))
+
+
+def load_fast(threads: int) -> Library:
+    _use(threads)
+    ufuncs = {declared.of: ufunc_of(name) for name, declared in FAST.items()}
+    arrays = {name: into(ufunc) for name, ufunc in ufuncs.items()}
+    return Library(fastact.__version__, arrays, ufuncs)
 
 
 def _use(threads: int) -> None:

@@ -147,9 +147,11 @@ def _asymptote(function: Function, side: int) -> Asymptote | None:
     limit, *y = function(x)
     if np.isfinite(limit):
         return Asymptote(side, 0.0, float(limit) + 0.0)
-    slope = (y[1] - y[0]) / (x[2] - x[1])
-    intercept = y[0] - slope * x[1]
-    if not abs(slope * x[3] + intercept - y[2]) < 1e-3:
+    with np.errstate(all="ignore"):  # results may be infinite
+        slope = (y[1] - y[0]) / (x[2] - x[1])
+        intercept = y[0] - slope * x[1]
+        straight = abs(slope * x[3] + intercept - y[2]) < 1e-3
+    if not straight:
         return None  # x**2, log x, floor x, or undefined there
     return Asymptote(side, round(float(slope), 5) + 0.0, round(float(intercept), 5) + 0.0)
 

@@ -78,15 +78,15 @@ def styled() -> Iterator[None]:
 
 def figure(panels: Mapping[str, Curve]) -> Figure:
     """A panel for each curve, and a legend; without a window, and unknown to pyplot."""
-    columns = min(len(panels), 2 if len(panels) == 4 else 3)
+    columns = min(len(panels), 2 if len(panels) == 4 else 3 if len(panels) <= 12 else 4)
     rows = math.ceil(len(panels) / columns)
     size = columns * (_PANEL[0] + 0.4), rows * (_PANEL[1] + 0.6) + 0.3
     page = Figure(size, layout="constrained")
     layout: Any = page.get_layout_engine()
     layout.set(w_pad=0.12, h_pad=0.12)
     grid = page.add_gridspec(rows, 2 * columns)
-    # Bounded functions share their range of y, so that heights can be compared.
-    bounded = [curve for curve in panels.values() if np.isfinite(curve.limits).all()]
+    # Functions between -1 and 1 share their range of y, so that heights can be compared.
+    bounded = [curve for curve in panels.values() if np.abs(curve.limits).max() <= 1]
     for i, (title, curve) in enumerate(panels.items()):
         row, column = divmod(i, columns)
         vacant = columns - min(columns, len(panels) - row * columns)  # half of it on either side
@@ -120,11 +120,15 @@ def _number(value: float) -> str:
 
 def _set_ranges(axes: Axes, curve: Curve, alike: Iterable[Curve]) -> None:
     """Set the ranges to fit the curve, with the height that the curves `alike` need together."""
-    values = [0.0, *(v for piece in curve.pieces for v in piece.slope)]
+    values = [0.0]
     for one in alike:
         values += [v for piece in one.pieces for v in piece.y]
         values += [v for v in one.limits if np.isfinite(v)]
     low, high = min(values), max(values)
+    # A derivative that is much larger than the function is cut off.
+    slopes = np.concatenate([piece.slope for piece in curve.pieces])
+    most = max(high - low, 2.0)
+    low, high = min(low, max(slopes.min(), low - most)), max(high, min(slopes.max(), high + most))
     left, right = curve.pieces[0].x[0], curve.pieces[-1].x[-1]
     arrow = 0.03 * (right - left)  # beyond the curves
     left, right = left - arrow, right + arrow

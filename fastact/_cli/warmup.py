@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from fastact._cli import Refused
+from fastact._declarations.declare import ufunc_of
+from fastact._declarations.records import FAST
 from fastact._functions import UFUNCS
 from fastact._machine.formats import CONVERSIONS, FLOATS, FORMATS, conversion_format, format_of
 
 SUMMARY = "Compile functions ahead of time, into the cache of machine code."
 
 DENSE = "dense"
-NAMES = [*UFUNCS, DENSE]
+NAMES = [*UFUNCS, *FAST, DENSE]
 
 Job = Callable[[], object]
 
@@ -46,24 +48,28 @@ def run(options: argparse.Namespace) -> int:
     """Compile the code for every function and dtype."""
     from fastact._loading import cache, loader
     from fastact._parallel import helpers
+    from fastact._runtime import direct_calls, engine
 
     try:
         loader.host()  # fails if it is not what FASTACT_CPU asks for, or if there is no code for it
     except (ValueError, RuntimeError) as reason:
         raise Refused(str(reason)) from reason
     names = _known("FUNCTION", options.functions, dict.fromkeys(NAMES))
+    ufuncs = {name: ufunc_of(name) for name in names if name != DENSE}
     dtypes = _known("DTYPE", options.dtypes, _dtypes())
     jobs: list[Job] = [
         partial(function, *[np.ones(1, dtype)] * function.nin)
-        for name, function in UFUNCS.items()
+        for function in ufuncs.values()
         for dtype in dtypes.values()
-        if name in names and (options.dtypes or _has(function, dtype))
+        if options.dtypes or _has(function, dtype)
     ]
     several = [*dtypes.values(), *([] if options.dtypes else [np.dtype(bool)])]
-    jobs += _mixed_jobs([UFUNCS[name] for name in names if name != DENSE], several)
+    jobs += _mixed_jobs(ufuncs.values(), several)
     if DENSE in names:
         jobs += _dense_jobs(dtypes.values())
     jobs.append(helpers.helper_addresses)  # the code of the threads, for every function
+    if any(map(direct_calls.fits, ufuncs.values())):
+        jobs.append(engine.direct_call_addresses)
     try:
         if not cache.enabled():
             raise Refused("there is no cache to warm up, since FASTACT_CACHE is 0")
@@ -86,21 +92,41 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Job]:
-    """Calls that compile the loops of dense layers, for each number of lanes."""
+    """Calls that compile the loops of dense layers, for each number of lanes.
+
+    Weights are of each of the `dtypes`, computed in float32 or float64.
+    """
     from fastact._compiler.gemm.interface import lanes_for
     from fastact._dense import weights
     from fastact._loading import loader
     from fastact._runtime import engine
 
-    jobs: list[Job] = []
+    jobs: list[Job] = [engine.layer_call_address]
+    dtypes = list(dtypes)
     for name in dict.fromkeys(FORMATS[format_of(dtype.type).compute].name for dtype in dtypes):  # type: ignore[union-attr] # all have one
         form = FORMATS[name]
         if not form.is_integer:
             columns = range(1, loader.host().vector_bits // form.bits + 1)
             widths = {lanes_for(n, form, loader.host()): n for n in columns}
             jobs += [partial(weights.kernels, np.dtype(name), n) for n in widths.values()]
+            if name == "float32":
+                jobs += _compact_jobs(widths, [dtype.name for dtype in dtypes])
             jobs.append(partial(engine.convert_addresses, form, form))
     return [*jobs, engine.undisturbed_address]
+
+
+def _compact_jobs(widths: dict[int, int], names: Iterable[str]) -> list[Job]:
+    """Calls that compile the loops of layers with a `weights_dtype` among `names`."""
+    from fastact._dense import compact, weights
+
+    # Few columns of 16-bit weights are widened before.
+    single, widest = np.dtype(np.float32), widths[max(widths)]
+    return [
+        partial(weights.kernels, single, columns, name)
+        for name in compact.NAMES
+        if name in names
+        for columns in (widths.values() if name == compact.INT8 else [widest])
+    ]
 
 
 def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> list[Job]:
@@ -117,6 +143,8 @@ def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> li
     given = np.dtypes.Float64DType
     for nin, nout, signature in dict.fromkeys((f.nin, f.nout, f.signature) for f in functions):
         make: Callable[..., int] = partial(engine.mixed_address, nout=nout)
+        if signature == "(n)->()":
+            continue  # NumPy casts its inputs
         if signature:
             make = engine.mixed_rows_address
         jobs.append(partial(make, (given,) * nin, given, 0))

@@ -30,36 +30,15 @@ define internal {t} @encode({t} %s) alwaysinline {{ ret {t} %s }}
 """
 
 _NATIVE_HALF = """
-define internal float @decode(half %s) alwaysinline {
-  %v = fpext half %s to float
-  ret float %v
-}
 define internal half @encode(float %v) alwaysinline {
   %s = fptrunc float %v to half
   ret half %s
 }
 """
 
-# For targets without instructions for half. Decoding multiplies by 2**112, which rebiases the
-# exponent and normalises subnormals at once. Encoding rounds to nearest even with integers or, if
+# For targets without instructions for half. Encoding rounds to nearest even with integers or, if
 # the result is subnormal, by adding 0.5 as a float.
 _SOFT_HALF = """
-define internal float @decode(i16 %s) alwaysinline {
-  %w = zext i16 %s to i32
-  %unsigned = and i32 %w, 32767
-  %sign = and i32 %w, 32768
-  %sign32 = shl i32 %sign, 16
-  %shifted = shl i32 %unsigned, 13
-  %small = bitcast i32 %shifted to float
-  %scaled = fmul float %small, 0x46F0000000000000
-  %finite = bitcast float %scaled to i32
-  %special = or i32 %shifted, 2139095040
-  %isspecial = icmp uge i32 %unsigned, 31744
-  %bits = select i1 %isspecial, i32 %special, i32 %finite
-  %signed = or i32 %bits, %sign32
-  %v = bitcast i32 %signed to float
-  ret float %v
-}
 define internal i16 @encode(float %v) alwaysinline {
   %bits = bitcast float %v to i32
   %unsigned = and i32 %bits, 2147483647
@@ -88,14 +67,8 @@ define internal i16 @encode(float %v) alwaysinline {
 }
 """
 
-# bfloat16 is the upper half of a binary32; rounding to nearest even is an integer addition.
+# Rounding to nearest even is an integer addition.
 _BFLOAT = """
-define internal float @decode(i16 %s) alwaysinline {
-  %w = zext i16 %s to i32
-  %bits = shl i32 %w, 16
-  %v = bitcast i32 %bits to float
-  ret float %v
-}
 define internal i16 @encode(float %v) alwaysinline {
   %bits = bitcast float %v to i32
   %cut = lshr i32 %bits, 16
@@ -112,10 +85,58 @@ define internal i16 @encode(float %v) alwaysinline {
 """
 
 
+def decode_ir(form: Format, target: Target, value: str, stored: str, lanes: int = 0) -> str:
+    """Lines that compute `value`, a float, from `stored`, of a 16-bit format or a signed integer.
+
+    Both are vectors of `lanes` elements, if that is not 0. The names of all values between them
+    begin with `value`.
+    """
+
+    def of(kind: str) -> str:
+        return f"<{lanes} x {kind}>" if lanes else kind
+
+    def number(kind: str, text: str) -> str:
+        return f"<{', '.join([f'{kind} {text}'] * lanes)}>" if lanes else text
+
+    storage, i1, i32, single = map(of, (storage_type(form, target), "i1", "i32", "float"))
+    if form.is_integer:
+        return f"""
+  {value}.w = sext {storage} {stored} to {i32}
+  {value} = sitofp {i32} {value}.w to {single}"""
+    if form.kind == "bfloat":  # the upper half of a binary32
+        return f"""
+  {value}.w = zext {storage} {stored} to {i32}
+  {value}.bits = shl {i32} {value}.w, {number("i32", "16")}
+  {value} = bitcast {i32} {value}.bits to {single}"""
+    if target.has_half:
+        return f"""
+  {value} = fpext {storage} {stored} to {single}"""
+    # Multiplying by 2**112 rebiases the exponent and normalises subnormals at once.
+    return f"""
+  {value}.w = zext {storage} {stored} to {i32}
+  {value}.unsigned = and {i32} {value}.w, {number("i32", "32767")}
+  {value}.sign = and {i32} {value}.w, {number("i32", "32768")}
+  {value}.sign32 = shl {i32} {value}.sign, {number("i32", "16")}
+  {value}.shifted = shl {i32} {value}.unsigned, {number("i32", "13")}
+  {value}.small = bitcast {i32} {value}.shifted to {single}
+  {value}.scaled = fmul {single} {value}.small, {number("float", "0x46F0000000000000")}
+  {value}.finite = bitcast {single} {value}.scaled to {i32}
+  {value}.special = or {i32} {value}.shifted, {number("i32", "2139095040")}
+  {value}.isspecial = icmp uge {i32} {value}.unsigned, {number("i32", "31744")}
+  {value}.magnitude = select {i1} {value}.isspecial, {i32} {value}.special, {i32} {value}.finite
+  {value}.signed = or {i32} {value}.magnitude, {value}.sign32
+  {value} = bitcast {i32} {value}.signed to {single}"""
+
+
 def conversions_ir(form: Format, target: Target) -> str:
     """``@decode`` and ``@encode`` for arrays of `form` on `target`."""
-    if form.kind == "bfloat":
-        return _BFLOAT
-    if form.bits == 16 and form.kind == "float":
-        return _NATIVE_HALF if target.has_half else _SOFT_HALF
-    return _SAME.format(t=compute_type(form))
+    if form.bits != 16 or form.is_integer:
+        return _SAME.format(t=compute_type(form))
+    half = _NATIVE_HALF if target.has_half else _SOFT_HALF
+    encode = _BFLOAT if form.kind == "bfloat" else half
+    return f"""
+define internal float @decode({storage_type(form, target)} %s) alwaysinline {{{
+        decode_ir(form, target, "%v", "%s")
+    }
+  ret float %v
+}}{encode}"""

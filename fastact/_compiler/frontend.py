@@ -1,8 +1,8 @@
 """Numba as the front end: it compiles a scalar kernel to LLVM IR of one scalar function.
 
 Numba infers types and lowers; ``pipeline.py`` vectorises and generates code. The IR is the same for
-every target, except that some targets use a kernel's variant with tables. An exact `fma` is a call
-of ``llvm.fma`` and a `muladd` a call of ``llvm.fmuladd``, which a later stage resolves for the
+every target, except that some targets and formats use a variant of a kernel. An exact `fma` is a
+call of ``llvm.fma`` and a `muladd` a call of ``llvm.fmuladd``, which a later stage resolves for the
 target.
 """
 
@@ -48,6 +48,7 @@ _Emit = Callable[[Any, ir.IRBuilder, Any, Any], ir.Value]
 """Builds an operation from Numba's context, a builder, and the types and values of operands."""
 
 _rounds_to_odd = contextvars.ContextVar("rounds_to_odd", default=False)
+_in_own_module = contextvars.ContextVar("in_own_module", default=False)  # not a user's function
 
 
 def scalar_ir(
@@ -58,19 +59,37 @@ def scalar_ir(
     If `kernel` returns several `results`, the function returns an array of them.
     """
     register_vocabulary()
-    if target.lookup is not None and form.compute == "float32":
-        kernel = getattr(kernel, "by_tables", kernel)
+    kernel = variant(kernel, form, target)
     number = getattr(types, form.compute)
     result = number if results == 1 else types.UniTuple(number, results)
     token = _rounds_to_odd.set(form.compute != form.name)
+    own = _in_own_module.set(True)
     try:
         with _settings():
             compiled = numba.cfunc(result(*[number] * arity), nopython=True, **_OPTIONS)(kernel)
     finally:
+        _in_own_module.reset(own)
         _rounds_to_odd.reset(token)
     # `native_name` is a wrapper with the C ABI that reports exceptions, but kernels raise none. The
     # function inside it has the same name without the prefix.
     return ScalarIR(compiled.inspect_llvm(), compiled.native_name.removeprefix("cfunc."))
+
+
+def variant(kernel: Callable[..., Any], form: Format, target: Target) -> Callable[..., Any]:
+    """The kernel that computes `kernel` for this format and target."""
+    variants = vocabulary.variants_of(kernel)
+    if form.bits == 16 and variants.narrow is not None:
+        return variants.narrow
+    by_tables = form.compute == "float32" and target.lookup is not None
+    if (
+        by_tables
+        and variants.tables is not None
+        and (form.bits == 32 or variants.tables_in_16_bits)
+    ):
+        return variants.tables
+    if not target.has_fma and variants.without_fma is not None:
+        return variants.without_fma
+    return kernel
 
 
 @contextlib.contextmanager
@@ -155,6 +174,11 @@ def _magnitude(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> 
     return _intrinsic(builder, "llvm.fabs", values)
 
 
+@_operation(vocabulary.sqrt)
+def _sqrt(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
+    return _intrinsic(builder, "llvm.sqrt", values)
+
+
 @_operation(vocabulary.copysign)
 def _copysign(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     return _intrinsic(builder, "llvm.copysign", values)
@@ -164,7 +188,18 @@ def _copysign(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> i
 def _quiet(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     if isinstance(kinds[0], types.Integer):
         return values[0]
-    return _intrinsic(builder, "llvm.canonicalize", values)
+    if _in_own_module.get():
+        return _intrinsic(builder, "llvm.canonicalize", values)
+    # In functions of users, LLVM joins two of these to one of <2 x float> on some processors, and
+    # then aborts, since it has no instruction for it.
+    bits = 64 if kinds[0] is types.float64 else 32
+    integer, significand = ir.IntType(bits), 52 if bits == 64 else 23
+    infinity = ((1 << (bits - 1 - significand)) - 1) << significand
+    pattern = builder.bitcast(values[0], integer)
+    unsigned = builder.and_(pattern, ir.Constant(integer, (1 << (bits - 1)) - 1))
+    missing = builder.icmp_unsigned(">", unsigned, ir.Constant(integer, infinity))
+    quieted = builder.or_(pattern, ir.Constant(integer, 1 << (significand - 1)))
+    return builder.bitcast(builder.select(missing, quieted, pattern), values[0].type)
 
 
 @_operation(vocabulary.last_muladd)
@@ -193,6 +228,20 @@ def _horner(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.
     return result
 
 
+@_operation(vocabulary.horner_by_pairs)
+def _horner_by_pairs(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
+    x, square, table = values
+    terms = [builder.extract_value(table, i) for i in range(kinds[2].count)]
+    pairs = [
+        _intrinsic(builder, "llvm.fmuladd", [*pair[1:], x, pair[0]]) if len(pair) == 2 else pair[0]
+        for pair in (terms[i : i + 2] for i in range(0, len(terms), 2))
+    ]
+    *lower, result = pairs
+    for pair in reversed(lower):
+        result = _intrinsic(builder, "llvm.fmuladd", [result, square, pair])
+    return result
+
+
 @_operation(vocabulary.pow2)
 def _pow2(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
     # Adding 1.5 * 2**p + bias leaves n + bias in the low bits of the sum; shifted to the exponent
@@ -215,6 +264,62 @@ def _exponent(builder: ir.IRBuilder, total: ir.Value, significand: int) -> ir.Va
     integer = ir.IntType(64 if significand == 52 else 32)
     low = builder.bitcast(total, integer)
     return builder.bitcast(builder.shl(low, ir.Constant(integer, significand)), total.type)
+
+
+@_operation(vocabulary.raised)
+def _raised(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
+    entry, total = (builder.bitcast(value, _ZERO.type) for value in values[:2])
+    # 2**23 / steps, which the optimiser makes a shift.
+    width = builder.udiv(ir.Constant(total.type, 1 << 23), _integer(builder, values[2]))
+    power = builder.mul(total, width)
+    return builder.bitcast(builder.add(entry, power), values[0].type)
+
+
+@_operation(vocabulary.leading_bits)
+def _leading_bits(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
+    bits = builder.bitcast(values[0], _ZERO.type)
+    dropped = builder.sub(ir.Constant(bits.type, 23), _integer(builder, values[1]))
+    return builder.bitcast(builder.lshr(bits, dropped), values[0].type)
+
+
+def _integer(builder: ir.IRBuilder, constant: ir.Value) -> ir.Value:
+    """A constant of a kernel, in the 32 bits of a number in binary32."""
+    if isinstance(constant.type, ir.IntType) and constant.type.width != 32:
+        return builder.trunc(constant, _ZERO.type)
+    return constant
+
+
+@_operation(vocabulary.exponent)
+def _exponent_of(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
+    # The exponent field of the bits above those of `least` is k + bias, as a positive number. It is
+    # converted by the bits of 2**significand, because few targets have an arithmetic shift and a
+    # conversion of 64-bit integers.
+    significand, bias = (52, 1023) if kinds[0] is types.float64 else (23, 127)
+    integer = ir.IntType(kinds[0].bitwidth)
+    above = _above(builder, values, integer, significand, bias)
+    field = builder.lshr(above, ir.Constant(integer, significand))
+    magic = ir.Constant(integer, (significand + bias) << significand)
+    number = builder.bitcast(builder.or_(field, magic), values[0].type)
+    offset = ir.Constant(values[0].type, float((1 << significand) + bias))
+    return builder.fsub(number, offset)
+
+
+@_operation(vocabulary.significand)
+def _significand_of(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
+    significand, bias = (52, 1023) if kinds[0] is types.float64 else (23, 127)
+    integer = ir.IntType(kinds[0].bitwidth)
+    above = _above(builder, values, integer, significand, bias)
+    low = builder.and_(above, ir.Constant(integer, (1 << significand) - 1))
+    return builder.bitcast(builder.add(low, builder.bitcast(values[1], integer)), values[0].type)
+
+
+def _above(
+    builder: ir.IRBuilder, values: Any, integer: ir.IntType, significand: int, bias: int
+) -> ir.Value:
+    """The bits of a number minus those of `least`, with the bias added to the exponent field."""
+    bits, least = (builder.bitcast(value, integer) for value in values)
+    start = builder.sub(ir.Constant(integer, bias << significand), least)
+    return builder.add(bits, start)
 
 
 class _TableType(types.Opaque):

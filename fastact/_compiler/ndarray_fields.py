@@ -13,6 +13,7 @@ from fastact._compiler.builder import Function, Integer
 _HEADER = object.__basicsize__
 _DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (_HEADER + o for o in (0, 8, 16, 24, 40, 48))
 _ALIGNED, _WRITEABLE = 0x100, 0x400
+_C_ORDER, _F_ORDER, _WARN_ON_WRITE = 0x1, 0x2, 0x80000000
 
 
 class NDArray:
@@ -32,6 +33,25 @@ class NDArray:
     def dimensions(self) -> Integer:
         return self._field(_NDIM, 32)
 
+    @property
+    def dtype(self) -> Integer:
+        """The address of the dtype object."""
+        return self._field(_DTYPE)
+
+    @property
+    def orders(self) -> Integer:
+        """One bit if it is contiguous in C order, and another if it is in Fortran order."""
+        return self._field(_FLAGS, 32) & (_C_ORDER | _F_ORDER)
+
+    @property
+    def aligned(self) -> Integer:
+        return (self._field(_FLAGS, 32) & _ALIGNED).differs(0)
+
+    @property
+    def writeable(self) -> Integer:
+        """Whether it can be written to without a warning."""
+        return (self._field(_FLAGS, 32) & (_WRITEABLE | _WARN_ON_WRITE)).equals(_WRITEABLE)
+
     def length(self, axis: Integer | int) -> Integer:
         return self.function.load(self._field(_SHAPE) + 8 * self._integer(axis))
 
@@ -50,6 +70,15 @@ class NDArray:
             | (self._field(_FLAGS, 32) & flags).differs(flags)
         )
 
+    def count(self, other: "NDArray") -> Integer:
+        """The number of elements; 0 if `other`, with as many axes, has another shape."""
+        f = self.function
+        n = f.variable(1)
+        with f.loop(self.dimensions) as axis:
+            length = self.length(axis)
+            n.set(f.select(length.equals(other.length(axis)), n.get() * length, 0))
+        return n.get()
+
     def rows(self) -> tuple[Integer, Integer]:
         """Length and stride of all axes but the last, as one axis; -1 if they cannot be one."""
         f = self.function
@@ -67,7 +96,7 @@ class NDArray:
         empty = rows.get().equals(0)
         return f.select(empty | regular.get().differs(0), rows.get(), -1), row.get()
 
-    def bounds(self, itemsize: int) -> tuple[Integer, Integer]:
+    def bounds(self, itemsize: Integer | int) -> tuple[Integer, Integer]:
         """The addresses that the data lie between; (0, 0) if an axis is empty."""
         f = self.function
         low, high, empty = f.variable(self.data), f.variable(self.data + itemsize), f.variable(0)
@@ -80,7 +109,7 @@ class NDArray:
         some = empty.get().equals(0)
         return f.select(some, low.get(), 0), f.select(some, high.get(), 0)
 
-    def overlaps(self, other: "NDArray", itemsize: int) -> Integer:
+    def overlaps(self, other: "NDArray", itemsize: Integer | int) -> Integer:
         """Whether the arrays may share elements; interleaved arrays count as sharing."""
         low, high = self.bounds(itemsize)
         other_low, other_high = other.bounds(itemsize)

@@ -18,7 +18,9 @@ DISTANCE = 2048  # bytes from a vector to the line prefetched for it (bench/NOTE
 
 PREFETCH_IR = "\ndeclare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
 
-_LOAD = re.compile(r"= load <\d+ x \w+>, ptr (%[\w.]+), align 1\b.*")
+LINE = 64  # bytes of a cache line
+
+_LOAD = re.compile(r"= load <(\d+) x (\w+)>, ptr (%[\w.]+), align 1\b.*")
 _STORE = re.compile(r"store <(\d+) x (\w+)> (%[\w.]+, ptr (%[\w.]+)), align 1\b")
 _BYTES = {"half": 2, "float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 
@@ -56,12 +58,21 @@ def _past_the_caches(body: str, text: str) -> tuple[str, str]:
 def _with_prefetches(body: str, text: str) -> tuple[str, str]:
     number = itertools.count()
 
-    def prefetch(pointer: str, write: int) -> str:
-        there = f"%ahead.{next(number)}"
-        return f"""
-  {there} = getelementptr i8, ptr {pointer}, i64 {DISTANCE}
+    def edit(access: re.Pattern[str], pointer: int, write: int) -> str:
+        # All vectors of an operand come one after the other, so that a line needs only one of them.
+        position = itertools.count()
+
+        def prefetch(found: re.Match[str]) -> str:
+            size = int(found[1]) * _BYTES[found[2]]
+            if next(position) * size % LINE:
+                return found[0]
+            there = f"%ahead.{next(number)}"
+            return f"""{found[0]}
+  {there} = getelementptr i8, ptr {found[pointer]}, i64 {DISTANCE}
   call void @llvm.prefetch.p0(ptr {there}, i32 {write}, i32 3, i32 1)"""
 
-    body = _LOAD.sub(lambda load: load[0] + prefetch(load[1], 0), body)
-    body = re.sub(rf"{_STORE.pattern}.*", lambda store: store[0] + prefetch(store[4], 1), body)
+        return access.sub(prefetch, body)
+
+    body = edit(_LOAD, 3, 0)
+    body = edit(re.compile(rf"{_STORE.pattern}.*"), 4, 1)
     return body, "" if "declare void @llvm.prefetch.p0(" in text else PREFETCH_IR

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
-from fastact._compiler import object_file, table_lookup
+from fastact._compiler import object_file, software_pipelining, table_lookup
 from fastact._compiler.nontemporal import add_copies
 from fastact._compiler.symbols import ALONE, ENTRY, SETTING
 from fastact._machine.targets import Target
@@ -141,7 +141,10 @@ def optimised(
         module.link_in(parse(inlined, target, machine))
     hide(module, {ENTRY, ALONE, SETTING})
     optimise(module, machine)
-    return add_copies(table_lookup.define(module, target, machine)), machine
+    module = add_copies(table_lookup.define(module, target, machine))
+    if target.stages > 1:
+        module = software_pipelining.applied(module, target.stages)
+    return module, machine
 
 
 def object_code(loop: str, scalars: Iterable[ScalarIR], target: Target) -> bytes:

@@ -19,3 +19,33 @@ ROWS_CALLS = (
     "PyGILState_Release",
 )
 """Functions of Python whose addresses are the last `WORDS` of the loop for rows."""
+
+CALL_WORDS = (
+    "call",  # NumPy's vectorcallfunc
+    "ndarray",  # the type
+    "out",  # the interned str
+    "PyArray_NewLikeArray",
+    "PyEval_SaveThread",
+    "PyEval_RestoreThread",
+    "Py_IncRef",
+)
+"""What the first `WORDS` of a direct call are the addresses of."""
+
+DTYPES = 16
+"""The dtypes that a direct call has room for."""
+
+LAYER_WORDS = (
+    "packed",  # the function of a layer: (plan, x, out) -> DONE or REFUSED
+    "plan",
+    "depth",
+    "columns",
+    "dtype",
+    "ndarray",  # the type
+    "None",
+    "PyArray_NewFromDescr",
+    "PyEval_SaveThread",
+    "PyEval_RestoreThread",
+    "Py_IncRef",
+    "Py_DecRef",
+)
+"""The words, mostly addresses, that a call of a layer reads from the object that it is bound to."""

@@ -7,36 +7,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastact._declarations import hidden, row_gradients
-from fastact._declarations.docstrings import docstring, row_docstring
+from fastact._declarations.docstrings import docstring, row_docstring, row_gradient_docstring
 from fastact._declarations.records import (
     ACTIVATIONS,
     DERIVATIVES,
+    FAST,
     OBJECTIVES,
+    REDUCTION_DERIVATIVES,
     ROW_ACTIVATIONS,
     ROW_DERIVATIVES,
+    ROW_REDUCTIONS,
     SUFFIX,
     Activation,
     Derivative,
     Objective,
+    ReductionDerivative,
     RowActivation,
     RowDerivative,
+    RowReduction,
+    fast_of,
+    inputs_of,
 )
 from fastact._runtime import engine, ufunc
 
 if TYPE_CHECKING:
     from fastact._declarations.typing import (
-        BinaryDeclarator,
         Declarator,
+        DerivativeDeclarator,
         ObjectiveDeclarator,
+        ReductionGradientDeclarator,
         RowGradientDeclarator,
+        RowReductionUfunc,
         RowUfunc,
     )
 
 UFUNCS: dict[str, np.ufunc] = {}
-"""All declared ufuncs by name."""
+"""All declared ufuncs by name, without the fast tier."""
 
 ROW_GRADIENTS: dict[str, Callable[..., Any]] = {}
-"""The public functions of all declared derivatives of row activations, by name."""
+"""The public functions of all declared derivatives of functions of rows, by name."""
 
 
 def activation(**fields: Any) -> "Declarator":
@@ -51,12 +60,25 @@ def activation(**fields: Any) -> "Declarator":
     def declare(kernel: Callable[..., Any]) -> np.ufunc:
         declared = Activation(kernel, **fields)
         ACTIVATIONS[declared.name] = declared
+        if (fast := fast_of(declared)) is not None:
+            FAST[fast.name] = fast
         return _ufunc_of(declared)
 
     return declare  # type: ignore[return-value] # typing.pyi declares the type
 
 
-def derivative(**fields: Any) -> "BinaryDeclarator":
+def ufunc_of(name: str) -> np.ufunc:
+    """The ufunc of any declared `name`, also of the fast tier, whose ufuncs are made here."""
+    return _fast(name) if name in FAST else UFUNCS[name]
+
+
+@functools.cache
+def _fast(name: str) -> np.ufunc:
+    declared = FAST[name]
+    return _make(declared, declared.of, "fastact.fast")
+
+
+def derivative(**fields: Any) -> "DerivativeDeclarator":
     """Declare the derivative of the activation ``NAME``, by a kernel ``NAME_backward``.
 
     Parameters
@@ -67,19 +89,35 @@ def derivative(**fields: Any) -> "BinaryDeclarator":
 
     def declare(kernel: Callable[..., Any]) -> np.ufunc:
         name = kernel.__name__.removesuffix(SUFFIX)
-        summary = f"Gradient with respect to the input of {name}, element-wise."
+        inputs = "inputs" if len(inputs_of(ACTIVATIONS[name])) > 1 else "input"
+        summary = f"Gradient with respect to the {inputs} of {name}, element-wise."
         declared = Derivative(kernel, summary, **fields)
-        if declared.saved not in ("input", "output") or (
-            declared.saved == "output" and declared.of_output is not None
-        ):
-            raise ValueError(
-                f"{kernel.__name__}: the second parameter must be named input, or output if there "
-                f"is no of_output, got {declared.saved!r}"
-            )
+        _check_derivative(declared)
         DERIVATIVES[name] = declared
         return _ufunc_of(declared)
 
     return declare  # type: ignore[return-value] # typing.pyi declares the type
+
+
+def _check_derivative(declared: Derivative) -> None:
+    """Raise ValueError unless the inputs of the kernel are those that a derivative has."""
+    activation = ACTIVATIONS[declared.activation]
+    of_activation = inputs_of(activation)
+    first, *given = declared.inputs
+    saved = [name for name in given if name not in activation.parameters]
+    known = ["output", *(name for name in of_activation if name not in activation.parameters)]
+    in_order = [name for name in (*known, *activation.parameters) if name in given]
+    complete = first == "grad_output" and saved and given == in_order
+    if not complete or given[len(saved) :] != list(activation.parameters):
+        raise ValueError(
+            f"{declared.name}: inputs must be grad_output, then one or more of {', '.join(known)}, "
+            f"then all of {list(activation.parameters)}, got {', '.join(declared.inputs)}"
+        )
+    if declared.of_output is not None and given != ["input"]:
+        raise ValueError(
+            f"{declared.name}: of_output is for derivatives of (grad_output, input), got "
+            f"({', '.join(declared.inputs)})"
+        )
 
 
 def objective(**fields: Any) -> "ObjectiveDeclarator":
@@ -109,6 +147,27 @@ def row_activation(**fields: Any) -> "RowUfunc":
     """
     declared = RowActivation(**fields)
     ROW_ACTIVATIONS[declared.name] = declared
+    return _of_rows(declared, "(n)->(n)", engine.mixed_rows_address)  # type: ignore[return-value] # typing.pyi declares the type
+
+
+def row_reduction(**fields: Any) -> "RowReductionUfunc":
+    """Declare a function of whole rows with one result, and return its ufunc.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`RowReduction`.
+    """
+    declared = RowReduction(**fields)
+    ROW_REDUCTIONS[declared.name] = declared
+    return _of_rows(declared, "(n)->()")  # type: ignore[return-value] # as above
+
+
+def _of_rows(
+    declared: RowActivation | RowReduction,
+    signature: str,
+    make_mixed: ufunc.MakeMixed | None = None,
+) -> np.ufunc:
     made = ufunc.create(
         name=declared.name,
         nin=1,
@@ -116,12 +175,12 @@ def row_activation(**fields: Any) -> "RowUfunc":
         types="efd",
         choose=functools.partial(engine.choose_dtype, keeps_integers=False),
         make_loop=functools.partial(engine.rows_address, declared.steps),
-        make_mixed=engine.mixed_rows_address,
-        signature="(n)->(n)",
+        make_mixed=make_mixed,
+        signature=signature,
     )
     hidden.refuse(made)
     UFUNCS[declared.name] = made
-    return made  # type: ignore[return-value] # typing.pyi declares the type
+    return made
 
 
 def row_derivative(**fields: Any) -> "RowGradientDeclarator":
@@ -138,16 +197,51 @@ def row_derivative(**fields: Any) -> "RowGradientDeclarator":
     def declare(rule: Callable[..., Any]) -> Callable[..., Any]:
         declared = RowDerivative(rule, **fields)
         ROW_DERIVATIVES[declared.activation] = declared
-        function = row_gradients.function_of(declared)
-        ROW_GRADIENTS[declared.name] = function
-        return function
+        return _public(declared, row_gradients.of_output(declared))
 
     return declare
 
 
+def reduction_derivative(**fields: Any) -> "ReductionGradientDeclarator":
+    """Declare the derivative of the reduction of rows ``NAME``, by a rule ``NAME_backward``.
+
+    The rule becomes the public function ``NAME_backward(grad_output, input, axis=-1)``.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`ReductionDerivative` except `rule`.
+    """
+
+    def declare(rule: Callable[..., Any]) -> Callable[..., Any]:
+        declared = ReductionDerivative(rule, **fields)
+        REDUCTION_DERIVATIVES[declared.activation] = declared
+        return _public(declared, row_gradients.of_input(declared))
+
+    return declare
+
+
+def _public(
+    declared: RowDerivative | ReductionDerivative, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The public function of a derivative, with the module and the name of its rule."""
+    function.__name__ = function.__qualname__ = declared.name
+    function.__module__ = declared.rule.__module__
+    function.__doc__ = row_gradient_docstring(declared)
+    ROW_GRADIENTS[declared.name] = function
+    return function
+
+
 def _ufunc_of(declared: Activation) -> np.ufunc:
-    made = ufunc.create(
-        name=declared.name,
+    made = _make(declared, declared.name, "fastact")
+    UFUNCS[declared.name] = made
+    return made
+
+
+def _make(declared: Activation, name: str, module: str) -> np.ufunc:
+    return ufunc.create(
+        name=name,
+        module=module,
         nin=declared.nin,
         doc=docstring(declared),
         types="bBhHiIlLqQ" * declared.keeps_integers + "efd",
@@ -158,5 +252,3 @@ def _ufunc_of(declared: Activation) -> np.ufunc:
         make_mixed=functools.partial(engine.mixed_address, nout=len(declared.results)),
         nout=len(declared.results),
     )
-    UFUNCS[declared.name] = made
-    return made

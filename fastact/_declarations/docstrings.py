@@ -1,13 +1,20 @@
 """The docstrings of ufuncs, written from their declarations."""
 
-from math import isfinite
+from collections.abc import Mapping, Sequence
+from math import ceil, isfinite
+from typing import Any
 
 from fastact._declarations.records import (
+    WITHOUT_FMA,
+    WITHOUT_FMA_BACKWARD,
     Activation,
     Derivative,
     Objective,
+    ReductionDerivative,
     RowActivation,
     RowDerivative,
+    RowReduction,
+    parameters_of,
 )
 
 _ENVIRONMENT = """No floating-point warning is raised. The result does not depend on the caller's
@@ -20,7 +27,7 @@ arrays narrower than float64, and the casts of reductions and ``at``."""
 
 def docstring(declared: Activation) -> str:
     """The docstring of the ufunc, without the signature line that NumPy adds."""
-    inputs = ", ".join(declared.parameters)
+    inputs = ", ".join(declared.inputs)
     integers = "Integers and bool are converted to float64."
     if declared.keeps_integers:
         integers = "Integers keep their type, too; bool is converted to float64."
@@ -34,15 +41,29 @@ def docstring(declared: Activation) -> str:
 payload as the format holds. If several inputs are NaN, the first one counts."""
     if isinstance(declared, Objective):
         nan = "A NaN result is always ``numpy.nan``, whatever NaN the inputs contain."
-    if not isinstance(declared, Derivative | Objective):
+    if declared.nin == 1:
         measured = """measured over every input of the 16- and 32-bit formats; for float64, a bound
-that holds for millions of sampled inputs"""
+that holds for all sampled inputs"""
+        if declared.ulp["float32"]:
+            measured += f""" (without fma, float32 and float64 may have up to {WITHOUT_FMA} ulp
+more, but less than {ceil(declared.ulp["float64"])} in all)"""
     else:
         measured = "a bound that holds for all sampled inputs"
+        if isinstance(declared, Derivative) and declared.ulp["float32"] > 0.5:
+            measured += f""" (without fma, float32 and float64 may
+have up to {WITHOUT_FMA_BACKWARD} ulp more)"""
     if isinstance(declared, Derivative):
+        *others, last = declared.inputs[1:]
+        given = f"`{last}` is the {last}"
+        if others:
+            given = f"the others are the {', '.join(others)} and {last}"
         operands = f"""
     `grad_output` is the gradient with respect to the output of {declared.activation}, and
-    `{declared.saved}` is the {declared.saved} of {declared.activation}."""
+    {given} of {declared.activation}."""
+    elif declared.parameters:
+        given = " and ".join(f"`{name}`" for name in declared.parameters)
+        operands = f"""
+    {given} may be one number, or an array that is broadcast with the others."""
     return f"""{declared.summary}
 
 {declared.formula}
@@ -75,7 +96,7 @@ TypeError
 
 Notes
 -----
-{declared.notes}
+{declared.notes}{_elsewhere(declared.elsewhere)}
 
 Special values::
 
@@ -92,11 +113,21 @@ Largest error, {measured}::
 {_examples(declared)}"""
 
 
-def row_docstring(declared: RowActivation) -> str:
+def row_docstring(declared: RowActivation | RowReduction) -> str:
     """The docstring of the ufunc of a function of rows."""
     specials = "\n".join(
-        f"    {declared.name}({list(row)}) = {list(result)}" for row, result in declared.specials
+        f"    {declared.name}({list(row)}) = {_shown(result)}" for row, result in declared.specials
     )
+    shape, more, y = "the shape of `x`, and may be `x`", "", "ndarray\n    Has the shape of `x`."
+    casts = ""
+    if isinstance(declared, RowReduction):
+        shape = "the shape of the result"
+        more = """
+keepdims : bool, optional
+    If True, the axis is kept, with length 1. Default is False."""
+        y = """ndarray or scalar
+    Has the shape of `x` without the axis. A scalar if `x` has one axis."""
+        casts = "\nInputs of other types are cast by NumPy."
     return f"""{declared.summary}
 
 {declared.formula}
@@ -109,17 +140,16 @@ x : array_like
     float8) are computed in the first of float16, float32 and float64 to which they can be cast
     safely.
 out : ndarray, None, or tuple of ndarray and None, optional
-    Array into which the result is written. It must have the shape of `x`, and may be `x`.
+    Array into which the result is written. It must have {shape}.
 axis : int, optional
-    The axis along which the rows lie. Default is the last axis.
+    The axis along which the rows lie. Default is the last axis.{more}
 **kwargs
     Other arguments of generalized ufuncs: `axes`, `casting`, `order`, `dtype`, `subok`,
     `signature`.
 
 Returns
 -------
-y : ndarray
-    Has the shape of `x`.
+y : {y}
 
 Raises
 ------
@@ -134,7 +164,7 @@ ValueError
 
 Notes
 -----
-{declared.notes}
+{declared.notes}{_elsewhere(declared.elsewhere)}
 
 The result for a row depends on that row alone. It is the same to the last bit, whatever the
 content, number and memory layout of the other rows.
@@ -150,16 +180,24 @@ Largest error, a bound that holds for all sampled inputs::
 {_accuracy(declared.ulp)}
 
 {_ENVIRONMENT}
-NumPy clears the status flags before it calls the loop of a generalized ufunc.
+NumPy clears the status flags before it calls the loop of a generalized ufunc.{casts}
 
 {_row_examples(declared)}"""
 
 
-def row_gradient_docstring(declared: RowDerivative) -> str:
+def row_gradient_docstring(declared: RowDerivative | ReductionDerivative) -> str:
     """The docstring of the derivative of a function of rows."""
     activation = declared.activation
-    g, y, result = declared.specials[0]
-    given = ", ".join(f"[{', '.join(map(_written, row))}]" for row in (g, y))
+    gradient = f"The gradient with respect to the output of {activation}."
+    saved = f"output : array_like\n    The output of {activation}, with the shape of `grad_output`."
+    shapes, result_has = "of different shapes", "the common type of the operands"
+    g, row, result = declared.specials[0]
+    if isinstance(declared, ReductionDerivative):
+        gradient = f"""The gradient with respect to the output of {activation}. It has the shape of
+    `input` without the axis, or with length 1 along it."""
+        saved = f"input : array_like\n    The input of {activation}."
+        shapes, result_has = "whose shapes do not match", "the shape of `input` and the common type"
+    given = ", ".join(_written_row(operand) for operand in (g, row))
     return f"""Gradient with respect to the input of {activation}.
 
 ``{declared.formula}``
@@ -167,23 +205,22 @@ def row_gradient_docstring(declared: RowDerivative) -> str:
 Parameters
 ----------
 grad_output : array_like
-    The gradient with respect to the output of {activation}.
-output : array_like
-    The output of {activation}, with the shape of `grad_output`.
+    {gradient}
+{saved}
 axis : int, optional
     The axis along which {activation} was computed. Default is the last axis.
 
 Returns
 -------
 ndarray
-    Has the common type of the operands, as for :func:`fastact.dense`: float16 (or bfloat16),
-    float32 or float64. The 16-bit formats are computed in float32 and rounded once. If all
-    operands are integers or bool, it is float64.
+    Has {result_has}, as for :func:`fastact.dense`:
+    float16 (or bfloat16), float32 or float64. The 16-bit formats are computed in float32 and
+    rounded once. If all operands are integers or bool, it is float64.
 
 Raises
 ------
 ValueError
-    For operands without an axis or of different shapes, and masked arrays with masked
+    For operands without an axis or {shapes}, and masked arrays with masked
     elements.
 TypeError
     For complex, longdouble, string, datetime and object operands.
@@ -216,31 +253,57 @@ def _examples(declared: Activation) -> str:
     shown = ", ".join(f"np.float64({value!r})" for value in row[declared.nin :])
     if len(declared.results) > 1:
         shown = f"({shown})"
-    names, first = declared.parameters, declared.results[0]
+    # Parameters are numbers here.
+    parameters = parameters_of(declared)
+    names = [name for name in declared.inputs if name not in parameters]
+    operands = [*names, *(_written(values[0]) for values in parameters.values())]
+    first = declared.results[0]
     low, high = declared.interval
     return f"""{_EXAMPLES}
 >>> fa.{declared.name}({given})
 {shown}
 >>> {" = ".join(names)} = np.linspace({low}, {high}, 5, dtype=np.float32)
->>> {", ".join(declared.results)} = fa.{declared.name}({", ".join(names)})
+>>> {", ".join(declared.results)} = fa.{declared.name}({", ".join(operands)})
 >>> {first}.dtype, {first}.shape
 (dtype('float32'), (5,))"""
 
 
-def _row_examples(declared: RowActivation) -> str:
+def _shown(result: Any) -> str:
+    """The result for a row: a row, or a number."""
+    return str(list(result) if isinstance(result, Sequence) else result)
+
+
+def _row_examples(declared: RowActivation | RowReduction) -> str:
     """Examples: the first of the longest special rows, and `axis`."""
     row, result = max(declared.specials, key=lambda special: len(special[0]))
     return f"""{_EXAMPLES}
 >>> fa.{declared.name}([{", ".join(map(_written, row))}]).tolist()
-{list(result)}
+{_shown(result)}
 >>> x = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 >>> np.allclose(fa.{declared.name}(x, axis=0), fa.{declared.name}(x.T).T)
 True"""
 
 
+def _written_row(values: float | Sequence[float]) -> str:
+    """A row, or a number, as Python source."""
+    return (
+        f"[{', '.join(map(_written, values))}]"
+        if isinstance(values, Sequence)
+        else _written(values)
+    )
+
+
 def _written(value: float) -> str:
     """A number as Python source."""
     return repr(value) if isfinite(value) else f"{'-' if value < 0 else ''}np.{abs(value)}"
+
+
+def _elsewhere(names: Mapping[str, str]) -> str:
+    """A paragraph with the names in other libraries, if there are any."""
+    if not names:
+        return ""
+    listed = "\n".join(f"    {library:8} {name}" for library, name in names.items())
+    return f"\n\nIn other libraries::\n\n{listed}"
 
 
 def _accuracy(ulp: dict[str, float]) -> str:

@@ -36,14 +36,23 @@ def refuse(ufunc: np.ufunc) -> None:
     if hasattr(ufunc, "__dict__"):  # older versions of NumPy have none
         vars(ufunc)["__call__"] = call
 
-    def register(module: ModuleType) -> None:
-        module.ufunc_domain[ufunc] = domain
-
     module: Any = sys.modules.get(_MODULE)
     if hasattr(module, "ufunc_domain"):
-        register(module)
-    else:
-        sys.meta_path.insert(0, _AfterImport(register))
+        module.ufunc_domain[ufunc] = domain
+        return
+    # One finder enters all functions: of several, only the first would see the import.
+    if not _waiting:
+        sys.meta_path.insert(0, _AfterImport(_enter))
+    _waiting[ufunc] = domain
+
+
+_waiting: dict[np.ufunc, Callable[..., np.ndarray]] = {}
+"""The domains of functions that were declared before the module was imported."""
+
+
+def _enter(module: ModuleType) -> None:
+    module.ufunc_domain.update(_waiting)
+    _waiting.clear()
 
 
 class _AfterImport:

@@ -1,7 +1,8 @@
 """Records of the declared functions, which everything else reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, dataclass_transform
 
 
@@ -17,11 +18,54 @@ class TorchModule(NamedTuple):
         default, all do.
     requirement : str
         What `accepts` requires, worded for an error message: "have beta=1".
+    parameters : callable
+        ``parameters(module)``: the parameters of the activation, each a number or a tensor with a
+        value for each column or for all.
     """
 
     name: str
     accepts: Callable[[Any], bool] = lambda module: True
     requirement: str = ""
+    parameters: Callable[[Any], tuple[Any, ...]] = lambda module: ()
+
+
+class KerasFunction(NamedTuple):
+    """A function of Keras' NumPy backend that computes an activation.
+
+    Attributes
+    ----------
+    name : str
+        The module or class and the name: "nn.relu".
+    operands : callable
+        ``operands(*arguments)``, with the arguments of the function after the first: the parameters
+        of the activation, or None if the function computes something else then. By default, there
+        are no arguments and no parameters. The axis of a function of rows is not among them, nor
+        that of a function of two inputs, which are halves of an array along an axis.
+    """
+
+    name: str
+    operands: Callable[..., tuple[float, ...] | None] = lambda: ()
+
+    @property
+    def public(self) -> str:
+        """The name in ``keras.activations``."""
+        place, _, key = self.name.partition(".")
+        return place.lower() if key == "static_call" else key
+
+
+class Fast(NamedTuple):
+    """The faster and less accurate kernel of an activation, for the fast tier.
+
+    Attributes
+    ----------
+    kernel : callable
+        Named ``fast_NAME``. It may differ from the activation's kernel in float32 and float64.
+    ulp : dict
+        As of :class:`Activation`, for these formats.
+    """
+
+    kernel: Callable[..., Any]
+    ulp: dict[str, float]
 
 
 @dataclass_transform()
@@ -55,6 +99,10 @@ class Record:
         vars(self).update(given | named)
 
 
+LIBRARIES = ("PyTorch", "JAX", "Keras", "ONNX", "SciPy", "NumPy")
+"""The libraries whose names of functions the documents show."""
+
+
 class Activation(Record):
     """The record of an element-wise activation.
 
@@ -76,10 +124,16 @@ class Activation(Record):
     ulp : dict
         Largest error in ulp by format name: measured over all inputs and rounded up, or, for
         float64, a bound that holds for all sampled inputs. 0.5 means correctly rounded, 0 exact.
+        Processors without fma may exceed it by `WITHOUT_FMA`.
+    cancelling : callable, optional
+        ``cancelling(m, *x)``: a term of the result that the other terms may cancel. The bounds of
+        `ulp` then hold for errors in ulp or in units of 2^-p of this term (p bits of precision),
+        whichever are less.
     keeps_integers : bool
         Whether integers keep their type. Otherwise they are converted to float64.
     nondecreasing : bool
-        Whether a larger input never gives a smaller result.
+        Whether the function is nondecreasing. Results of neighbouring inputs may nevertheless be
+        in the wrong order, by one ulp, where they are not rounded correctly.
     range : tuple of float
         The smallest and the largest result, including those for infinite inputs.
     steepest : float
@@ -88,6 +142,22 @@ class Activation(Record):
         The modules that :meth:`fastact.Sequential.from_torch` converts to the activation.
     sklearn_names : sequence of str
         The names of the activation in the neural networks of scikit-learn.
+    keras_functions : sequence of KerasFunction
+        The functions that :func:`fastact.keras.patch` replaces with the activation.
+    pytensor_ops : sequence of str
+        The classes in ``pytensor.scalar`` that compute the activation: "math.Sigmoid". Those of
+        float32 and float64 are compiled as the activation after :func:`fastact.pytensor.register`.
+    fast : Fast, optional
+        The kernel of the fast tier. It has to be at least 1.3 times as fast.
+    parameters : dict
+        For each input that is a parameter, by name, values that tests try. Plots and benchmarks use
+        the first of them. Layers have an array of them for their columns, or one number for all.
+    elsewhere : dict
+        What the function is in other libraries, by the names in :data:`LIBRARIES`: its name there,
+        and how it differs.
+    measured_in_full : bool
+        Whether benchmarks have it in all sizes and layouts, and as a function of scalars. For
+        others they have three sizes, since loops and calls do not depend on the function.
     """
 
     kernel: Callable[..., Any]
@@ -99,26 +169,33 @@ class Activation(Record):
     interval: tuple[float, float]
     ulp: dict[str, float]
     # The defaults below assume nothing about the function.
+    cancelling: Callable[..., Any] | None = None
     keeps_integers: bool = False
     nondecreasing: bool = False
     range: tuple[float, float] = (-inf, inf)
     steepest: float = inf
     torch_modules: Sequence[TorchModule] = ()
     sklearn_names: Sequence[str] = ()
+    keras_functions: Sequence[KerasFunction] = ()
+    pytensor_ops: Sequence[str] = ()
+    fast: Fast | None = None
+    parameters: Mapping[str, Sequence[float]] = MappingProxyType({})
+    elsewhere: Mapping[str, str] = MappingProxyType({})
+    measured_in_full: bool = False
 
     @property
     def name(self) -> str:
         return self.kernel.__name__
 
     @property
-    def parameters(self) -> list[str]:
-        """The names of the inputs."""
+    def inputs(self) -> list[str]:
+        """The names of the inputs, the parameters among them."""
         code = self.kernel.__code__
         return list(code.co_varnames[: code.co_argcount])
 
     @property
     def nin(self) -> int:
-        return len(self.parameters)
+        return len(self.inputs)
 
     @property
     def results(self) -> list[str]:
@@ -126,8 +203,53 @@ class Activation(Record):
         return ["y"]
 
 
+WITHOUT_FMA = 0.15
+"""How many ulp the errors of activations in float32 and float64 may exceed those declared, on
+processors without fma. The most that was measured is 0.14, for float64 in the fast tier."""
+
+WITHOUT_FMA_BACKWARD = 0.25
+"""The same for derivatives. The most that was measured is 0.24, for expm1_backward."""
+
 ACTIVATIONS: dict[str, Activation] = {}
 """Every declared activation by name: the only list of them."""
+
+
+class FastActivation(Activation):
+    """The record of an activation of the fast tier.
+
+    Attributes
+    ----------
+    of : str
+        The name of the activation that this is faster than.
+    """
+
+    of: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"fast.{self.of}"
+
+
+FAST: dict[str, FastActivation] = {}
+"""Every activation of the fast tier, by its name in layers: ``fast.NAME``."""
+
+
+def fast_of(declared: Activation) -> FastActivation | None:
+    """The record of the fast tier that `declared` has, if any."""
+    if declared.fast is None:
+        return None
+    given = {name: getattr(declared, name) for name in Activation.fields}
+    given |= {
+        "kernel": declared.fast.kernel,
+        "summary": f"{declared.summary.removesuffix('.')}, in the fast tier.",
+        "ulp": declared.ulp | declared.fast.ulp,
+        "torch_modules": (),
+        "sklearn_names": (),
+        "keras_functions": (),
+        "pytensor_ops": (),
+        "fast": None,
+    }
+    return FastActivation(**given, of=declared.name)
 
 
 SUFFIX = "_backward"
@@ -137,29 +259,32 @@ SUFFIX = "_backward"
 class Derivative(Activation):
     """The record of a function that propagates a gradient back through an activation.
 
-    The kernel ``NAME_backward(grad_output, saved)`` computes the gradient with respect to the
-    input of the activation ``NAME``, given the gradient with respect to its output. The name of the
-    second parameter, "output" or "input", says which of the two must be saved for it.
+    The kernel ``NAME_backward(grad_output, ...)`` computes the gradient with respect to the input
+    of the activation ``NAME``, given the gradient with respect to its output. Its other inputs are
+    what must be saved for it, "output" or "input" or both in this order, and the parameters of the
+    activation. If the activation has several inputs, the kernel returns a gradient for each of
+    them, in their order.
 
     Attributes
     ----------
     interval : tuple of float
-        As for :class:`Activation`, but the interval of `saved`.
+        As for :class:`Activation`, but the interval of what is saved.
     ulp : dict
         By format name, a bound in ulp that holds for all sampled inputs. Errors are with respect
         to the exact result for the operands as given, even if these were rounded before.
-    slope : callable
+    slope : callable, optional
         ``slope(m, saved)``: the derivative with respect to `saved` of the activation's derivative.
+        Those of activations with one input need it.
     of_output : callable, optional
-        ``of_output(m, output)``: the derivative in terms of the output, where `saved` is the
-        input. Without it, such an activation has no gradient as part of a layer.
+        ``of_output(m, output)``: the derivative in terms of the output, where the input is saved.
+        Without it, the gradient of a layer needs the input of such an activation.
     jumps : sequence of float
         The values of `saved` where the derivative jumps.
     infinity_times_zero : float, optional
         The result for an infinite gradient where the derivative is 0: 0 or NaN.
     """
 
-    slope: Callable[..., Any] = None  # type: ignore[assignment] # the fields before have defaults
+    slope: Callable[..., Any] | None = None
     of_output: Callable[..., Any] | None = None
     jumps: Sequence[float] = ()
     infinity_times_zero: float | None = None
@@ -170,22 +295,64 @@ class Derivative(Activation):
         return self.name.removesuffix(SUFFIX)
 
     @property
+    def needs(self) -> list[str]:
+        """What must be saved of the activation: its output, or inputs that are no parameters."""
+        parameters = ACTIVATIONS[self.activation].parameters
+        return [name for name in self.inputs[1:] if name not in parameters]
+
+    @property
     def saved(self) -> str:
-        return self.parameters[1]
+        """The name of what must be saved, if it is one thing."""
+        (name,) = self.needs
+        return name
+
+    @property
+    def results(self) -> list[str]:
+        differentiated = inputs_of(ACTIVATIONS[self.activation])
+        return [f"grad_{name}" for name in differentiated] if len(differentiated) > 1 else ["y"]
+
+    def operands(self, inputs: Sequence[Any], output: Any) -> list[Any]:
+        """What follows the gradient in a call, from inputs and output of the activation."""
+        known = dict(zip(inputs_of(ACTIVATIONS[self.activation]), inputs, strict=True))
+        return [output if name == "output" else known[name] for name in self.inputs[1:]]
 
     @property
     def output_tells(self) -> bool:
-        """Whether the derivative can be computed from the output of the activation."""
-        return self.saved == "output" or self.of_output is not None
+        """Whether the derivative can be computed from the output of the activation alone."""
+        return self.needs == ["output"] or self.of_output is not None
+
+
+def parameters_of(declared: Activation) -> Mapping[str, Sequence[float]]:
+    """The parameters of an activation; of a derivative, those of its activation."""
+    if isinstance(declared, Derivative):
+        return ACTIVATIONS[declared.activation].parameters
+    return declared.parameters
+
+
+def inputs_of(declared: Activation) -> list[str]:
+    """The inputs of an activation as derivatives name them: its only variable is the input."""
+    names = declared.inputs
+    return ["input", *names[1:]] if len(names) == len(declared.parameters) + 1 else names
 
 
 DERIVATIVES: dict[str, Derivative] = {}
 """Every declared derivative by the name of its activation."""
 
 
+def unary_derivatives() -> dict[str, Derivative]:
+    """The derivatives of activations with one input, by the name of the activation."""
+    return {name: d for name, d in DERIVATIVES.items() if ACTIVATIONS[name].nin == 1}
+
+
 def element_wise() -> dict[str, Activation]:
-    """Activations and derivatives by the names of their ufuncs."""
+    """Activations and derivatives by the names of their ufuncs, without the fast tier."""
     return ACTIVATIONS | {declared.name: declared for declared in DERIVATIVES.values()}
+
+
+def derivative_of(activation: str) -> "Derivative | RowDerivative | None":
+    """The derivative of an activation, or of the one that an activation of the fast tier is of."""
+    name = FAST[activation].of if activation in FAST else activation
+    return DERIVATIVES.get(name) or ROW_DERIVATIVES.get(name)
 
 
 class Objective(Activation):
@@ -219,13 +386,13 @@ class RowActivation(Record):
         A sentence that says for which rows the result is NaN.
     reference : callable
         ``reference(xp, x)``: the definition, along the last axis of an array `x`, in terms of a
-        module `xp` that has ``exp``, ``log``, ``max`` and ``sum`` with the signatures of the
+        module `xp` that has ``exp``, ``log1p``, ``max`` and ``sum`` with the signatures of the
         array API standard (NumPy, autograd's NumPy, or a module of higher precision).
     specials : sequence of tuple
         Rows and their results.
     ulp : dict
         A bound in ulp that samples stay below, by format name.
-    torch_modules, sklearn_names : sequence
+    torch_modules, sklearn_names, keras_functions, elsewhere
         As of :class:`Activation`.
     """
 
@@ -240,13 +407,64 @@ class RowActivation(Record):
     ulp: dict[str, float]
     torch_modules: Sequence[TorchModule] = ()
     sklearn_names: Sequence[str] = ()
+    keras_functions: Sequence[KerasFunction] = ()
+    elsewhere: Mapping[str, str] = MappingProxyType({})
 
 
 ROW_ACTIVATIONS: dict[str, RowActivation] = {}
 """Every declared activation of whole rows by name."""
 
 
-class RowDerivative(Record):
+class RowReduction(Record):
+    """The record of a function of whole rows with one result, a generalized ufunc "(n)->()".
+
+    Attributes
+    ----------
+    name, steps, summary, formula, notes, invalid, reference, ulp, elsewhere
+        As of :class:`RowActivation`.
+    specials : sequence of tuple
+        Rows and their result.
+    """
+
+    name: str
+    steps: type
+    summary: str
+    formula: str
+    notes: str
+    invalid: str
+    reference: Callable[..., Any]
+    specials: Sequence[tuple[Sequence[float], float]]
+    ulp: dict[str, float]
+    elsewhere: Mapping[str, str] = MappingProxyType({})
+
+
+ROW_REDUCTIONS: dict[str, RowReduction] = {}
+"""Every declared reduction of rows by name."""
+
+
+def of_rows() -> dict[str, RowActivation | RowReduction]:
+    """The functions of whole rows by name."""
+    return ROW_ACTIVATIONS | ROW_REDUCTIONS
+
+
+class _RowRule(Record):
+    """What the records of derivatives of functions of rows have in common."""
+
+    rule: Callable[..., Any]
+    formula: str
+    notes: str
+
+    @property
+    def name(self) -> str:
+        return self.rule.__name__
+
+    @property
+    def activation(self) -> str:
+        """The name of the function of rows."""
+        return self.name.removesuffix(SUFFIX)
+
+
+class RowDerivative(_RowRule):
     """The record of a function that propagates a gradient back through a row activation.
 
     Attributes
@@ -264,27 +482,50 @@ class RowDerivative(Record):
         `tangent`. The default is `rule`, for activations whose Jacobian is symmetric.
     """
 
-    rule: Callable[..., Any]
-    formula: str
-    notes: str
     specials: Sequence[tuple[Sequence[float], Sequence[float], Sequence[float]]]
     tangent: Callable[..., Any] | None = None
-
-    @property
-    def name(self) -> str:
-        return self.rule.__name__
-
-    @property
-    def activation(self) -> str:
-        """The name of the activation."""
-        return self.name.removesuffix(SUFFIX)
 
 
 ROW_DERIVATIVES: dict[str, RowDerivative] = {}
 """Every declared derivative of a row activation by the name of the activation."""
 
 
+class ReductionDerivative(_RowRule):
+    """The record of a function that propagates a gradient back through a reduction of rows.
+
+    Attributes
+    ----------
+    rule : callable
+        ``NAME_backward(xp, grad_output, input, axis)``: the gradient with respect to the input of
+        the reduction ``NAME``, given that input and the gradient with respect to the output. This
+        has length 1 along the axis. `xp` is a module as for ``RowActivation.reference``.
+    formula, notes : str
+        As of :class:`RowDerivative`.
+    specials : sequence of tuple
+        Gradients, rows of inputs, and the exact results.
+    tangent : callable
+        ``tangent(xp, tangent, input, axis)``: the derivative of the output in the direction of
+        `tangent`, with length 1 along the axis.
+    """
+
+    specials: Sequence[tuple[float, Sequence[float], Sequence[float]]]
+    tangent: Callable[..., Any]
+
+
+REDUCTION_DERIVATIVES: dict[str, ReductionDerivative] = {}
+"""Every declared derivative of a reduction of rows by the name of the reduction."""
+
+
+def row_derivatives() -> dict[str, RowDerivative | ReductionDerivative]:
+    """The derivatives of functions of whole rows, by the names of the functions."""
+    return ROW_DERIVATIVES | REDUCTION_DERIVATIVES
+
+
 def activations() -> dict[str, Activation | RowActivation]:
-    """The activations with one input, which layers accept."""
-    unary = {name: declared for name, declared in ACTIVATIONS.items() if declared.nin == 1}
-    return unary | ROW_ACTIVATIONS
+    """The activations that layers accept: with one input, or one besides one parameter."""
+    unary = {
+        name: declared
+        for name, declared in ACTIVATIONS.items()
+        if declared.nin == 1 + len(declared.parameters) <= 2
+    }
+    return unary | ROW_ACTIVATIONS | FAST

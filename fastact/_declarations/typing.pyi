@@ -48,6 +48,12 @@ class RowUfunc(np.ufunc):  # type: ignore[misc]
     @overload
     def __call__(self, x: ArrayLike, /, out: None = None, **kwargs: Any) -> Any: ...
 
+class RowReductionUfunc(np.ufunc):  # type: ignore[misc]
+    @overload
+    def __call__(self, x: ArrayLike, /, out: _Array | tuple[_Array], **kwargs: Any) -> _Array: ...
+    @overload
+    def __call__(self, x: ArrayLike, /, out: None = None, **kwargs: Any) -> Any: ...
+
 class RowGradient(Protocol):
     def __call__(
         self, grad_output: ArrayLike, output: ArrayLike, axis: int = -1
@@ -55,6 +61,14 @@ class RowGradient(Protocol):
 
 class RowGradientDeclarator(Protocol):
     def __call__(self, rule: Callable[[Any, Any, Any, Any], Any], /) -> RowGradient: ...
+
+class ReductionGradient(Protocol):
+    def __call__(
+        self, grad_output: ArrayLike, input: ArrayLike, axis: int = -1
+    ) -> NDArray[Any]: ...
+
+class ReductionGradientDeclarator(Protocol):
+    def __call__(self, rule: Callable[[Any, Any, Any, Any], Any], /) -> ReductionGradient: ...
 
 class Declarator(Protocol):
     @overload
@@ -81,5 +95,13 @@ class ObjectiveUfunc(np.ufunc):  # type: ignore[misc]
 class ObjectiveDeclarator(Protocol):
     def __call__(self, kernel: Callable[[Any, Any], Any], /) -> ObjectiveUfunc: ...
 
-class BinaryDeclarator(Protocol):
+class GradientsUfunc(np.ufunc):  # type: ignore[misc]
+    def __call__(self, *args: ArrayLike, **kwargs: Any) -> tuple[Any, ...]: ...
+
+class DerivativeDeclarator(Protocol):
+    @overload
     def __call__(self, kernel: Callable[[Any, Any], Any], /) -> BinaryUfunc: ...
+    @overload
+    def __call__(self, kernel: Callable[[Any, Any, Any], Any], /) -> GradientsUfunc: ...
+    @overload
+    def __call__(self, kernel: Callable[[Any, Any, Any, Any], Any], /) -> GradientsUfunc: ...

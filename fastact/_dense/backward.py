@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact._declarations.records import DERIVATIVES, ROW_DERIVATIVES
-from fastact._dense.layers import activation_name, check_input, check_weights
+from fastact._declarations.records import Derivative, RowDerivative, derivative_of
+from fastact._dense.activated import Activated, ActivationLike, chosen
+from fastact._dense.layers import check_input, check_weights
 from fastact._functions import UFUNCS
 from fastact._runtime import convert
 from fastact._runtime.operands import as_array, check_same_shape, common_type, compute_dtype
@@ -25,9 +26,11 @@ def dense_backward(
     grad_output: ArrayLike,
     x: ArrayLike,
     W: ArrayLike,
-    output: ArrayLike,
-    activation: str | np.ufunc | None = "identity",
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    output: ArrayLike | None = None,
+    activation: ActivationLike = "identity",
+    *,
+    saved: ArrayLike | None = None,
+) -> tuple[NDArray[Any], ...]:
     """Gradients with respect to the operands of a dense layer.
 
     Parameters
@@ -38,17 +41,23 @@ def dense_backward(
         The input of the layer.
     W : array_like, shape (K, N)
         Its weights.
-    output : array_like, shape (..., N)
-        The result of ``dense(x, W, b, activation)``. This holds for all activations, also for
-        softplus and step, although `softplus_backward` and `step_backward` use the input.
-    activation : str, ufunc or None, optional
+    output : array_like, shape (..., N), optional
+        The result of ``dense(x, W, b, activation)``. It is enough for an activation whose
+        derivative is declared in terms of the output, and for softplus and step.
+    activation : str, ufunc, tuple or None, optional
         As for :func:`fastact.dense`.
+    saved : array_like, shape (..., N), optional
+        ``x @ W + b``, as :func:`fastact.dense` writes it to its `saved`. An activation whose
+        derivative ``NAME_backward`` takes the input needs it.
 
     Returns
     -------
     grad_x : ndarray, shape (..., K)
     grad_W : ndarray, shape (K, N)
     grad_b : ndarray, shape (N,)
+    grad_parameter : ndarray, shape () or (N,)
+        Only if the activation has a parameter, whose shape it has.
+
         All have the common type of the operands, as for :func:`fastact.dense`: float16 (or
         bfloat16), float32 or float64. The 16-bit formats are computed in float32 and rounded
         once. If all operands are integers or bool, it is float64.
@@ -56,8 +65,8 @@ def dense_backward(
     Raises
     ------
     ValueError
-        For shapes that do not match, an unknown activation, an activation whose derivative cannot
-        be computed from its output, and masked arrays with masked elements.
+        For shapes that do not match, an unknown activation, an activation whose derivative needs
+        `output` or `saved` and does not get it, and masked arrays with masked elements.
     TypeError
         For complex, longdouble, string, datetime and object operands.
 
@@ -67,7 +76,7 @@ def dense_backward(
     raised, the result does not depend on the calling thread's rounding mode and flush-to-zero
     setting, and its status flags stay unchanged. If the BLAS starts threads, each of them has its
     own floating-point environment, which this package does not set. At 0, the derivatives of relu
-    and step are 0. The derivative of softplus is computed as 1 - exp(-output).
+    and step are 0. Without `saved`, the derivative of softplus is computed as 1 - exp(-output).
 
     Examples
     --------
@@ -79,11 +88,17 @@ def dense_backward(
     array([1., 0.])
     """
     caller = "dense_backward"
-    given = {"grad_output": grad_output, "x": x, "W": W, "output": output}
-    g, x, W, y = (as_array(caller, name, operand) for name, operand in given.items())
-    name = activation_name(caller, activation)
-    through(caller, name)
+    given = {"grad_output": grad_output, "x": x, "W": W}
+    given |= {
+        name: value
+        for name, value in {"output": output, "saved": saved}.items()
+        if value is not None
+    }
+    operands = {name: as_array(caller, name, operand) for name, operand in given.items()}
+    g, x, W = (operands[name] for name in ("grad_output", "x", "W"))
     check_weights(caller, W)
+    activated = chosen(caller, activation, W.shape[1])
+    back = through(caller, activated, "output" in operands, "saved" in operands)
     check_input(caller, x, W.shape)
     shape = (*x.shape[:-1], W.shape[1])
     if g.shape != shape:
@@ -91,36 +106,79 @@ def dense_backward(
             f"{caller}: grad_output must have shape {shape} to match x of shape {x.shape} and W of "
             f"shape {W.shape}, got shape {g.shape}"
         )
-    check_same_shape(caller, grad_output=g, output=y)
-    result = common_type(caller, grad_output=g, x=x, W=W, output=y)
+    for name in ("output", "saved"):
+        if name in operands:
+            check_same_shape(caller, **{"grad_output": g, name: operands[name]})
+    result = common_type(caller, **operands)
     dtype = compute_dtype(result)
-    g, x, W, y = (convert.converted(operand, dtype) for operand in (g, x, W, y))
+    wide = {name: convert.converted(operand, dtype) for name, operand in operands.items()}
 
     def gradients() -> tuple[np.ndarray, ...]:
-        before = through(caller, name)(g, y)
+        g, x, W = wide["grad_output"], wide["x"], wide["W"]
+        before, *of_parameters = back(g, wide.get("output"), wide.get("saved"))
         count = math.prod(x.shape[:-1])
         rows, inputs = before.reshape(count, W.shape[1]), x.reshape(count, W.shape[0])
-        return before @ W.T, inputs.T @ rows, rows.sum(0)
+        summed = (_like_parameter(v, p) for v, p in zip(of_parameters, values, strict=True))
+        return before @ W.T, inputs.T @ rows, rows.sum(0), *summed
 
+    values = () if activated is None else activated.parameters
     found = undisturbed(gradients)
-    return tuple(convert.converted(gradient, result) for gradient in found)  # type: ignore[return-value] # three
+    return tuple(convert.converted(gradient, result) for gradient in found)
 
 
-def through(caller: str, activation: str | None) -> Callable[..., Any]:
-    """The function of the gradient and the output that returns the gradient of the input.
+def _like_parameter(gradient: np.ndarray, value: float | tuple[float, ...]) -> np.ndarray:
+    """The sum of the gradients of all elements that have the same parameter."""
+    axes = tuple(range(gradient.ndim - isinstance(value, tuple)))
+    return np.asarray(gradient.sum(axes))
 
-    ValueError if the derivative of the activation cannot be computed from its output.
+
+def through(
+    caller: str, activated: Activated | None, has_output: bool = True, has_saved: bool = False
+) -> Callable[..., tuple[np.ndarray, ...]]:
+    """The function of the gradient, output and input that returns the gradients of the activation.
+
+    The first of them is with respect to its input, the others to its parameters. ValueError if they
+    cannot be computed from what there is.
     """
-    if activation is None:
-        return lambda g, y: g
-    if activation in ROW_DERIVATIVES:
-        rule = ROW_DERIVATIVES[activation].rule
-        return lambda g, y: rule(np, g, y, axis=-1)
-    declared = DERIVATIVES.get(activation)
-    if declared is not None and declared.output_tells:
+    if activated is None:
+        return lambda g, y, z: (g,)
+    declared = derivative_of(activated.name)
+    if declared is None:
+        raise ValueError(
+            f"{caller}: activation must have a derivative, got {activated}, which has none"
+        )
+    there = {"output": has_output, "saved": has_saved}
+    _check_has(caller, activated, {name: there[name] for name in needed(declared, has_saved)})
+    if isinstance(declared, RowDerivative):
+        rule = declared.rule
+        return lambda g, y, z: (rule(np, g, y, axis=-1),)
+    if declared.of_output is not None and not has_saved:
         of_output = declared.of_output
-        return UFUNCS[declared.name] if of_output is None else lambda g, y: g * of_output(np, y)
-    raise ValueError(
-        f"{caller}: activation must have a derivative in terms of its output, got {activation!r}, "
-        + ("which has none" if declared is None else "whose derivative needs its input")
-    )
+        return lambda g, y, z: (g * of_output(np, y),)
+    return lambda g, y, z: _gradients(declared, activated, g, y, z)
+
+
+def needed(declared: Derivative | RowDerivative, has_saved: bool = False) -> list[str]:
+    """What gradients of a layer need of it: "output", "saved" for the sums, or both."""
+    if isinstance(declared, RowDerivative) or (declared.of_output is not None and not has_saved):
+        return ["output"]
+    return ["saved" if name == "input" else name for name in declared.needs]
+
+
+def _check_has(caller: str, activated: Activated, there: dict[str, bool]) -> None:
+    missing = [name for name, is_there in there.items() if not is_there]
+    if missing:
+        what = {"output": "its output, as output=", "saved": "its input, as saved="}
+        raise ValueError(
+            f"{caller}: the derivative of {activated} needs "
+            + " and ".join(what[name] for name in there)
+            + f"; got no {' and no '.join(missing)}"
+        )
+
+
+def _gradients(
+    declared: Derivative, activated: Activated, g: np.ndarray, y: Any, z: Any
+) -> tuple[np.ndarray, ...]:
+    operands = declared.operands([z, *activated.arrays(g.dtype)], y)
+    found = UFUNCS[declared.name](g, *operands)
+    return found if isinstance(found, tuple) else (found,)

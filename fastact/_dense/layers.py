@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastact._compiler.gemm.interface import DONE
-from fastact._declarations.records import activations
 from fastact._dense import weights
+from fastact._dense.activated import IDENTITY, Activated, ActivationLike, chosen
+from fastact._dense.compact import NAMES, Compact, compacted
 from fastact._dense.frozen import Frozen, again
-from fastact._functions import UFUNCS
 from fastact._runtime import convert
 from fastact._runtime.operands import as_array, check_unmasked, common_type, compute_dtype
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import 
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Dense", "dense"]
-
-_IDENTITY = "identity"
 
 # (size, rows): if W has less than `size` bytes, it is packed first for `rows` rows or more. A small
 # W stays in the cache without packing (bench/NOTES.md).
@@ -34,9 +32,10 @@ def dense(
     x: ArrayLike,
     W: ArrayLike,
     b: ArrayLike | None = None,
-    activation: str | np.ufunc | None = _IDENTITY,
+    activation: ActivationLike = IDENTITY,
     *,
     out: NDArray[Any] | None = None,
+    saved: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """``activation(x @ W + b)``, in one pass over the result.
 
@@ -48,12 +47,17 @@ def dense(
         The weights. Contiguous rows are fastest. For repeated use see :class:`Dense`.
     b : array_like, shape (N,), optional
         The bias. Default is no bias.
-    activation : str, ufunc or None, optional
+    activation : str, ufunc, tuple or None, optional
         An activation of this package with one input, by name or as the function itself. None
         and "identity" mean no activation. Functions of rows, such as softmax, are computed along
-        the last axis.
+        the last axis. If a function has a parameter besides its input, this is a pair of the
+        function and the parameter, a number or an array of shape (N,).
     out : ndarray, shape (..., N), optional
         Array into which the result is written. It must not overlap an input or itself.
+    saved : ndarray, shape (..., N), optional
+        Array into which ``x @ W + b`` is written, the input of the activation. It must not overlap
+        `out`, an input or itself. :func:`dense_backward` needs it for some activations. Without
+        it, this sum is never in memory as a whole.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def dense(
     >>> fa.dense([1.0, 2.0], [[1.0, -1.0], [2.0, -2.0]], b=[0.5, 0.5], activation="relu")
     array([5.5, 0. ])
     """
-    if type(x) is type(W) is np.ndarray and x.ndim and W.ndim == 2:
+    if type(x) is type(W) is np.ndarray and x.ndim and W.ndim == 2 and saved is None:
         try:
             plan, direct = _direct(W.dtype.char, W.shape[1], activation)
         except (TypeError, ValueError):
@@ -114,7 +118,7 @@ def dense(
                 if type(y) is np.ndarray and direct(plan, x, W, bias, y) == DONE:
                     return y
     bias = None if b is None else as_array("dense", "b", b)
-    return _forward("dense", x, as_array("dense", "W", W), bias, activation, out)
+    return _forward("dense", x, as_array("dense", "W", W), bias, activation, out, saved)
 
 
 @functools.lru_cache(256)
@@ -123,7 +127,7 @@ def _direct(char: str, columns: int, activation: Any) -> tuple[int, Callable[...
     if char not in "fd":
         raise TypeError(char)
     kernels = weights.kernels(np.dtype(char), columns)
-    return kernels.plan(activation_name("dense", activation)), kernels.direct
+    return kernels.plan(chosen("dense", activation, columns)), kernels.direct
 
 
 @functools.lru_cache(256)
@@ -142,27 +146,52 @@ class Dense(Frozen):
         The weights. The layer keeps a copy.
     b : array_like, shape (N,), optional
         The bias. Default is no bias.
-    activation : str, ufunc or None, optional
+    activation : str, ufunc, tuple or None, optional
         As for :func:`dense`.
+    weights_dtype : {None, "bfloat16", "float16", "int8"}, optional
+        A format in which the weights take a half or a quarter of the memory of float32. They are
+        widened to float32 when they are read. So a few rows are computed faster, if the weights are
+        larger than the caches. Default is the format in which the layer computes.
 
     Attributes
     ----------
+    W : ndarray, shape (K, N)
+        The weights as they are used, a new array each time: of the dtype of the layer, or float32
+        if there is a `weights_dtype`.
+    b : ndarray or None
+        The bias, a new array each time.
     in_features, out_features : int
         K and N.
     dtype : dtype
         The common type of `W` and `b`, and the type of the result unless the input has a wider one.
+        With `weights_dtype`, it is float32 instead of float64.
     activation : str
         The name of the activation, "identity" for none.
+    parameters : dict
+        The parameters of the activation by name: a float, or an ndarray of shape (N,).
+    weights_dtype : str or None
+        As given.
 
     Raises
     ------
     ValueError, TypeError
-        As for :func:`dense`.
+        As for :func:`dense`. Also for an unknown `weights_dtype`, and for weights in int8 that are
+        infinite or NaN.
     AttributeError
         If an attribute of the layer is set or deleted.
 
     Notes
     -----
+    Weights in bfloat16 and float16 are rounded once, to nearest even. The result has the bits of a
+    layer of float32 with these weights. Those in int8 have a float32 scale for each column, the
+    largest magnitude in it divided by 127. A weight becomes the integer nearest to ``w / scale``.
+    The sum of the products with these integers is multiplied by the scale when the bias is added
+    (with one rounding, where the processor has an fma). So the result of such a layer differs from
+    the exact one of its original weights by at most ``scale / 2 * sum(abs(x))``, and the rounding
+    of the sum, at most ``(K + 1) * eps / 2 * (abs(x) @ abs(W) + abs(b))`` with the W of the layer.
+    The sums must not overflow before they are multiplied: ``127 * sum(abs(x))`` has to be less
+    than 3.4e38. An input of float64 is computed in float64, with the W of the layer.
+
     Copies and pickles of a subclass are instances of that subclass, with the attributes that it
     added. They are made without calling its ``__init__``. If a subclass overrides ``__call__``,
     :class:`Sequential` calls it.
@@ -175,6 +204,8 @@ class Dense(Frozen):
     Dense(3 -> 2, sigmoid, float32)
     >>> layer(np.zeros(3, np.float32))
     array([0.5, 0.5], dtype=float32)
+    >>> fa.Dense(np.ones((3, 2), np.float32), activation=fa.sigmoid, weights_dtype="int8")
+    Dense(3 -> 2, sigmoid, float32, weights int8)
     """
 
     __module__ = "fastact"  # for pickles, which stay valid if modules move inside the package
@@ -183,43 +214,48 @@ class Dense(Frozen):
     dtype: np.dtype[Any]
     in_features: int
     out_features: int
-    _name: str | None
+    weights_dtype: str | None
+    _activated: Activated | None
     _has_bias: bool
-    _tail: tuple[int, ...]
     _own: weights.Weights  # in the type that the layer computes in for inputs of its dtype
     _packed: dict[str, weights.Weights]
-    _call: Callable[[np.ndarray, np.ndarray], int]
-    _fast: bool  # whether _call accepts arrays of the dtype of the layer
+    _call: weights.Layer
 
     def __init__(
         self,
         W: ArrayLike,
         b: ArrayLike | None = None,
-        activation: str | np.ufunc | None = _IDENTITY,
+        activation: ActivationLike = IDENTITY,
+        weights_dtype: str | None = None,
     ):
-        W, b = as_array("Dense", "W", W), None if b is None else as_array("Dense", "b", b)
-        name = activation_name("Dense", activation)
-        check_weights("Dense", W, b)
-        dtype = common_type("Dense", W=W, b=b)
+        given: Any = W
+        if not isinstance(given, Compact):  # which copies of layers have
+            given = as_array("Dense", "W", given)
+        b = None if b is None else as_array("Dense", "b", b)
+        check_weights("Dense", given, b)
+        activated = chosen("Dense", activation, given.shape[1])
+        dtype = common_type("Dense", W=given, b=b)
+        if weights_dtype is not None:
+            dtype = min(dtype, np.dtype(np.float32), key=lambda dtype: dtype.itemsize)
+            given = _in_format(given, weights_dtype)
         computed = compute_dtype(dtype)
-        own = _pack(W, b, name, computed)
+        own = _pack(given, b, activated, computed)
         self._fix(
-            activation=name or _IDENTITY,
+            activation=IDENTITY if activated is None else activated.name,
             dtype=dtype,
-            in_features=W.shape[0],
-            out_features=W.shape[1],
-            _name=name,
+            in_features=given.shape[0],
+            out_features=given.shape[1],
+            weights_dtype=weights_dtype,
+            _activated=activated,
             _has_bias=b is not None,
-            _tail=W.shape[1:],
             _own=own,
             _packed={computed.char: own},
             _call=own.call,
-            _fast=computed == dtype,
         )
 
     @property
     def W(self) -> np.ndarray:
-        """The weights, as a new array."""
+        """The weights as they are used, as a new array."""
         return self._unpacked()
 
     @property
@@ -227,24 +263,36 @@ class Dense(Frozen):
         """The bias, as a new array, or None."""
         return self._bias()
 
+    @property
+    def parameters(self) -> dict[str, NDArray[Any] | float]:
+        return {} if self._activated is None else self._activated.named()
+
     def _unpacked(self) -> np.ndarray:
-        return convert.converted(self._own.unpacked(), self.dtype)
+        w = self._own.unpacked()
+        return convert.converted(w, self.dtype) if self.weights_dtype is None else w
 
     def _bias(self) -> np.ndarray | None:
         return convert.converted(self._own.bias.copy(), self.dtype) if self._has_bias else None
 
-    def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        out: NDArray[Any] | None = None,
+        saved: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
         """``activation(x @ W + b)`` for x of shape (..., K); see :func:`dense`."""
-        if type(x) is np.ndarray and self._fast:
-            y = np.empty(x.shape[:-1] + self._tail, self.dtype) if out is None else out
-            if type(y) is np.ndarray and self._call(x, y) == DONE:
+        if saved is None:
+            y = self._call(x, out)
+            if y is not None:
                 return y
         x = as_array("Dense", "x", x)
         check_input("Dense", x, (self.in_features, self.out_features))
         result = common_type("Dense", x=x, W=self)
         y = output("Dense", out, x, self.out_features, result)
         check_overlap("Dense", y, x=x)
-        _blockwise(self._packed_as(compute_dtype(result)), x, y)
+        saved = _saved("Dense", saved, result, y, x=x)
+        _blockwise(self._packed_as(compute_dtype(result)), x, y, saved)
         return y
 
     def _packed_as(self, dtype: np.dtype) -> weights.Weights:
@@ -252,90 +300,105 @@ class Dense(Frozen):
         found = self._packed.get(dtype.char)
         if found is None:
             bias = self._own.bias if self._has_bias else None
-            made = _pack(self._own.unpacked(), bias, self._name, dtype)
+            made = _pack(self._own.unpacked(), bias, self._activated, dtype)
             found = self._packed.setdefault(dtype.char, made)
         return found
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}({self.in_features} -> {self.out_features}, {self.activation}, "
-            f"{self.dtype})"
+            f"{type(self).__name__}({self.in_features} -> {self.out_features}, "
+            f"{self._activated or IDENTITY}, {self.dtype}"
+            + (f", weights {self.weights_dtype})" if self.weights_dtype else ")")
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (self._unpacked(), self._bias(), self._name)
+        activation = None if self._activated is None else self._activated.argument
+        compact = self.weights_dtype is not None
+        W = self._own.compact()._replace(dtype=self.dtype) if compact else self._unpacked()
+        arguments = (W, self._bias(), activation, self.weights_dtype)
         return again, (type(self), Dense, *arguments), self.__getstate__()
 
 
 def _forward(
-    caller: str, x: Any, W: np.ndarray, b: np.ndarray | None, activation: Any, out: Any
+    caller: str, x: Any, W: np.ndarray, b: np.ndarray | None, activation: Any, out: Any, saved: Any
 ) -> np.ndarray:
     """The result for operands of any type and layout, or an error that says what is wrong."""
     x = as_array(caller, "x", x)
-    name = activation_name(caller, activation)
     check_weights(caller, W, b)
+    activated = chosen(caller, activation, W.shape[1])
     check_input(caller, x, W.shape)
     result = common_type(caller, x=x, W=W, b=b)
     y = output(caller, out, x, W.shape[1], result)
     check_overlap(caller, y, x=x, W=W, b=b)
+    saved = _saved(caller, saved, result, y, x=x, W=W, b=b)
     if y.size:
-        packed = _pack(W, b, name, compute_dtype(result), temporary=True)
-        _blockwise(packed, x, y)
+        packed = _pack(W, b, activated, compute_dtype(result), temporary=True)
+        _blockwise(packed, x, y, saved)
         packed.give_back()
     return y
 
 
+def _saved(
+    caller: str, saved: Any, dtype: np.dtype, y: np.ndarray, **inputs: np.ndarray | None
+) -> np.ndarray | None:
+    """Check the array for the input of the activation."""
+    if saved is None:
+        return None
+    output(caller, saved, y, y.shape[-1], dtype, "saved")
+    check_overlap(caller, saved, "saved", out=y, **inputs)
+    return saved  # type: ignore[no-any-return] # checked
+
+
+def _in_format(W: np.ndarray | Compact, name: Any) -> Compact:
+    """`W` as weights of fewer bits."""
+    if not isinstance(name, str) or name not in NAMES:
+        known = ", ".join(map(repr, NAMES))
+        raise ValueError(f"Dense: weights_dtype must be None or one of {known}, got {name!r}")
+    if isinstance(W, Compact):
+        return W
+    return compacted("Dense", convert.converted(W, common_type("Dense", W=W)), name)
+
+
 def _pack(
-    W: np.ndarray, b: np.ndarray | None, name: str | None, dtype: np.dtype, temporary: bool = False
+    W: np.ndarray | Compact,
+    b: np.ndarray | None,
+    activated: Activated | None,
+    dtype: np.dtype,
+    temporary: bool = False,
 ) -> weights.Weights:
     bias = None if b is None else convert.converted(b, dtype)
-    W = np.require(convert.converted(W, dtype), dtype, "A")  # with this very dtype object
-    return weights.Weights(W, bias, name, temporary)
+    if not isinstance(W, Compact):
+        W = np.require(convert.converted(W, dtype), dtype, "A")  # with this very dtype object
+    return weights.Weights(W, bias, activated, temporary)
 
 
-def _blockwise(packed: weights.Weights, x: np.ndarray, y: np.ndarray) -> None:
+def _blockwise(
+    packed: weights.Weights, x: np.ndarray, y: np.ndarray, saved: np.ndarray | None = None
+) -> None:
     """Compute y from x, in blocks of converted rows where compiled code refuses the arrays."""
     if x.ndim == 1:
         x, y = x[np.newaxis], y[np.newaxis]
-    if packed.call(x, y) == DONE:
+        saved = None if saved is None else saved[np.newaxis]
+    done = packed.call(x, y) if saved is None else packed.call_saving(x, y, saved)
+    if done is not None:
         return
     if x.ndim > 2:
-        for x_part, y_part in zip(x, y, strict=True):
-            _blockwise(packed, x_part, y_part)
+        for k, (x_part, y_part) in enumerate(zip(x, y, strict=True)):
+            _blockwise(packed, x_part, y_part, None if saved is None else saved[k])
         return
     depth, columns = packed.shape
     rows = min(len(x), max(1, _BLOCK // (packed.dtype.itemsize * (depth + columns or 1))))
-    source, sink = np.empty((rows, depth), packed.dtype), np.empty((rows, columns), packed.dtype)
+    source, *sinks = (np.empty((rows, width), packed.dtype) for width in (depth, columns, columns))
     for start in range(0, len(x), rows or 1):
         part = x[start : start + rows]
         convert.copy(part, source[: len(part)])
-        if packed.call(source[: len(part)], sink[: len(part)]) != DONE:
+        given, sink, kept = (buffer[: len(part)] for buffer in (source, *sinks))
+        done = packed.call(given, sink) if saved is None else packed.call_saving(given, sink, kept)
+        if done is None:
             raise RuntimeError("the compiled layer refused operands that were converted for it")
-        convert.copy(sink[: len(part)], y[start : start + rows])
-
-
-def activation_name(caller: str, activation: Any, what: str = "activation must be") -> str | None:
-    """The declared name of an activation given by name or as the function; None for identity."""
-    if activation is None or (isinstance(activation, str) and activation == _IDENTITY):
-        return None
-    known = _known()
-    if isinstance(activation, str):
-        if activation in known:
-            return activation
-    else:
-        for name, function in known.items():
-            if activation is function:
-                return name
-    raise ValueError(
-        f"{caller}: {what} one of {', '.join([_IDENTITY, *known])}, by name or as a function "
-        f"of fastact, got {activation!r}"
-    )
-
-
-@functools.cache
-def _known() -> dict[str, np.ufunc]:
-    """The activations that layers accept, by name."""
-    return {name: UFUNCS[name] for name in activations()}
+        convert.copy(sink, y[start : start + rows])
+        if saved is not None:
+            convert.copy(kept, saved[start : start + rows])
 
 
 def check_weights(caller: str, W: np.ndarray, b: np.ndarray | None = None) -> None:
@@ -356,28 +419,32 @@ def check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
         )
 
 
-def output(caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype) -> np.ndarray:
+def output(
+    caller: str, out: Any, x: np.ndarray, columns: int, dtype: np.dtype, name: str = "out"
+) -> np.ndarray:
     shape = (*x.shape[:-1], columns)
     if out is None:
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"{caller}: out must be an ndarray, got {type(out).__name__}")
+        raise TypeError(f"{caller}: {name} must be an ndarray, got {type(out).__name__}")
     if out.shape != shape:
-        raise ValueError(f"{caller}: out must have shape {shape}, got shape {out.shape}")
-    check_unmasked(caller, "out", out, remedy="data")
+        raise ValueError(f"{caller}: {name} must have shape {shape}, got shape {out.shape}")
+    check_unmasked(caller, name, out, remedy="data")
     # NumPy also casts numbers to text, to objects, and to the small integers of ml_dtypes.
     inexact = out.dtype.kind in "fc" or "float" in out.dtype.name or "complex" in out.dtype.name
     if not inexact or not np.can_cast(dtype, out.dtype, "same_kind"):
         raise TypeError(
-            f"{caller}: out must be of a type that {dtype} can be cast to, got dtype {out.dtype}"
+            f"{caller}: {name} must be of a type that {dtype} can be cast to, got dtype {out.dtype}"
         )
     if not out.flags.writeable:
-        raise ValueError(f"{caller}: out must be writeable, got a read-only array")
+        raise ValueError(f"{caller}: {name} must be writeable, got a read-only array")
     return out
 
 
-def check_overlap(caller: str, out: np.ndarray, **inputs: np.ndarray | None) -> None:
-    for name, operand in inputs.items():
+def check_overlap(
+    caller: str, out: np.ndarray, name: str = "out", /, **inputs: np.ndarray | None
+) -> None:
+    for other, operand in inputs.items():
         if operand is None:
             continue
         try:
@@ -385,10 +452,12 @@ def check_overlap(caller: str, out: np.ndarray, **inputs: np.ndarray | None) -> 
         except np.exceptions.TooHardError:
             shared = True
         if shared:
-            raise ValueError(f"{caller}: out must not overlap {name}, got arrays that share memory")
+            raise ValueError(
+                f"{caller}: {name} must not overlap {other}, got arrays that share memory"
+            )
     if _overlaps_itself(out):
         raise ValueError(
-            f"{caller}: out must not overlap itself, got shape {out.shape} with strides "
+            f"{caller}: {name} must not overlap itself, got shape {out.shape} with strides "
             f"{out.strides} for elements of {out.itemsize} bytes"
         )
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from fastact._compiler.gemm.interface import DONE
+from fastact._declarations.declare import ufunc_of
 from fastact._dense import layers
+from fastact._dense.activated import Activated, ActivationLike, chosen
 from fastact._dense.frozen import Frozen, again
 from fastact._dense.layers import Dense
 from fastact._dense.weights import aligned
-from fastact._functions import UFUNCS
 from fastact._parallel.counts import get_num_threads
 from fastact._runtime.operands import as_array, common_type
 from fastact._runtime.undisturbed import undisturbed
@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import 
 
 __all__ = ["Sequential"]
 
-Layer: TypeAlias = "Dense | Sequential | np.ufunc"
-Step = Callable[[np.ndarray, np.ndarray], int]
+Layer: TypeAlias = "Dense | Sequential | np.ufunc | Activated"
+Step = Callable[[np.ndarray, np.ndarray | None], np.ndarray | None]
 
 # Rows go through all layers in blocks whose intermediate results take at most this size, so that
 # they stay in the cache of a thread. A block has no fewer rows than this: with large weights, the
@@ -43,8 +43,8 @@ class Sequential(Frozen):
     Parameters
     ----------
     layers : iterable
-        :class:`Dense` layers, and activations by name or as functions of this package.
-        "identity" and None are left out. A `Sequential` is replaced by its layers, unless it is of
+        :class:`Dense` layers, and activations as for :func:`dense`. "identity" and None are left
+        out. A `Sequential` is replaced by its layers, unless it is of
         a subclass that overrides ``__call__``. At least one layer has to be a `Dense`.
     classes_ : array_like, optional
         The classes that the columns of the result stand for. They are stored, but not used.
@@ -52,7 +52,8 @@ class Sequential(Frozen):
     Attributes
     ----------
     layers : tuple
-        `Dense` layers and ufuncs in order, and any `Sequential` that overrides ``__call__``.
+        `Dense` layers and activations in order, and any `Sequential` that overrides ``__call__``.
+        An activation is a ufunc, or a function that passes its parameters to one.
         ``len``, iteration and indexing apply to them; a slice is a `Sequential`.
     in_features, out_features : int
         The number of columns of the input and of the result.
@@ -113,7 +114,7 @@ class Sequential(Frozen):
 
     def __init__(
         self,
-        layers: Iterable[Dense | Sequential | np.ufunc | str | None],
+        layers: Iterable[Dense | Sequential | Activated | ActivationLike],
         classes_: ArrayLike | None = None,
     ):
         stack = _flattened(layers)
@@ -135,37 +136,57 @@ class Sequential(Frozen):
 
     @classmethod
     def from_sklearn(cls, estimator: Any) -> Sequential:
-        """The layers of a fitted scikit-learn estimator.
+        """The layers of a fitted scikit-learn estimator or pipeline.
 
         Parameters
         ----------
-        estimator : LinearRegression, LogisticRegression, Perceptron, MLPClassifier or MLPRegressor
-            Its weights are copied.
+        estimator : object
+            One of the estimators below, or a Pipeline of StandardScaler, MinMaxScaler,
+            MaxAbsScaler, RobustScaler, PCA, "passthrough" and None, with one of the estimators or
+            another of these steps as the last. Pipelines may be nested. Networks may have an
+            activation of :func:`fastact.sklearn.patched`. Weights are copied.
 
         Returns
         -------
         Sequential
             Its result has a column for each class or target:
 
-            ============================================  ==================================
-            LogisticRegression, MLPClassifier             result of ``predict_proba``
-            Perceptron                                    result of ``decision_function``
-            LinearRegression, MLPRegressor                result of ``predict``
-            ============================================  ==================================
+            =====================================================  =================================
+            LogisticRegression, LogisticRegressionCV,              result of ``predict_proba``
+            MLPClassifier, SGDClassifier with log_loss
+            Perceptron, RidgeClassifier, RidgeClassifierCV,        result of ``decision_function``
+            LinearSVC, SGDClassifier with other losses
+            LinearRegression, Ridge, RidgeCV, Lasso, LassoCV,      result of ``predict``
+            ElasticNet, ElasticNetCV, SGDRegressor, LinearSVR,
+            MLPRegressor
+            StandardScaler, MinMaxScaler, MaxAbsScaler,            result of ``transform``
+            RobustScaler, PCA
+            =====================================================  =================================
 
-            A single target has one column, too. With two classes, the columns of a Perceptron
-            are the negated decision function and the decision function. Hence
+            A single target has one column, too. With two classes, the columns of a decision
+            function are the negated decision function and the decision function. Hence
             ``model.classes_[model(x).argmax(axis=-1)]`` are the predicted labels of every
             classifier except a multilabel one, which predicts the labels where
-            ``model(x) > 0.5``. (An MLPClassifier that was fitted to a single class has two
-            columns, which both stand for this class.)
+            ``model(x) > 0.5`` (a RidgeClassifier where ``model(x) > 0``). (An MLPClassifier that
+            was fitted to a single class has two columns, which both stand for this class.)
+
+        Notes
+        -----
+        Scalers and PCA become part of the layer after them. The weights of this layer are computed
+        in float64 and rounded to the type of the estimator's weights once. If the mean of a column
+        is much larger than its deviation, results have an error as if the elements of the column
+        had a relative error of a few eps. PCA remains a layer of its own if this takes fewer
+        products. A MinMaxScaler with ``clip=True`` is a layer of its own, which takes as many
+        products as a square matrix.
 
         Raises
         ------
         TypeError
             For other estimators.
         ValueError
-            For estimators that are not fitted, or that cannot be expressed as layers.
+            For estimators that are not fitted, or that cannot be expressed as layers: logistic
+            classifiers of several classes whose probabilities are quotients of sigmoids, and
+            networks with exp as their last activation. The message names the step.
 
         Examples
         --------
@@ -190,23 +211,45 @@ class Sequential(Frozen):
         Parameters
         ----------
         module : torch.nn.Sequential
-            May contain Linear, ReLU, Sigmoid, Tanh, Softplus(beta=1), Softmax(dim=-1), Identity
-            and other such Sequential modules. A single module of these is accepted as well.
-            Dropout has no effect in evaluation mode and is left out. Weights are copied.
+            May contain the modules below and other such Sequential modules. A single module of
+            these is accepted as well. Weights are copied.
+
+            - Linear, of float16, bfloat16 (with ml_dtypes), float32 or float64.
+            - BatchNorm1d in evaluation mode, with running statistics.
+            - ReLU, ReLU6, LeakyReLU, PReLU (with one weight or one for each column), Hardtanh,
+              ELU(alpha=1), SELU, GELU, SiLU, Mish, Hardswish, Hardsigmoid, Sigmoid, LogSigmoid,
+              Softplus(beta=1), Softsign, Tanh, Tanhshrink.
+            - Softmax, LogSoftmax and Softmin with dim=-1 or dim=1.
+            - Dropout in evaluation mode, Identity, and Flatten with start_dim=1, which are left
+              out.
 
         Returns
         -------
         Sequential
+            It takes and returns rows: the last axis is that of features. The modules that treat
+            the axis 1 do the same for inputs of two axes. The result of Flatten for inputs of more
+            axes is that of the model for ``x.reshape(len(x), -1)``.
 
         Raises
         ------
         TypeError
-            For other modules, and for weights that are not plain tensors of float16, float32 or
-            float64. The message says where.
+            For other modules, and for weights that are not plain tensors of float16, bfloat16,
+            float32 or float64. The message says where.
         ValueError
             For parameters that are not supported, weights that are sparse or without values (on
             the meta device), hooks (also those for all modules), a ``forward`` that was replaced,
-            and Dropout in training mode.
+            and Dropout and BatchNorm1d in training mode.
+        ImportError
+            For bfloat16 without ml_dtypes.
+
+        Notes
+        -----
+        BatchNorm1d becomes part of the Linear before it, or else of that after it. The weights are
+        computed in float64 and rounded to the type of Linear once. Between two activations, it is a
+        layer of its own, which takes as many products as a square matrix. Hardtanh with other
+        limits than -1 and 1, or 0 and 6, is scaled to these, and its results have an error of a few
+        eps of the larger limit. Two Linear without an activation between them become one if that
+        takes no more products. 16-bit formats are rounded once for each Linear with its activation.
 
         Examples
         --------
@@ -240,20 +283,23 @@ class Sequential(Frozen):
         if type(x) is np.ndarray:
             program = self._compiled.get(x.dtype)
             shape = x.shape
-            if program is not None and shape[-1:] == self._head:
-                if out is None:
-                    y = np.empty(shape[:-1] + self._tail, program.dtype)
-                    if program.run(x, y):
-                        return y
-                elif (
-                    type(out) is np.ndarray
-                    and out.shape == shape[:-1] + self._tail
-                    and out.dtype is program.dtype
-                    and out.flags.writeable
-                    and not np.may_share_memory(x, out)
-                    and program.run(x, out)
-                ):
-                    return out
+            if (
+                program is not None
+                and shape[-1:] == self._head
+                and (
+                    out is None
+                    or (
+                        type(out) is np.ndarray
+                        and out.shape == shape[:-1] + self._tail
+                        and out.dtype is program.dtype
+                        and out.flags.writeable
+                        and not np.may_share_memory(x, out)
+                    )
+                )
+            ):
+                y = program.run(x, out)
+                if y is not None:
+                    return y
         return self._carefully(as_array("Sequential", "x", x), out)
 
     def _carefully(self, x: np.ndarray, out: Any) -> np.ndarray:
@@ -268,7 +314,7 @@ class Sequential(Frozen):
         y = layers.output("Sequential", out, x, self.out_features, general.dtype)
         layers.check_overlap("Sequential", y, x=x)
         compiled = self._compiled.get(x.dtype)
-        if y.dtype != general.dtype or compiled is None or not compiled.run(x, y):
+        if y.dtype != general.dtype or compiled is None or compiled.run(x, y) is None:
             # The last step may be an activation, whose result NumPy casts to `out`.
             undisturbed(lambda: _run_parts(general, x, y))
         return y
@@ -320,17 +366,21 @@ class Sequential(Frozen):
         return part
 
     def __repr__(self) -> str:
-        lines = "".join(f"{layer},\n" for layer in self._named()).replace("\n", "\n    ")
+        shown = (
+            layer if isinstance(layer, Dense | Sequential) else _activated(layer)
+            for layer in self.layers
+        )
+        lines = "".join(f"{layer},\n" for layer in shown).replace("\n", "\n    ")
         return f"{type(self).__name__}(\n    {lines[:-4]})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = (self._named(), self.classes_)
         return again, (type(self), Sequential, *arguments), self.__getstate__()
 
-    def _named(self) -> list[Dense | Sequential | str]:
-        """The layers, with activations as names."""
+    def _named(self) -> list[Any]:
+        """The layers, with activations as names, and tuples of names and parameters."""
         return [
-            layer if isinstance(layer, Dense | Sequential) else layer.__name__
+            layer if isinstance(layer, Dense | Sequential) else _activated(layer).argument
             for layer in self.layers
         ]
 
@@ -350,11 +400,11 @@ def _flattened(layers_: Any) -> tuple[Layer, ...]:
         inner = isinstance(given, Sequential) and not _has_own_call(given)
         for layer in given.layers if inner else [given]:
             if not isinstance(layer, Dense | Sequential):
-                name = layers.activation_name(
-                    "Sequential", layer, f"layer {index} must be a Dense, a Sequential or"
-                )
-                if name is not None:
-                    stack.append(UFUNCS[name])
+                what = f"layer {index} must be a Dense, a Sequential or"
+                activated = chosen("Sequential", layer, width, what)
+                if activated is not None:
+                    plain = not activated.parameters
+                    stack.append(ufunc_of(activated.name) if plain else activated)
                 continue
             if width not in (None, layer.in_features):
                 raise ValueError(
@@ -365,7 +415,16 @@ def _flattened(layers_: Any) -> tuple[Layer, ...]:
             stack.append(layer)
     if width is None:
         raise ValueError(f"Sequential: layers must have at least one Dense, got {stack!r}")
+    for index, layer in enumerate(stack):
+        if isinstance(layer, Dense | Sequential):
+            break
+        chosen("Sequential", layer, _input_width(tuple(stack)), f"layer {index} must be")
     return tuple(stack)
+
+
+def _activated(layer: Layer) -> Activated:
+    """The activation that is a layer of a stack."""
+    return chosen("Sequential", layer)  # type: ignore[return-value] # no identity in a stack
 
 
 def _has_own_call(layer: Dense | Sequential) -> bool:
@@ -380,13 +439,13 @@ class _Program:
     Parameters
     ----------
     steps : list of (function, int, dtype)
-        ``function(x, y)`` writes y and returns DONE, or refuses its operands before it writes
-        anything. The other two are the width and the type of y.
+        ``function(x, y)`` writes and returns y, a new array if that is None, or returns None
+        before it writes anything. The other two are the width and the type of y.
     """
 
     def __init__(self, steps: list[tuple[Step, int, np.dtype]]):
         self._steps = steps
-        self.dtype = steps[-1][2]
+        _, self._width, self.dtype = steps[-1]
         between = [width * dtype.itemsize for _, width, dtype in steps[:-1]]
         # Two buffers, which the steps write to and read from alternately.
         self._row_bytes = [max(between[turn::2], default=0) for turn in range(2)]
@@ -394,42 +453,45 @@ class _Program:
         self._most = max(_FEWEST_ROWS, _SCRATCH // row) if row else sys.maxsize
         self._free: list[_Scratch] = []
 
-    def run(self, x: np.ndarray, y: np.ndarray) -> bool:
-        """Compute y of shape (..., N) from x of shape (..., K); False if refused, y unchanged."""
+    def run(self, x: np.ndarray, y: np.ndarray | None) -> np.ndarray | None:
+        """Compute y of shape (..., N) from x of shape (..., K); None if refused, y unchanged."""
         # Another thread, or a signal handler in this one, gets other buffers.
         try:
             scratch = self._free.pop()
         except IndexError:
             scratch = _Scratch(self._steps, self._row_bytes)
         if x.shape[:-1] == scratch.lead:
-            done = scratch.run(x, y)
+            found = scratch.run(x, y)
         else:
-            done = self._run_blocks(scratch, x, y)
+            found = self._run_blocks(scratch, x, y)
         if len(self._free) < _KEPT:
             self._free.append(scratch)
-        return done
+        return found
 
-    def _run_blocks(self, scratch: _Scratch, x: np.ndarray, y: np.ndarray) -> bool:
+    def _run_blocks(
+        self, scratch: _Scratch, x: np.ndarray, y: np.ndarray | None
+    ) -> np.ndarray | None:
         lead = x.shape[:-1]
         rows = math.prod(lead)
+        most = self._most * get_num_threads()  # threads share every block
+        if len(lead) < 2 and rows <= most:
+            scratch.fit(lead)
+            return scratch.run(x, y)
+        found = np.empty((*lead, self._width), self.dtype) if y is None else y
+        flat = found
         if len(lead) > 1:
             try:
                 x = x.reshape((rows, x.shape[-1]), copy=False)
-                y = y.reshape((rows, y.shape[-1]), copy=False)
+                flat = found.reshape((rows, found.shape[-1]), copy=False)
             except ValueError:  # not without a copy
-                return False
-            lead = (rows,)
-        most = self._most * get_num_threads()  # threads share every block
-        if not lead or rows <= most:
-            scratch.fit(lead)
-            return scratch.run(x, y)
-        for start in range(0, rows, most):
+                return None
+        for start in range(0, rows or 1, most):
             part = x[start : start + most]
             scratch.fit(part.shape[:1])
             # Operands that are refused are refused in the first block.
-            if not scratch.run(part, y[start : start + most]):
-                return False
-        return True
+            if scratch.run(part, flat[start : start + most]) is None:
+                return None
+        return found
 
 
 class _Scratch:
@@ -441,13 +503,13 @@ class _Scratch:
         self._rows = -1
         self.lead: tuple[int, ...] | None = None
 
-    def run(self, x: np.ndarray, y: np.ndarray) -> bool:
+    def run(self, x: np.ndarray, y: np.ndarray | None) -> np.ndarray | None:
         """Run all steps for x, whose shape is `lead` and one more axis."""
         for step, between in self._inner:
-            if step(x, between) != DONE:
-                return False
+            if step(x, between) is None:
+                return None
             x = between
-        return self._last(x, y) == DONE
+        return self._last(x, y)
 
     def fit(self, lead: tuple[int, ...]) -> None:
         """Shape the buffers as `lead` and one more axis."""
@@ -471,10 +533,10 @@ def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
     for layer in stack:
         if isinstance(layer, Dense):
             weights, width = layer._packed_as(dtype), layer.out_features
-            fusible = weights if layer._name is None else None
+            fusible = weights if layer._activated is None else None
             steps.append((weights.call, width, dtype))
         elif fusible is not None:
-            steps[-1] = (fusible.bound(layer.__name__), width, dtype)  # type: ignore[union-attr] # ufunc
+            steps[-1] = (fusible.bound(_activated(layer)), width, dtype)
             fusible = None
         else:
             steps.append((_call(layer), width, dtype))
@@ -493,19 +555,18 @@ def _general_program(stack: tuple[Layer, ...], dtypes: list[np.dtype]) -> _Progr
 
 
 def _input_width(stack: tuple[Layer, ...]) -> int:
-    return next(layer.in_features for layer in stack if isinstance(layer, Dense))
+    return next(layer.in_features for layer in stack if isinstance(layer, Dense | Sequential))
 
 
 def _call(layer: Layer) -> Step:
-    def step(x: np.ndarray, y: np.ndarray) -> int:
-        layer(x, out=y)
-        return DONE
+    def step(x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
+        return layer(x, out=y)
 
     return step
 
 
 def _run_parts(program: _Program, x: np.ndarray, y: np.ndarray) -> None:
     """Run `program`, for each part along the first axes if these cannot be merged."""
-    if not program.run(x, y):
+    if program.run(x, y) is None:
         for x_part, y_part in zip(x, y, strict=True):
             _run_parts(program, x_part, y_part)

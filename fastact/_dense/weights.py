@@ -1,21 +1,31 @@
 """What the compiled loops of dense layers need: packed weights, plans, and compiled functions."""
 
 import functools
-import math
 from _thread import _local  # as in threading, whose import takes longer than ours
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, addressof, c_int64, py_object
+from math import inf
+from typing import TypeAlias
 
 import numpy as np
 
-from fastact._compiler.gemm.interface import FIELDS, lanes_for
+from fastact._compiler.gemm.interface import FIELDS, Storage, bits_of, lanes_for
 from fastact._compiler.symbols import SETTING
-from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, FAST, ROW_ACTIVATIONS
+from fastact._dense.activated import Activated
+from fastact._dense.compact import INT8, MEMORY, Compact
 from fastact._loading import loader
 from fastact._machine.formats import FORMATS
-from fastact._runtime import engine
+from fastact._runtime import engine, layer_calls
+
+# Activations that only limit results from below, which the tiles do in registers. A pass over the
+# results took a fifth of the time of 65536 x 10 x 32 (bench/NOTES.md).
+_FLOORS = {"relu": 0.0}
 
 _Words = c_int64 * len(FIELDS)
+
+Layer: TypeAlias = Callable[..., "np.ndarray | None"]
+"""``layer(x)`` or ``layer(x, out)``: the result, or None for operands that need more care."""
 
 _ALIGNMENT = 64  # a vector that crosses two cache lines takes twice as long to load
 
@@ -26,14 +36,16 @@ _scratch = _local()
 
 
 class Kernels:
-    """The compiled loops for one dtype and one number of lanes."""
+    """The compiled loops for one dtype, number of lanes and storage of the weights."""
 
-    def __init__(self, dtype: np.dtype, lanes: int):
-        self.dtype, self.lanes = dtype, lanes
-        addresses = engine.gemm_addresses(FORMATS[dtype.name], lanes)
+    def __init__(self, dtype: np.dtype, lanes: int, stored: Storage):
+        self.dtype, self.lanes, self.stored = dtype, lanes, stored
+        self.memory = MEMORY[stored.form.name]
+        addresses = engine.gemm_addresses(FORMATS[dtype.name], lanes, stored)
+        self._packed = addresses["packed"]
         # ctypes releases the GIL during the call.
-        self.packed = CFUNCTYPE(c_int64, c_int64, py_object, py_object)(addresses["packed"])
-        self.direct = CFUNCTYPE(c_int64, c_int64, *[py_object] * 4)(addresses["direct"])
+        if "direct" in addresses:
+            self.direct = CFUNCTYPE(c_int64, c_int64, *[py_object] * 4)(addresses["direct"])
         self.pack = CFUNCTYPE(c_int64, *[c_int64] * 7)(addresses["pack"])
         from fastact._parallel import pool  # here, to keep the import of the package short
 
@@ -43,19 +55,46 @@ class Kernels:
         """Nanoseconds per multiply-add, with operands in cache."""
         from fastact._runtime import loop_timing
 
-        plan, shape = self.plan(None), (64, 64, 4 * self.lanes)
-        x, w, b, y = (
-            np.zeros(size, self.dtype) for size in (shape[:2], shape[1:], shape[2], shape[::2])
-        )
-        return loop_timing.fastest(lambda: self.direct(plan, x, w, b, y)) / math.prod(shape)
+        rows, depth, vectors = 64, 64, 4
+        columns = vectors * self.lanes
+        x, y = (np.zeros((rows, width), self.dtype) for width in (depth, columns))
+        packed = aligned((vectors, depth * self.lanes), self.memory)
+        packed[...] = 0
+        terms = np.zeros(self.stored.terms * columns, self.dtype)
+        plan = self.plan(None, **self.places(packed, terms, depth, columns))
+        layer = self.bound(plan, (depth, columns))
+        return loop_timing.fastest(lambda: layer(x, y)) / (rows * depth * columns)
 
-    def plan(self, activation: str | None, **fields: "int | Address") -> "Address":
+    def places(
+        self, packed: np.ndarray, terms: np.ndarray, depth: int, columns: int
+    ) -> "dict[str, int | Address]":
+        """The fields of a plan for weights that are packed in the rows of an array."""
+        return {
+            "w": Address(packed.ctypes.data, packed),
+            "w_vector": packed.strides[0],
+            "w_final": (len(packed) - 1) * packed.strides[0],
+            "w_k": self.lanes * packed.itemsize,
+            "depth": depth,
+            "columns": columns,
+            "bias": Address(terms.ctypes.data, terms),
+        }
+
+    def plan(self, activation: Activated | None, **fields: "int | Address") -> "Address":
         """A plan with `activation` and the given `fields`; all other fields are 0."""
-        loop, row_wise = _epilogue(activation, self.dtype)
-        fields |= {"loop": loop, "row_wise": row_wise, "dtype": id(self.dtype)}
+        name = None if activation is None else activation.name
+        loop, row_wise = _epilogue(name, self.dtype)
+        floor = bits_of(_FLOORS.get(name or "", -inf), FORMATS[self.dtype.name])
+        fields |= {"loop": loop, "row_wise": row_wise, "floor": floor, "dtype": id(self.dtype)}
+        for parameter in () if activation is None else activation.arrays(self.dtype):
+            fields["parameter"] = Address(parameter.ctypes.data, parameter)
+            fields["parameter_column"] = parameter.itemsize * (parameter.ndim > 0)
         values = [fields.get(name, 0) for name in FIELDS]
         words = _Words(*values)
         return Address(addressof(words), words, self.dtype, values)
+
+    def bound(self, plan: "Address", shape: tuple[int, int]) -> Layer:
+        """The layer of packed weights with this plan."""
+        return layer_calls.bound(self._packed, plan, shape, self.dtype)
 
 
 class Address(int):
@@ -72,23 +111,31 @@ class Address(int):
         return self
 
 
-def kernels(dtype: np.dtype, columns: int) -> Kernels:
-    """The compiled loops for weights of `dtype`, float32 or float64, with so many `columns`."""
-    return _kernels(dtype.name, lanes_for(columns, FORMATS[dtype.name], loader.host()))
+def kernels(dtype: np.dtype, columns: int, compact: str | None = None) -> Kernels:
+    """The compiled loops that compute in `dtype`, float32 or float64, with so many `columns`.
+
+    `compact` is the `weights_dtype` of a layer. Columns that fill no vector have few weights. These
+    are widened once, so that the ways to compute such layers need not know of other formats.
+    """
+    form, host = FORMATS[dtype.name], loader.host()
+    lanes = lanes_for(columns, form, host)
+    few = lanes * form.bits < host.vector_bits
+    stored = Storage(form if few or compact is None else FORMATS[compact], compact == INT8)
+    return _kernels(dtype.name, lanes, stored)
 
 
 @functools.cache
-def _kernels(name: str, lanes: int) -> Kernels:
-    return Kernels(np.dtype(name), lanes)
+def _kernels(name: str, lanes: int, stored: Storage) -> Kernels:
+    return Kernels(np.dtype(name), lanes, stored)
 
 
 @functools.cache
 def _epilogue(activation: str | None, dtype: np.dtype) -> tuple[int, int]:
-    if activation is None:
+    if activation is None or activation in _FLOORS:
         return 0, 0
     if activation in ROW_ACTIVATIONS:
         return engine.rows_address(ROW_ACTIVATIONS[activation].steps, type(dtype), alone=True), 1
-    declared = ACTIVATIONS[activation]
+    declared = FAST.get(activation) or ACTIVATIONS[activation]
     return engine.loop_address(declared.kernel, declared.nin, type(dtype), alone=True), 0
 
 
@@ -97,26 +144,35 @@ class Weights:
 
     Parameters
     ----------
-    w : ndarray, shape (K, N)
-        float32 or float64, aligned, with any strides.
+    w : ndarray or Compact, shape (K, N)
+        float32 or float64, aligned, with any strides; or weights of fewer bits, for float32.
     b : ndarray, shape (N,), or None
         The bias.
-    activation : str or None
-        The name of the activation.
+    activation : Activated or None
     temporary : bool
         Whether to pack into a buffer that :meth:`give_back` keeps for the next weights.
     """
 
     def __init__(
         self,
-        w: np.ndarray,
+        w: np.ndarray | Compact,
         b: np.ndarray | None,
-        activation: str | None,
+        activation: Activated | None,
         temporary: bool = False,
     ):
-        depth, columns = w.shape
-        self.shape = w.shape
-        self.kernels = kernels(w.dtype, columns)
+        self._compact = None
+        factors = np.empty(0)
+        if isinstance(w, Compact):
+            given, w = w, w.values
+            self.kernels = kernels(np.dtype(np.float32), w.shape[1], given.name)
+            self._compact = given._replace(values=np.empty(0))  # `w` is not kept
+            if w.dtype != self.kernels.memory:
+                w = given.unscaled()
+            if given.scale is not None:
+                factors = given.scale
+        else:
+            self.kernels = kernels(w.dtype, w.shape[1])
+        self.shape = depth, columns = w.shape
         # Not w.dtype, which may be equal without being the object that compiled code compares with.
         self.dtype = self.kernels.dtype
         lanes, itemsize = self.kernels.lanes, w.itemsize
@@ -128,28 +184,33 @@ class Weights:
             self._packed, self._buffer = _borrowed((vectors, row), w.dtype)
         else:
             self._packed = aligned((vectors, row), w.dtype)
-        self._plans: dict[str | None, Address] = {}
-        self.bias = np.zeros(columns, w.dtype) if b is None else np.array(b, w.dtype)
-        packed = Address(self._packed.ctypes.data, self._packed)
-        self.kernels.pack(w.ctypes.data, *w.strides, depth, columns, packed, row * itemsize)
-        self._fields = {
-            "w": packed,
-            "w_vector": row * itemsize,
-            "w_final": (vectors - 1) * row * itemsize,
-            "w_k": lanes * itemsize,
-            "depth": depth,
-            "columns": columns,
-            "bias": Address(self.bias.ctypes.data, self.bias),
-        }
+        self._plans: dict[Activated | None, Address] = {}
+        self._activation = activation
+        self.bias = np.zeros(columns, self.dtype) if b is None else np.array(b, self.dtype)
+        scaled = self.kernels.stored.scaled
+        terms = np.stack([self.bias, factors], axis=1) if scaled else self.bias
+        self._fields = self.kernels.places(self._packed, terms, depth, columns)
+        place = self._fields["w"], self._fields["w_vector"]
+        self.kernels.pack(w.ctypes.data, *w.strides, depth, columns, *place)
         self.call = self.bound(activation)
 
-    def bound(self, activation: str | None) -> Callable[[np.ndarray, np.ndarray], int]:
+    def bound(self, activation: Activated | None) -> Layer:
         """The compiled function of x and out with this activation. It keeps alive all it reads."""
         plan = self._plans.get(activation)
         if plan is None:
             made = self.kernels.plan(activation, **self._fields)
             plan = self._plans.setdefault(activation, made)
-        return functools.partial(self.kernels.packed, plan)
+        return self.kernels.bound(plan, self.shape)
+
+    def call_saving(self, x: np.ndarray, y: np.ndarray, saved: np.ndarray) -> np.ndarray | None:
+        """Like `call`, in two passes: the input of the activation stays in `saved`."""
+        if y.dtype != self.dtype or self.bound(None)(x, saved) is None:
+            return None
+        if self._activation is None:
+            y[...] = saved
+        else:
+            self._activation.applied(saved, y)
+        return y
 
     def give_back(self) -> None:
         """Keep the buffer for the next temporary weights of this thread; these become unusable."""
@@ -158,10 +219,18 @@ class Weights:
             _scratch.buffer = self._buffer
 
     def unpacked(self) -> np.ndarray:
-        """W as a new array."""
+        """W, as it is used, as a new array."""
+        return self._in_memory() if self._compact is None else self.compact().widened()
+
+    def compact(self) -> Compact:
+        """The weights of fewer bits that were given."""
+        values = self._in_memory()
+        return self._compact.of(values)  # type: ignore[union-attr] # was given
+
+    def _in_memory(self) -> np.ndarray:
         depth, columns = self.shape
         lanes = self.kernels.lanes
-        w = np.empty(self.shape, self.dtype)
+        w = np.empty(self.shape, self.kernels.memory)
         for p, vector in enumerate(self._packed):
             start = min(p * lanes, columns - lanes)
             w[:, start : start + lanes] = vector[: depth * lanes].reshape(depth, lanes)

@@ -11,6 +11,12 @@ from fastact._kernels.vocabulary import like, quiet
 ``heaviside_backward``, since there are two inputs; the derivative with respect to `x1` is
 ``step_backward``.""",
     reference=lambda m, x1, x2: (x1 > 0) + (x1 == 0) * x2 + 0 * x1,
+    measured_in_full=True,
+    elsewhere={
+        "PyTorch": "heaviside",
+        "JAX": "numpy.heaviside",
+        "NumPy": "heaviside",
+    },
     specials=[(-1.0, 0.5, 0.0), (0.0, 0.5, 0.5), (-0.0, 0.5, 0.5), (1.0, 0.5, 1.0)],
     interval=(-3.0, 3.0),
     ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},

@@ -7,12 +7,12 @@ from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import (
     RANGE,
     exp_reduced,
-    exp_short_tail,
+    exp_tail,
     logistic,
-    product,
     rounded,
     two_sum,
 )
+from fastact._kernels.logistic import logistic_slope
 from fastact._kernels.vocabulary import (
     at_least,
     copysign,
@@ -56,13 +56,10 @@ def logistic_grad_hess(score, label):
     n, r, r_low = exp_reduced(at_least(-magnitude(score), limits.lowest))
     scaled = pow2(n, limits.split)
     power = scaled * limits.unsplit
-    # With t = 2^n u: 1 / (1 + t) = q + q_low, u / (1 + t) = p + p_low, and u / (1 + t)^2.
+    # With t = 2^n u: 1 / (1 + t), u / (1 + t), and u / (1 + t)^2.
     q, c = logistic(n, r, -power)
     q_low = q * c
-    u = one + r
-    u_low = ((one - u) + r) + (exp_short_tail(r) + r_low)
-    p, p_low = product(q, u, muladd(u, c, u_low))
-    h, h_low = product(q, p, muladd(p, c, p_low))
+    p, p_low, h, h_low = logistic_slope(q, c, r, exp_tail(r) + r_low)
     hess = rounded(last_muladd(h_low, one, h), h) * scaled * limits.unsplit
     hess = hess if hess == hess else like(hess, nan)
     # Scaled by 2^split: the probability of the label that is farther away, minus the distance of

@@ -3,7 +3,7 @@
 from math import inf
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import TorchModule
+from fastact._declarations.records import KerasFunction, TorchModule
 from fastact._kernels.vocabulary import at_least, like, or_nan, quiet
 
 
@@ -12,6 +12,13 @@ from fastact._kernels.vocabulary import at_least, like, or_nan, quiet
     formula="relu(x) = x if not x < 0 else 0",
     notes="The sign of zero is kept: relu(-0.0) is -0.0.",
     reference=lambda m, x: (x + abs(x)) / 2,
+    measured_in_full=True,
+    elsewhere={
+        "PyTorch": "relu",
+        "JAX": "nn.relu",
+        "Keras": "relu",
+        "ONNX": "Relu",
+    },
     specials=[(-inf, 0.0), (inf, inf), (0.0, 0.0), (-0.0, -0.0)],
     interval=(-3.0, 3.0),
     ulp={"float16": 0.0, "bfloat16": 0.0, "float32": 0.0, "float64": 0.0},
@@ -21,6 +28,7 @@ from fastact._kernels.vocabulary import at_least, like, or_nan, quiet
     steepest=1.0,
     torch_modules=[TorchModule("ReLU")],
     sklearn_names=["relu"],
+    keras_functions=[KerasFunction("nn.relu")],
 )
 def relu(x):
     return quiet(at_least(x, like(x, 0)))

@@ -3,51 +3,46 @@
 from math import inf, nan
 
 from fastact._declarations.declare import row_activation, row_derivative
-from fastact._declarations.records import TorchModule
+from fastact._declarations.records import KerasFunction, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
-from fastact._kernels.elementary import EXP, SHARES, expm1_reduced, two_sum
-from fastact._kernels.vocabulary import at_least, fma, like, magnitude, muladd, pick, pow2_of_sum
+from fastact._kernels import exp_sums
+from fastact._kernels.vocabulary import (
+    at_least,
+    fma,
+    like,
+    muladd,
+    number_at_least,
+    with_variants,
+)
 
 
-class _Softmax:
-    """The steps of softmax, in the order of ``_kernels/row_steps.py``.
+def _finish_by_tables(high, low):
+    one = like(high, 1)
+    total = high + low
+    low = low - (total - high)
+    q = one / total
+    # T. J. Dekker's split: s has 8 bits, so that its product with 16 bits of q is exact.
+    split = q * like(q, 257)
+    q_high = split - (split - q)
+    return q_high, (q - q_high) + q * muladd(-q, low, fma(-q, total, one))
 
-    A term e^(x - max) is s (1 + t), where s is a power of two and t is from `expm1_reduced`.
-    """
+
+def _result_by_tables(s, t, q, q_low):
+    # s q is exact, unless it is subnormal: then the result is rounded twice, to within 1 ulp.
+    limit = like(q, 0) if q == q else like(q, nan)
+    return number_at_least(muladd(s, muladd(q + q_low, t, q_low), s * q), limit)
+
+
+class Softmax:
+    """The steps of softmax, in the order of ``_kernels/row_steps.py``."""
+
+    prepare, term = exp_sums.prepare, exp_sums.term
+    start, add, collect, merge = exp_sums.start, exp_sums.add, exp_sums.collect, exp_sums.merge
 
     def larger(a, b):
         return at_least(a, b)
 
-    def prepare(largest):
-        limits = pick(SHARES, largest)
-        exp = pick(EXP, largest)
-        base = like(largest, 0) if magnitude(largest) < limits.exact else largest
-        n = muladd(largest - base, exp.log2_e, exp.shift) - exp.shift  # type: ignore[operator] # a scalar
-        return base, (n - limits.zero) * exp.ln2_high, exp.shift + (limits.zero - n)
-
-    def term(x, base, lowest, shift):
-        x = at_least(x - base, lowest)
-        total = muladd(x, pick(EXP, x).log2_e, shift)
-        return pow2_of_sum(total), expm1_reduced(total - shift, x)
-
-    def start(largest):
-        return pick(SHARES, largest).above, like(largest, 0)
-
-    def add(s, t, high, low):
-        # Both sums are exact, since `high` starts above every term; so is s * t.
-        total = muladd(s, t, high + s)
-        return total, low + muladd(s, t, s - (total - high))
-
-    def collect(sum_high, sum_low, high, low):
-        high, rest = two_sum(sum_high, high - pick(SHARES, high).above)
-        low = sum_low + low + rest
-        total = high + low
-        return total, low - (total - high)
-
-    def merge(high, low, other, other_low):
-        total, rest = two_sum(high, other)
-        return total, low + other_low + rest
-
+    @with_variants(tables=_finish_by_tables)
     def finish(high, low):
         one = like(high, 1)
         total = high + low
@@ -55,9 +50,16 @@ class _Softmax:
         q = one / total
         return q, q * muladd(-q, low, fma(-q, total, one))
 
+    @with_variants(tables=_result_by_tables)
     def result(s, t, q, q_low):
-        y = s * (q + muladd(q, t, muladd(q_low, t, q_low)))
-        return y if y == y else like(y, nan)  # one NaN, whatever was in the row
+        # One NaN, whatever was in the row: the larger of this limit and the result is the limit if
+        # either is NaN.
+        limit = like(q, 0) if q == q else like(q, nan)
+        # The rounding error of q t would add 1/4 ulp to those of t, of the sum and of the result:
+        # 1.64 ulp were seen.
+        high = muladd(q, t, q)
+        low = fma(q, t, q - high)
+        return number_at_least(s * (high + muladd(q_low, t, low + q_low)), limit)
 
 
 def _definition(xp, x):
@@ -67,13 +69,13 @@ def _definition(xp, x):
 
 _TORCH = TorchModule(
     "Softmax",
-    lambda module: module.dim == -1,
-    "be Softmax(dim=-1), along the last axis of every input",
+    lambda module: module.dim in (-1, 1),
+    "have dim=-1 or dim=1, the last axis of rows",
 )
 
 softmax = row_activation(
     name="softmax",
-    steps=_Softmax,
+    steps=Softmax,
     summary="Softmax along the last axis, or along `axis`: exponentials divided by their sum.",
     formula="softmax(x)[i] = exp(x[i]) / sum(exp(x))",
     notes="""The largest element is subtracted only where it is so large that all relevant
@@ -89,9 +91,17 @@ the last one is in e^r - 1. The sum and its reciprocal carry their rounding erro
         ([1.0, -inf], [1.0, 0.0]),
         ([0.0, -1e9], [1.0, 0.0]),
     ],
+    elsewhere={
+        "PyTorch": "softmax: the axis must be given",
+        "JAX": "nn.softmax",
+        "Keras": "softmax",
+        "ONNX": "Softmax: up to version 12, over all axes from `axis` on",
+        "SciPy": "special.softmax: over all axes by default",
+    },
     ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 1.5, "float64": 1.5},
     torch_modules=[_TORCH],
     sklearn_names=["softmax"],
+    keras_functions=[KerasFunction("nn.softmax")],
 )
 
 

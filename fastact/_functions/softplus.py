@@ -1,28 +1,29 @@
-"""The smooth rectifier and its derivative."""
+"""The smooth rectifier, the logarithm of the sigmoid, and their derivatives."""
 
 from math import inf, nan
 
+import numpy as np
+
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import TorchModule
-from fastact._declarations.sources import EXP_AND_SUMS
+from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.sources import EXP_AND_SUMS, NARROW
 from fastact._kernels.elementary import (
     EXP,
-    LOG,
     LOWEST_SLOPE,
     RANGE,
-    add_product,
     exp_reduced,
-    exp_tail,
-    log1p_rest,
     logistic,
     product,
     rounded,
     scales,
+    times_power,
 )
+from fastact._kernels.log1pexp import LOG1PEXP, parts, power_below_one
 from fastact._kernels.vocabulary import (
     at_least,
     at_most,
     copysign,
+    horner,
     last_muladd,
     like,
     magnitude,
@@ -30,6 +31,21 @@ from fastact._kernels.vocabulary import (
     or_nan,
     pick,
     pow2,
+    scalar,
+    with_variants,
+)
+
+# unit e^r for |r| <= ln(2)/2, and log1p(t)/t^2 - 1/t for t in [0, 1]; see tools/narrow.py.
+_NARROW_EXP = tuple(
+    np.float32(LOG1PEXP.single.unit * c)
+    for c in (0.9999999, 0.9999986, 0.4999994, 0.16666597, 0.041669995, 0.008369362, 0.0013748298)
+)
+_NARROW_LOG1P = tuple(
+    np.float32(c)
+    for c in (
+        *(-0.49999627, 0.33321184, -0.24856006, 0.19149426),
+        *(-0.13745219, 0.07910505, -0.030004906, 0.0053494754),
+    )
 )
 
 # Above its threshold, torch returns x, which is 2e-9 too small at 20.
@@ -40,48 +56,110 @@ _TORCH = TorchModule(
 )
 
 
+# As `python -m bench.variants softplus log_sigmoid` finds it.
+_VECTORS = {
+    ("float16", 512): 8,
+    ("float32", 256): 8,
+    ("float32", 512): 8,
+    ("float64", 256): 8,
+    ("float64", 512): 8,
+}
+
+
+@scalar
+def _narrow_parts(x):
+    """(power, s) with log(1 + e^-|x|) = power s."""
+    exp = pick(EXP, x)
+    n, power, a = power_below_one(x)
+    r = muladd(n, -exp.ln2_low, muladd(n, -exp.ln2_high, a))
+    # e^r and log1p(t) / 2^n are computed times `unit`.
+    e = horner(r, _NARROW_EXP)
+    t = power * e
+    return power, muladd(t * e, horner(t, _NARROW_LOG1P), e)
+
+
+def _narrow(x):
+    power, s = _narrow_parts(x)
+    return muladd(power, s, at_least(x, like(x, 0)))
+
+
+def _narrow_log_sigmoid(x):
+    power, s = _narrow_parts(x)
+    return -muladd(power, s, at_least(-x, like(x, 0)))
+
+
+@scalar
+def _half_sigmoid(x):
+    """(q, q_low, n) with 2 (q + q_low) 2^-max(n, 0) = 1 / (1 + e^x)."""
+    n, r, _ = exp_reduced(x)
+    split = pick(RANGE, x).split
+    q, c = logistic(n, r, -pow2(-at_most(magnitude(n), split), 0))
+    # Half of it, since q may be above 1.
+    q = like(q, 0.5) * q
+    return q, q * c, n
+
+
 @activation(
     summary="Smooth rectifier, element-wise.",
     formula="softplus(x) = log(1 + exp(x))",
-    notes="""Computed as max(x, 0) + log(1 + t) with t = e^-|x|. Where t > 1/2, the logarithm is
-log(2) + log(1 + (t - 1)/2), so that its polynomial covers only [-1/4, 1/2]. There is no
-threshold above which x replaces the result."""
-    + EXP_AND_SUMS,
+    notes="""Computed as max(x, 0) + log(1 + t) with t = e^-|x| = 2^n (1 + r p(r)). The logarithm is
+t - t^2/4, with its rounding error, plus t^2 q(t), where |q(t)| is at most 1/4. All of it is divided
+by 2^n until the last operation, so that it is accurate where t is subnormal. There is no threshold
+above which x replaces the result."""
+    + EXP_AND_SUMS
+    + NARROW,
     reference=lambda m, x: (x + abs(x)) / 2 + m.log1p(m.exp(-abs(x))),
+    measured_in_full=True,
+    elsewhere={
+        "PyTorch": "nn.functional.softplus: x above a threshold of 20",
+        "JAX": "nn.softplus",
+        "Keras": "softplus",
+        "ONNX": "Softplus",
+        "NumPy": "logaddexp(x, 0)",
+    },
     specials=[(-inf, 0.0), (inf, inf)],
     interval=(-10.0, 10.0),
-    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.93, "float64": 0.9},
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.88, "float64": 0.9},
     nondecreasing=True,
     range=(0.0, inf),
     steepest=1.0,
     torch_modules=[_TORCH],
+    keras_functions=[KerasFunction("nn.softplus")],
+    pytensor_ops=["math.Softplus"],
 )
+@with_variants(narrow=_narrow, vectors=_VECTORS)
 def softplus(x):
-    limits = pick(RANGE, x)
-    log = pick(LOG, x)
-    one = like(x, 1)
-    half = like(x, 0.5)
-    zero = like(x, 0)
-    # -|x|, but at least `lowest` for negative x and -`enough` for positive x, since results may
-    # be scaled only for negative x.
-    floor = at_least(at_most(x, -limits.enough), limits.lowest)
-    n, r, r_low = exp_reduced(at_least(-magnitude(x), floor))
-    w = exp_tail(r, r_low)
-    c = pow2(at_least(n, -limits.split), 0)
-    scale = pow2(at_most(n, -limits.split), limits.split)
-    t, t_low = add_product(c, c, r)
-    t_low = muladd(c, w, t_low)
-    upper = t > half
-    f = muladd(half, t, -half) if upper else t
-    f_low = half * t_low if upper else t_low
-    f, f_low = add_product(f, one, f_low)
-    f_low = log1p_rest(f, f_low)
-    base, base_low = add_product(log.ln2_high if upper else zero, one, at_least(x, zero))
-    base_low += log.ln2_low if upper else zero
-    y, y_low = add_product(base, one, f)
-    y = last_muladd(y_low + (base_low + f_low), one, y)
-    # y is never below x. Where x is NaN or +inf, the sums above are NaN, and this returns x.
-    return at_least(x, y) * scale
+    power, s, s_low = parts(x)
+    return last_muladd(power, s, muladd(power, s_low, at_least(x, like(x, 0))))
+
+
+@activation(
+    summary="Logarithm of the logistic sigmoid, element-wise.",
+    formula="log_sigmoid(x) = -log(1 + exp(-x))",
+    notes="""Computed as -softplus(-x), with the same errors. The result is -0.0 where it is less
+than half the smallest subnormal number."""
+    + EXP_AND_SUMS
+    + NARROW,
+    reference=lambda m, x: (x - abs(x)) / 2 - m.log1p(m.exp(-abs(x))),
+    elsewhere={
+        "PyTorch": "nn.functional.logsigmoid",
+        "JAX": "nn.log_sigmoid",
+        "Keras": "log_sigmoid",
+        "SciPy": "special.log_expit",
+    },
+    specials=[(-inf, -inf), (inf, -0.0)],
+    interval=(-10.0, 10.0),
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.88, "float64": 0.9},
+    nondecreasing=True,
+    range=(-inf, 0.0),
+    steepest=1.0,
+    torch_modules=[TorchModule("LogSigmoid")],
+    keras_functions=[KerasFunction("nn.log_sigmoid")],
+)
+@with_variants(narrow=_narrow_log_sigmoid, vectors=_VECTORS)
+def log_sigmoid(x):
+    power, s, s_low = parts(x)
+    return -last_muladd(power, s, muladd(power, s_low, at_least(-x, like(x, 0))))
 
 
 @derivative(
@@ -98,28 +176,44 @@ below -192.5 in the other formats."""
     infinity_times_zero=nan,
     specials=[(2.0, 0.0, 1.0), (2.0, inf, 2.0), (2.0, -inf, 0.0), (inf, 0.0, inf)],
     interval=(-10.0, 10.0),
-    ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 0.9, "float64": 0.9},
+    ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 0.95, "float64": 0.99},
 )
+@with_variants(vectors={("float64", 256): 8, ("float64", 512): 8})
 def softplus_backward(grad_output, input):
     limits = pick(RANGE, input)
     lowest = pick(LOWEST_SLOPE, input)
-    shift = pick(EXP, input).shift
     one = like(input, 1)
-    zero = like(input, 0)
     # A difference, not a negation, as in sigmoid.
-    n, r, _ = exp_reduced(zero - at_least(at_most(input, limits.enough), lowest))
-    q, c = logistic(n, r, -pow2(-at_most(magnitude(n), limits.split), 0))
-    # Half of the product, since q may be above 1. It is scaled, so that nothing is subnormal
-    # before the end.
-    q = like(q, 0.5) * q
+    q, q_low, n = _half_sigmoid(like(input, 0) - at_least(at_most(input, limits.enough), lowest))
     up, down = scales(grad_output)
-    p, p_low = product(grad_output * up, q, q * c)
+    p, p_low = product(grad_output * up, q, q_low)
     y = last_muladd(p_low, copysign(one, p), magnitude(p))
-    # 2 * 2^-n, as three factors that are normal numbers.
-    n = at_least(n, zero) - one
-    third = muladd(n, like(n, 1 / 3), shift) - shift
-    s = pow2(-third, 0)
-    t = pow2(third + third - n, 0)
-    t = t if input >= lowest else zero
     y = rounded(y, or_nan(p, grad_output))
-    return y * at_least(down, one) * s * s * t * at_most(down, one)
+    return times_power(y, n, down, input >= lowest)
+
+
+@derivative(
+    formula="log_sigmoid_backward(grad_output, input) = grad_output / (1 + exp(input))",
+    notes="""Computed like softplus_backward, for the negative of `input`. For an infinite
+`grad_output`, the result is infinite, or NaN where `input` is above 1418.5 in float64 and above
+192.5 in the other formats."""
+    + EXP_AND_SUMS,
+    reference=lambda m, g, x: g / (1 + m.exp(x)),
+    slope=lambda m, x: -(1 - m.tanh(x / 2) ** 2) / 4,
+    of_output=lambda m, y: -m.expm1(y),
+    infinity_times_zero=nan,
+    specials=[(2.0, 0.0, 1.0), (2.0, -inf, 2.0), (2.0, inf, 0.0), (inf, 0.0, inf)],
+    interval=(-10.0, 10.0),
+    ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 0.95, "float64": 0.99},
+)
+@with_variants(vectors={("float64", 256): 8, ("float64", 512): 8})
+def log_sigmoid_backward(grad_output, input):
+    limits = pick(RANGE, input)
+    highest = -pick(LOWEST_SLOPE, input)
+    one = like(input, 1)
+    q, q_low, n = _half_sigmoid(at_most(at_least(input, -limits.enough), highest))
+    up, down = scales(grad_output)
+    p, p_low = product(grad_output * up, q, q_low)
+    y = last_muladd(p_low, copysign(one, p), magnitude(p))
+    y = rounded(y, or_nan(p, grad_output))
+    return times_power(y, n, down, input <= highest)

@@ -10,6 +10,7 @@ use tables are called instead (see ``_compiler/vector_function.py``).
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,8 +29,9 @@ from numba.extending import lower_builtin, type_callable
 from numba.np import npyimpl, numpy_support
 
 from fastact._compiler import frontend, vector_function
-from fastact._declarations.records import element_wise
-from fastact._functions import UFUNCS
+from fastact._declarations.declare import ufunc_of
+from fastact._declarations.records import FAST, OBJECTIVES, element_wise
+from fastact._kernels.vocabulary import variants_of
 from fastact._loading import loader
 from fastact._machine.formats import FLOAT32
 from fastact._runtime import engine
@@ -54,8 +56,8 @@ def numba_type(ufunc: np.ufunc) -> types.Type | None:
 @functools.cache
 def _register_activations() -> None:
     frontend.register_vocabulary()
-    for name, declared in element_wise().items():
-        register(UFUNCS[name], declared.kernel, declared.keeps_integers)
+    for name, declared in (element_wise() | FAST | OBJECTIVES).items():
+        register(ufunc_of(name), declared.kernel, declared.keeps_integers)
 
 
 def register(
@@ -69,31 +71,33 @@ def register(
     Parameters
     ----------
     ufunc : ufunc
-        A ufunc with one output.
+        A ufunc. If it has several outputs, they may be given by position only, as for
+        ``numpy.divmod`` in compiled functions.
     kernel : callable
         A function of scalars of one type: float32 or float64, or an integer type if
-        `keeps_integers`.
+        `keeps_integers`. If the ufunc has several outputs, it returns a tuple.
     keeps_integers : bool
         Whether integers keep their type. Otherwise they are converted to float64.
     weak_integers : bool
         Whether integers are converted to the type of a float operand, as in Numba's own ufuncs.
     """
     compiled = numba.njit(**_OPTIONS)(kernel)
-    optional = inspect.Parameter("out", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
-    parameters = [*inspect.signature(kernel).parameters.values(), optional]
+    outputs = ["out"] if ufunc.nout == 1 else [f"out{k + 1}" for k in range(ufunc.nout)]
+    by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    optional = [inspect.Parameter(name, by_name, default=None) for name in outputs]
+    parameters = [*inspect.signature(kernel).parameters.values(), *optional]
     number_of = functools.partial(_number, kernel.__name__, keeps_integers, weak_integers)
 
     @type_callable(ufunc)
     def typing(context: Any) -> Callable[..., Signature]:
-        # Only `out` may be missing.
+        # Only outputs may be missing.
         def result(*operands: Any, **named: Any) -> Signature:
             given = [*operands, *named.values()]
             # Numba converts the arguments to these types. For an optional argument that is None,
             # this raises TypeError.
             kinds = [kind.type if isinstance(kind, types.Optional) else kind for kind in given]
-            out = [kind for kind in kinds[ufunc.nin :] if kind != types.none]
-            found = _result(context, ufunc, number_of, [*kinds[: ufunc.nin], *out])
-            return signature(found, *kinds)
+            found = _results(context, ufunc, number_of, _without_none(kinds, ufunc.nin))
+            return signature(found[0] if ufunc.nout == 1 else types.Tuple(found), *kinds)
 
         result.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # Numba reads it
         return result
@@ -102,8 +106,8 @@ def register(
         def generate(self, *values: Any) -> Any:
             kinds, result = self.outer_sig.args, self.outer_sig.return_type
             number = number_of(kinds)
-            numbers = [self.cast(v, kind, number) for v, kind in zip(values, kinds, strict=True)]
             context = self.context
+            numbers = [self.cast(v, kind, number) for v, kind in zip(values, kinds, strict=True)]
             if number == types.float32 and _looks_up(kernel, context.codegen()):
                 name, library = _linked(kernel, context.codegen())
                 function = cgutils.get_or_insert_function(
@@ -122,18 +126,22 @@ def register(
             )
             code = context.get_function(function, signature)
             context.add_linking_libs(getattr(code, "libs", ()))
-            return self.cast(code(self.builder, numbers), number, result)
+            found = code(self.builder, numbers)
+            if ufunc.nout == 1:
+                return self.cast(found, number, result)
+            several = cgutils.unpack_tuple(self.builder, found, ufunc.nout)
+            cast = [self.cast(v, number, kind) for v, kind in zip(several, result, strict=True)]
+            return context.make_tuple(self.builder, result, cast)
 
     @lower_builtin(ufunc, types.VarArg(types.Any))
     def lowering(context: Any, builder: Any, signature: Signature, values: Any) -> Any:
-        kinds = signature.args
-        if len(kinds) > ufunc.nin and kinds[-1] == types.none:
-            kinds, values = kinds[:-1], values[:-1]
-            signature = signature.replace(args=kinds)
-        for i, kind in enumerate(kinds[: ufunc.nin] if len(kinds) > ufunc.nin else ()):
-            if isinstance(kind, types.Array):  # Numba would read beyond its end
-                fits = types.none(kind, kinds[-1])
-                context.compile_internal(builder, _check_shape, fits, [values[i], values[-1]])
+        kinds = _without_none(signature.args, ufunc.nin)
+        values = values[: len(kinds)]
+        signature = signature.replace(args=kinds)
+        for i, k in itertools.product(range(len(kinds)), range(ufunc.nin, len(kinds))):
+            if i != k and isinstance(kinds[i], types.Array):  # Numba would read beyond its end
+                fits = types.none(kinds[i], kinds[k])
+                context.compile_internal(builder, _check_shape, fits, [values[i], values[k]])
         return npyimpl.numpy_ufunc_kernel(context, builder, signature, values, ufunc, Kernel)
 
     # This runs during a compilation, after Numba has looked for new registrations.
@@ -145,7 +153,9 @@ def _looks_up(kernel: Callable[..., Any], codegen: CPUCodegen) -> bool:
     """Whether `kernel` uses tables on this machine, and Numba compiles for that feature, too."""
     _, _, features = codegen.magic_tuple()
     lookup = loader.host().lookup
-    return hasattr(kernel, "by_tables") and lookup is not None and f"+{lookup.feature}" in features
+    if variants_of(kernel).tables is None or lookup is None:
+        return False
+    return f"+{lookup.feature}" in features
 
 
 @functools.cache
@@ -164,19 +174,26 @@ def _check_shape(x: Any, out: Any) -> None:
             raise ValueError("out must have the shape of the broadcast inputs")
 
 
-def _result(
+def _without_none(kinds: Sequence[types.Type], nin: int) -> tuple[types.Type, ...]:
+    """`kinds` without outputs at the end that are None, which stands for a new array."""
+    count = len(kinds)
+    while count > nin and kinds[count - 1] == types.none:
+        count -= 1
+    return tuple(kinds[:count])
+
+
+def _results(
     context: Any,
     ufunc: np.ufunc,
     number_of: Callable[[Sequence[types.Type]], types.Type],
     operands: Sequence[types.Type],
-) -> types.Type:
-    """The type of ``ufunc(*operands)``; the last operand may be `out`."""
+) -> list[types.Type]:
+    """The types of the results of ``ufunc(*operands)``; the last operands may be outputs."""
     name = ufunc.__name__
     inputs = operands[: ufunc.nin]
     kinds, outputs, ndim, layout = Numpy_rules_ufunc._handle_inputs(ufunc, operands, {})
     number = number_of(kinds[: ufunc.nin])
-    if outputs:
-        (out,) = outputs
+    for out in outputs:
         if out.ndim < ndim:
             raise numba.TypingError(
                 f"{name}: out must have at least {ndim} dimensions, like the inputs, got {out.ndim}"
@@ -187,10 +204,11 @@ def _result(
                 f"{name}: out must be an array of {source} or a type of the same kind, "
                 f"got an array of {sink}"
             )
-        return out
-    if ndim == 0:
-        return number
-    return numpy_support.resolve_output_type(context, inputs, types.Array(number, ndim, layout))
+    made = number
+    if ndim and len(outputs) < ufunc.nout:
+        made = types.Array(number, ndim, layout)
+        made = numpy_support.resolve_output_type(context, inputs, made)
+    return [*outputs, *[made] * (ufunc.nout - len(outputs))]
 
 
 def _number(

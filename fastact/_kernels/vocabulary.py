@@ -6,7 +6,8 @@ A kernel is a plain Python function of scalars. It may use ``+ - * /``, comparis
 of a kernel costs nothing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -40,17 +41,52 @@ class Table:
             raise ValueError(f"Table: expected {ENTRIES} numbers, got {len(self.values)}")
 
 
-def with_tables(by_tables: Callable[..., Any]) -> Callable[[Function], Function]:
-    """Use `by_tables` in place of the decorated kernel where tables are faster.
+class Variants(NamedTuple):
+    """What differs between formats and targets in the code of a kernel."""
 
-    That is in binary32 on targets that look up tables in vector registers.
-    """
+    tables: Callable[..., Any] | None = None
+    """The kernel in binary32 on targets that look up tables in vector registers."""
+
+    tables_in_16_bits: bool = True
+    """Whether `tables` is also the kernel in the 16-bit formats, where it must round correctly."""
+
+    narrow: Callable[..., Any] | None = None
+    """The kernel in the 16-bit formats."""
+
+    without_fma: Callable[..., Any] | None = None
+    """The kernel on targets without an fma, except where there is a narrow one."""
+
+    vectors: Mapping[tuple[str, int], int] = MappingProxyType({})
+    """Vectors per iteration, by format and bits of a vector, as ``python -m bench.variants`` finds
+    them. Elsewhere, the target decides."""
+
+    stages: Mapping[tuple[str, int], int] = MappingProxyType({})
+    """Stages into which the loop is divided (``_compiler/software_pipelining.py``), by format and
+    bits of a vector. Elsewhere, there is one."""
+
+    one_number: bool = False
+    """Whether the last input is usually one number: a second loop computes what depends on it alone
+    before it begins. LLVM may take minutes to make that of a kernel that does not gain from it."""
+
+    @property
+    def kernels(self) -> tuple[Callable[..., Any], ...]:
+        every = (self.tables, self.narrow, self.without_fma)
+        return tuple(kernel for kernel in every if kernel is not None)
+
+
+def with_variants(**fields: Any) -> Callable[[Function], Function]:
+    """Attach the :class:`Variants` of the decorated kernel to it."""
 
     def attach(kernel: Function) -> Function:
-        kernel.by_tables = by_tables  # type: ignore[attr-defined]
+        kernel.variants = Variants(**fields)  # type: ignore[attr-defined]
         return kernel
 
     return attach
+
+
+def variants_of(kernel: Callable[..., Any]) -> Variants:
+    """The variants of `kernel`, if it has any."""
+    return getattr(kernel, "variants", Variants())
 
 
 def _compiled_only() -> NoReturn:
@@ -93,6 +129,14 @@ def horner(x, coefficients):
     _compiled_only()
 
 
+def horner_by_pairs(x, square, coefficients):
+    """:func:`horner` in `square` = x * x, with pairs of terms as coefficients.
+
+    Half as many operations wait for each other, and there are as many of them.
+    """
+    _compiled_only()
+
+
 def pow2(n, shift):
     """2**(n + shift) for integral floats whose sum is a normal exponent; `shift` is a constant.
 
@@ -110,10 +154,42 @@ def pow2_of_sum(total):
     _compiled_only()
 
 
+def exponent(x, least):
+    """The integer k with least <= x / 2**k < 2 * least, for positive normal numbers `x`.
+
+    `least` is a constant between 1/2 and 1. The result is a float.
+    """
+    _compiled_only()
+
+
+def significand(x, least):
+    """x / 2**k for the k of :func:`exponent`."""
+    _compiled_only()
+
+
 def lookup(table, total):
     """The entry k mod 32 of the :class:`Table` `table`, for `total` = 1.5 * 2**23 + k in binary32.
 
     Adding that constant to a number rounds it to an integer k, and leaves this total.
+    """
+    _compiled_only()
+
+
+def raised(entry, total, steps):
+    """2**(k // steps) p, for an `entry` of p and `total` as in :func:`lookup`.
+
+    The bits of the result are those of `entry` and k / steps in the exponent field, added. So the
+    entry of a number p from 1 to 2 has the bits of p less (k mod steps) / steps in that field.
+    `steps` is a constant, a power of 2.
+    """
+    _compiled_only()
+
+
+def leading_bits(x, count):
+    """The sign, the exponent field and the first `count` bits of the significand of `x`.
+
+    They are the lowest bits of the result, for :func:`lookup` in rows whose widths double with each
+    power of 2. `count` is a constant.
     """
     _compiled_only()
 
@@ -125,6 +201,11 @@ def polynomial(x, tables, total):
 
 def magnitude(x):
     """|x|: the sign bit cleared."""
+    _compiled_only()
+
+
+def sqrt(x):
+    """The square root, rounded correctly on every target; NaN for negative numbers."""
     _compiled_only()
 
 
@@ -161,6 +242,22 @@ def number_at_least(x, low):
 
 
 @scalar
+def number_at_most(x, high):
+    """min(x, high); `high` if `x` is NaN."""
+    return x if x < high else high
+
+
+@scalar
 def or_nan(x, first):
-    """`x`, or `first` if `first` is NaN: of two NaNs, the first is returned."""
+    """`x`, or `first` if `first` is NaN: of two NaNs, the first is returned.
+
+    Functions of several operands choose the NaN themselves: in a sum or a product of two NaNs, the
+    compiler chooses by the order that suits its instructions.
+    """
     return x if first == first else first
+
+
+@scalar
+def or_nans(x, first, second):
+    """`x`, or the first of two operands that is NaN."""
+    return or_nan(or_nan(x, second), first)

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fastact._kernels.vocabulary import variants_of
 from fastact._loading import imported, jobs
 from fastact._loading.lock import MAKING
 
@@ -101,13 +102,13 @@ def load(
         with global_compiler_lock:
             return build(target)
 
-    variants = [*kernels, *(k.by_tables for k in kernels if hasattr(k, "by_tables"))]
-    if any(kernel.__closure__ for kernel in variants):
+    every = [*kernels, *(variant for kernel in kernels for variant in variants_of(kernel).kernels)]
+    if any(kernel.__closure__ for kernel in every):
         code = built()
     else:
         code = cache.object_code(
             name=name,
-            sources=_sources(variants),
+            sources=_sources(every),
             imported=imported.TIME,
             target=target,
             options=repr((options, [(k.__module__, k.__code__.co_firstlineno) for k in kernels])),

@@ -99,7 +99,9 @@ class Target:
     """What code generation has to know about a machine.
 
     `vector_bits` is the width of the vectors in the hot loop. One iteration handles `interleave`
-    of them, to hide the latency of a long polynomial.
+    of them, to hide the latency of a long polynomial. `stages` is the number of parts into which
+    the loop is divided for the same reason (``_compiler/software_pipelining.py``). With
+    `one_number`, there is a copy of the hot loop for a last input that is one number.
     """
 
     triple: str
@@ -109,6 +111,8 @@ class Target:
     has_fma: bool
     has_half: bool
     interleave: int = 4
+    stages: int = 1
+    one_number: bool = False
 
     @property
     def architecture(self) -> str:

@@ -3,6 +3,7 @@
 They are started at the first call with enough work for them; `layers` says which threads.
 """
 
+import atexit
 import ctypes
 import os
 from _thread import RLock
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastact._compiler.threads.fan_out import POOL_FIELDS
 from fastact._loading import jobs
+from fastact._loading.lasting import lasting
 from fastact._parallel import counts, layers, numba_limit
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class State(NamedTuple):
     reason: str = ""
 
 
-_fields = _Fields()
+_fields = lasting(_Fields())
 state = State("not started")
 
 
@@ -117,6 +119,7 @@ def _begin(layer: "Layer") -> None:
     _fields.parallel_for = functions.parallel_for
 
 
+@lasting
 @CFUNCTYPE(None, c_void_p)  # type: ignore[untyped-decorator] # of ctypes
 def _start_first(quiet: int) -> None:
     """Start the threads, at the first call with enough work for them.
@@ -136,6 +139,7 @@ def _start_first(quiet: int) -> None:
     cell.value = 1
 
 
+@lasting
 @CFUNCTYPE(c_int64, c_void_p)  # type: ignore[untyped-decorator] # of ctypes
 def _count_anew(key: int) -> int:
     """Stand in for ``get_count`` in a forked child, which may have been given other cores.
@@ -159,6 +163,15 @@ def _reset() -> None:
     state = State("not started")
 
 
+def _start_no_more() -> None:
+    """Start no threads any more, since the interpreter ends.
+
+    Without it, a thread that has no GIL cannot call `_start_first`.
+    """
+    if state.layer == "not started":
+        _fields.share = _NEVER
+
+
 def _reset_in_child() -> None:
     while _begun:
         _begun.pop().after_fork()
@@ -174,5 +187,6 @@ _fields.key = counts.KEY
 _fields.start = ctypes.cast(_start_first, c_void_p).value
 _fields.interrupt = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, c_void_p).value
 _reset()
+atexit.register(_start_no_more)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_in_child)

@@ -13,7 +13,7 @@ from ctypes import CFUNCTYPE, c_int64, py_object
 import numpy as np
 
 from fastact._compiler.gemm.interface import DONE
-from fastact._machine.formats import CONVERSIONS, conversion_format
+from fastact._machine.formats import CONVERSIONS, Format, conversion_format
 from fastact._runtime import engine
 from fastact._runtime.undisturbed import undisturbed
 
@@ -44,7 +44,13 @@ def _compiled(source: np.dtype, sink: np.dtype) -> Callable[[np.ndarray, np.ndar
     pair = conversion_format(source.type), conversion_format(sink.type)
     if pair not in CONVERSIONS or not (source.isnative and sink.isnative):
         return None
+    return compiled(*pair)
+
+
+@functools.cache
+def compiled(source: Format, sink: Format) -> Callable[[np.ndarray, np.ndarray], int]:
+    """The machine code for a pair of the `CONVERSIONS`; it does not look at the types of arrays."""
     from fastact._compiler.symbols import ENTRY
 
     # CFUNCTYPE releases the GIL during the call.
-    return CFUNCTYPE(c_int64, py_object, py_object)(engine.convert_addresses(*pair)[ENTRY])
+    return CFUNCTYPE(c_int64, py_object, py_object)(engine.convert_addresses(source, sink)[ENTRY])

@@ -3,16 +3,17 @@
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
-from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fastact._compiler.symbols import ALONE, ENTRY, ROWS_CALLS, RUN, SETTING, WORDS
+from fastact._kernels.vocabulary import variants_of
 from fastact._loading.loader import apart, load
 from fastact._machine.formats import FLOAT32, FLOAT64, Format, conversion_format, format_of
 
 if TYPE_CHECKING:
+    from fastact._compiler.gemm.interface import Storage
     from fastact._machine.targets import Target
 
 DType: TypeAlias = Any  # type[np.dtype]; NumPy's stubs know its `type` of instances only
@@ -49,6 +50,7 @@ def loop_address(
     `target` is this machine by default; code for another has to run here, too. The loop shares
     large amounts of work among threads unless it is to work `alone`.
     """
+    from fastact._compiler import host
     from fastact._parallel import pool
     from fastact._runtime import loop_timing
 
@@ -65,6 +67,7 @@ def loop_address(
         return pipeline.object_code(loop, [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}"
+    target = target or tuned(kernel, form, host.host())
     found = load(name, build, _LOOP, repr((form, nin, nout)), [kernel], target)
     if alone:
         return found[ALONE]
@@ -73,9 +76,25 @@ def loop_address(
     return found[ENTRY]
 
 
+def tuned(kernel: Callable[..., Any], form: Format, target: "Target") -> "Target":
+    """`target` with the vectors per iteration, stages and copies of the loop that suit `kernel`."""
+    import dataclasses  # later than the package, which imports few modules
+
+    variants, key = variants_of(kernel), (form.name, target.vector_bits)
+    return dataclasses.replace(
+        target,
+        interleave=variants.vectors.get(key, target.interleave),
+        stages=variants.stages.get(key, target.stages),
+        one_number=variants.one_number,
+    )
+
+
 @apart
-def scalar_address(kernel: Callable[..., Any], nin: int, dtype: DType) -> int:
-    """Like :func:`loop_address`, but for ``double function(double, ...)``, or float likewise."""
+def scalar_address(kernel: Callable[..., Any], nin: int, dtype: DType, nout: int = 1) -> int:
+    """Like :func:`loop_address`, but for ``double function(double, ...)``, or float likewise.
+
+    If there are several results, it is ``void function(double, ..., double *, ...)``.
+    """
     form = format_of(dtype.type)
     if form not in (FLOAT32, FLOAT64):
         raise TypeError(f"no scalar function computes in {dtype.type.__name__}")
@@ -83,12 +102,12 @@ def scalar_address(kernel: Callable[..., Any], nin: int, dtype: DType) -> int:
     def build(target: "Target") -> bytes:
         from fastact._compiler import c_function, frontend, pipeline
 
-        scalar = frontend.scalar_ir(kernel, form, nin, target)
-        function = c_function.function_ir(scalar, form, nin)
+        scalar = frontend.scalar_ir(kernel, form, nin, target, nout)
+        function = c_function.function_ir(scalar, form, nin, nout)
         return pipeline.object_code(function, [scalar], target)
 
     name = f"{kernel.__name__}-{form.name}-scalar"
-    return load(name, build, [ENTRY], repr((form, nin)), [kernel])[ENTRY]
+    return load(name, build, [ENTRY], repr((form, nin, nout)), [kernel])[ENTRY]
 
 
 @apart
@@ -104,7 +123,7 @@ def rows_address(
     output from element to element. The output may be the input, but must not overlap it otherwise.
     Rows of an output that overlaps itself are written in order.
     """
-    from fastact._kernels.row_steps import STEPS
+    from fastact._kernels.row_steps import counts, scheme_of
     from fastact._parallel import pool
     from fastact._runtime import loop_timing
 
@@ -117,12 +136,14 @@ def rows_address(
         from fastact._compiler.loops import rows
 
         scalars = rows.steps_ir(steps, form, target)
-        text = rows.rows_ir(scalars, form, target, getattr(steps, "padding", -inf))
+        text = rows.rows_ir(steps, scalars, form, target)
         return pipeline.object_code(text, scalars.values(), target)
 
-    kernels = [getattr(steps, name) for name in STEPS]
+    scheme = scheme_of(steps)
+    kernels = [getattr(steps, name) for name in counts(scheme)]
+    options = repr((form, scheme, getattr(steps, "padding", None)))
     name = f"{steps.__name__.strip('_').lower()}-{form.name}"
-    found = load(name, build, _LOOP, repr(form), kernels, target)
+    found = load(name, build, _LOOP, options, kernels, target)
     if alone:
         return found[ALONE]
     cost = loop_timing.of_rows(found[ALONE], form.itemsize)
@@ -131,20 +152,26 @@ def rows_address(
 
 
 @apart
-def gemm_addresses(form: Format, lanes: int) -> dict[str, int]:
+def gemm_addresses(form: Format, lanes: int, stored: "Storage | None" = None) -> dict[str, int]:
     """Compile the loops of dense layers, or load their code.
 
-    Return the addresses of the entries, and of ``SETTING``, by name.
+    Weights are plain ones of `form`, unless `stored` says otherwise. Return the addresses of the
+    entries, and of ``SETTING``, by name.
     """
-    from fastact._compiler.gemm.interface import ENTRIES
+    from fastact._compiler.gemm.interface import Storage
+
+    kept = stored or Storage(form)
 
     def build(target: "Target") -> bytes:
         from fastact._compiler.gemm import module
 
-        return module.object_code(form, lanes, target)
+        return module.object_code(form, lanes, target, kept)
 
-    options = repr((form, lanes, object.__basicsize__))
-    return load(f"dense-{form.name}-{lanes}", build, [*ENTRIES, SETTING], options)
+    options = repr((form, lanes, kept, object.__basicsize__))
+    name = f"dense-{form.name}-{lanes}"
+    if kept != Storage(form):
+        name += f"-{kept.form.name}{'-scaled' * kept.scaled}"
+    return load(name, build, [*kept.entries(form), SETTING], options)
 
 
 @functools.cache
@@ -208,6 +235,32 @@ def _mixed(
     words += calls
     (ctypes.c_int64 * len(words)).from_address(found[WORDS])[:] = words
     return found[ENTRY]
+
+
+@apart
+def direct_call_addresses() -> tuple[int, int]:
+    """The addresses of new code that calls a ufunc's loop without NumPy, and of its ``WORDS``."""
+
+    def build(target: "Target") -> bytes:
+        from fastact._compiler import direct_call
+
+        return direct_call.object_code(target)
+
+    options = repr((object.__basicsize__, tuple.__basicsize__))
+    found = load("direct-call", build, [ENTRY, WORDS], options)
+    return found[ENTRY], found[WORDS]
+
+
+@apart
+def layer_call_address() -> int:
+    """The address of the code that calls a layer as a built-in function."""
+
+    def build(target: "Target") -> bytes:
+        from fastact._compiler import layer_call
+
+        return layer_call.object_code(target)
+
+    return load("layer-call", build, [ENTRY], repr(object.__basicsize__))[ENTRY]
 
 
 @apart

@@ -17,6 +17,7 @@ import numpy as np
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined] # not in its stubs
 
 from fastact._loading import jobs
+from fastact._loading.lasting import lasting
 from fastact._loading.lock import MAKING
 from fastact._machine.formats import (
     BFLOAT16,
@@ -35,6 +36,11 @@ def _table(name: str) -> "ctypes._Pointer[c_void_p]":
     return ctypes.cast(pointer(getattr(_multiarray_umath, name), None), POINTER(c_void_p))
 
 
+def numpy_function(slot: int) -> int:
+    """The address of a function of NumPy's C API for arrays."""
+    return int(_table("_ARRAY_API")[slot])
+
+
 def _function(table: str, slot: int, result: Any, *arguments: Any) -> Callable[..., Any]:
     # PYFUNCTYPE keeps the GIL and raises the exception that the function sets.
     return ctypes.PYFUNCTYPE(result, *arguments)(_table(table)[slot])
@@ -47,6 +53,12 @@ _from_func_and_data = _function(  # and signature, which is NULL for element-wis
 _add_loop_from_spec = _function("_UFUNC_API", 43, c_int, py_object, c_void_p)
 _add_promoter = _function("_UFUNC_API", 44, c_int, py_object, py_object, py_object)
 _promote_dtypes = _function("_ARRAY_API", 364, py_object, c_ssize_t, POINTER(py_object))
+
+# These accept null.
+_keep = ctypes.PYFUNCTYPE(None, c_void_p)(("Py_IncRef", ctypes.pythonapi))
+_release = ctypes.PYFUNCTYPE(None, c_void_p)(("Py_DecRef", ctypes.pythonapi))
+
+_NEW_LIKE_ARRAY = 277  # in _ARRAY_API
 
 # NumPy's abstract DTypes of Python numbers.
 _WEAK = {"_PyFloatDType": float, "_PyLongDType": int}
@@ -111,7 +123,6 @@ MakeMixed = Callable[[DTypes, DType, int], int]
 _promoter_type = ctypes.CFUNCTYPE(
     c_int, py_object, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_void_p)
 )
-_immortal: list[object] = []  # ufuncs, and their buffers, live as long as the process
 
 
 def create(
@@ -124,6 +135,7 @@ def create(
     signature: str | None = None,
     nout: int = 1,
     make_mixed: MakeMixed | None = None,
+    module: str = "fastact",
 ) -> np.ufunc:
     """Create a ufunc of `nin` inputs and `nout` outputs that computes in one DType.
 
@@ -141,6 +153,8 @@ def create(
     make_mixed : callable, optional
         ``make_mixed(inputs, dtype, loop)`` returns the address of a strided loop that converts
         `inputs` of other DTypes for the `loop` for `dtype`. Without it, NumPy casts.
+    module : str
+        The module that has the ufunc under its `name`, for pickles.
     """
     names = [name.encode(), doc.encode()]
     core = None if signature is None else signature.encode()
@@ -158,7 +172,7 @@ def create(
 
     if hasattr(ufunc, "__dict__"):  # not in older versions of NumPy
         # Otherwise pickle searches every module for the name.
-        vars(ufunc).update(__module__="fastact", __qualname__=name)
+        vars(ufunc).update(__module__=module, __qualname__=name)
 
     made: dict[DTypes, int] = {}  # addresses by the DTypes of inputs and outputs
     # NumPy caches what it finds for a combination of DTypes. If the caller asks for the DTypes of
@@ -167,10 +181,13 @@ def create(
     # its outputs, since NumPy would find the casts. It names this one, which has no loop.
     detour = [np.dtypes.VoidDType] * nout
 
+    keep = _keep  # destructors may call ufuncs when the end of the interpreter has emptied modules
+
     def promote(ufunc: Any, operands: Any, signature: Any, result: Any) -> int:
         # NumPy reads `result` even if an exception is lost on the way back.
         for i in range(nargs):
-            result[i] = _new_reference(operands[i])
+            keep(operands[i])
+            result[i] = operands[i]
         try:
             try:
                 dtypes = wanted([operands[i] for i in range(nin)], signature)
@@ -190,10 +207,15 @@ def create(
         return 0
 
     def make(dtypes: DTypes) -> None:
+        from fastact._runtime import direct_calls  # not needed to import the package
+
         *inputs, dtype = dtypes[: nin + 1]
         plain = (dtype,) * nargs
         if plain not in made:
-            register(plain, make_loop(dtype))
+            loop = make_loop(dtype)
+            register(plain, loop)
+            if direct_calls.fits(ufunc):
+                direct_calls.attach(ufunc, dtype, loop, numpy_function(_NEW_LIKE_ARRAY))
         if dtypes not in made:
             # Without `make_mixed`, `wanted` returns only plain combinations.
             address = make_mixed(tuple(inputs), dtype, made[plain])  # type: ignore[misc]
@@ -237,7 +259,7 @@ def create(
     _add_promoter(ufunc, (np.dtype,) * nargs, wrapped)
     if (nin, nout) == (2, 1):  # for reductions, where the first DType is not known
         _add_promoter(ufunc, (None, np.dtype, np.dtype), wrapped)
-    _immortal.append((ufunc, names, listed, callback, capsule_name))
+    lasting((ufunc, names, listed, callback, capsule_name))
     return ufunc  # type: ignore[no-any-return] # of ctypes
 
 
@@ -272,18 +294,13 @@ def _object_at(address: int) -> Any:
     return ctypes.cast(address, py_object).value
 
 
-def _new_reference(address: int | None) -> int | None:
-    if address:
-        ctypes.pythonapi.Py_IncRef(py_object(_object_at(address)))
-    return address
-
-
 def _replace(references: Any, i: int, new: object | None) -> None:
     """Replace one of the references that an array owns by one to `new`."""
     before = references[i]
-    references[i] = None if new is None else _new_reference(id(new))
-    if before:
-        ctypes.pythonapi.Py_DecRef(py_object(_object_at(before)))
+    address = None if new is None else id(new)
+    _keep(address)
+    references[i] = address
+    _release(before)
 
 
 def _common(dtypes: Sequence[DType]) -> DType:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-from bench import accuracy, compare, pictures, readme, report, results, tables
+from bench import accuracy, compare, machine, pictures, readme, report, results, tables
 from bench.peers import OURS, OURS_UNPACKED, PEERS
 from bench.results import Cell, Results, Row
 from bench.workloads import TYPICAL, Workload
@@ -296,22 +296,23 @@ def test_bad_threshold(bad, capsys):
 
 
 def test_documents_show_the_committed_results():
-    found = results.read(readme.FOLDER / "results.json")
-    assert not found.incomplete
+    runs = readme.complete_runs()
+    assert readme.MAIN in runs
     names = set()
     for page in readme.documents():
         text = page.read_text(encoding="utf-8")
         names |= {name for _, name, _ in readme._BLOCK.findall(text)}
-        assert readme.render(page, text, found) == text, f"{page}: run python -m bench.readme"
+        assert readme.render(page, text, runs) == text, f"{page}: run python -m bench.readme"
     assert names == readme.NAMES
-    shown = (readme.FOLDER / "report.md").read_text(encoding="utf-8")
-    drawn = re.findall(r"\((\w+)\.svg\)", shown)
-    assert shown == report.markdown(found, [f"{name}.svg" for name in drawn])
+    for folder, found in runs.items():
+        shown = (folder / "report.md").read_text(encoding="utf-8")
+        drawn = re.findall(r"\((\w+)\.svg\)", shown)
+        assert shown == report.markdown(found, [f"{name}.svg" for name in drawn])
 
 
 def test_blocks_are_written_anew():
     text = "before\n<!-- figures: origin -->\nold\n<!-- end -->\nafter\n"
-    shown = readme.render(readme.ROOT / "README.md", text, BASE)
+    shown = readme.render(readme.ROOT / "README.md", text, {readme.MAIN: BASE})
     assert "old" not in shown
     assert readme.origin(BASE) in shown
     assert shown.startswith("before\n<!-- figures: origin -->\n")
@@ -320,9 +321,11 @@ def test_blocks_are_written_anew():
 
 def test_pictures_are_found_from_where_the_page_is():
     page = readme.ROOT / "docs" / "guide" / "page.md"
-    shown = readme.render(page, "<!-- figures: picture speed -->\n<!-- end -->\n", BASE)
+    shown = readme.render(
+        page, "<!-- figures: picture speed -->\n<!-- end -->\n", {readme.MAIN: BASE}
+    )
     (path,) = re.findall(r"!\[.+\]\((.+)\)", shown)
-    assert (page.parent / path).resolve() == readme.FOLDER / "speed.svg"
+    assert (page.parent / path).resolve() == readme.MAIN / "speed.svg"
 
 
 def test_summary_has_a_row_for_each_function_and_a_layer():
@@ -342,11 +345,13 @@ def test_summary_has_a_row_for_each_function_and_a_layer():
     assert len(lines) == 4
 
 
-def test_pictures_show_the_committed_results(tmp_path, monkeypatch):
-    found = results.read(readme.FOLDER / "results.json")
+@pytest.mark.parametrize("folder", readme.complete_runs(), ids=lambda folder: folder.name)
+def test_pictures_show_the_committed_results(folder, tmp_path, monkeypatch):
+    found = results.read(folder / "results.json")
     signature = pictures.signature(found)
-    committed = {p.stem: p.read_text(encoding="utf-8") for p in readme.FOLDER.glob("*.svg")}
-    assert committed.keys() == pictures.PICTURES.keys()
+    committed = {p.stem: p.read_text(encoding="utf-8") for p in folder.glob("*.svg")}
+    without = set() if found.scaling else {"threads"}
+    assert committed.keys() == pictures.PICTURES.keys() - without
     for text in committed.values():
         assert signature["Description"] in text, "run python -m bench.readme"
     if signature["Creator"] in committed["speedups"]:  # another matplotlib may draw otherwise
@@ -354,6 +359,79 @@ def test_pictures_show_the_committed_results(tmp_path, monkeypatch):
         monkeypatch.setattr(pictures, "PICTURES", only)
         pictures.draw_all(found, tmp_path, ["svg"])
         assert (tmp_path / "speedups.svg").read_text(encoding="utf-8") == committed["speedups"]
+
+
+ANOTHER = dataclasses.replace(
+    made(row({OURS: 4.0, "torch": 2.0}, ulps={OURS: 0.7})),
+    machine={"cpu": "another CPU", "level": "x86-64-v3"},
+)
+
+
+@pytest.fixture
+def two_machines(tmp_path, monkeypatch):
+    """The page of two runs, on machines of different kinds, after ``python -m bench.readme``."""
+    page = tmp_path / "docs" / "page.md"
+    monkeypatch.setattr(readme, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(readme, "MAIN", tmp_path / "results" / "main")
+    monkeypatch.setattr(readme, "documents", lambda: [page])
+    for name, found in (("main", EVERYTHING), ("zen", ANOTHER)):
+        (readme.RESULTS / name).mkdir(parents=True)
+        (readme.RESULTS / name / "results.json").write_text(results.to_json(found))
+    page.parent.mkdir()
+    blocks = ["origin", "speed", "slower", "picture speedups", readme.OTHERS]
+    page.write_text("".join(f"<!-- figures: {name} -->\n<!-- end -->\n" for name in blocks))
+    assert readme.main([]) == 0
+    return page
+
+
+def test_limits_of_other_libraries_are_shown(monkeypatch):
+    for name in machine.LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    assert machine.describe()["limits"] == {}
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    found = dataclasses.replace(EVERYTHING, machine=machine.describe())
+    assert "OPENBLAS_CORETYPE=Haswell, " in report.origin(found)
+
+
+def test_each_figure_is_shown_with_its_machine(two_machines):
+    text = two_machines.read_text(encoding="utf-8")
+    mine, _, others = text.partition(f"<!-- figures: {readme.OTHERS} -->")
+    assert "a CPU" in mine and "another CPU" not in mine and "zen" not in mine
+    assert "### zen" in others and "### main" not in others
+    assert "another CPU, FASTACT_CPU=x86-64-v3, " in others
+    assert readme.speed(EVERYTHING) in mine and readme.speed(EVERYTHING) not in others
+    assert readme.speed(ANOTHER) in others and readme.slower(ANOTHER) in others
+    for path in re.findall(r"\]\((.+?)\)", text):
+        assert (two_machines.parent / path).exists()
+    assert "(../results/main/speedups.svg)" in mine and "main/" not in others
+    assert "(../results/zen/speedups.svg)" in others and "(../results/zen/report.md)" in others
+
+
+def test_every_machine_has_its_report(two_machines):
+    reports = {
+        folder.name: (folder / "report.md").read_text(encoding="utf-8")
+        for folder in readme.RESULTS.iterdir()
+    }
+    assert reports.keys() == {"main", "zen"}
+    assert "another CPU" not in reports["main"] and "another CPU" in reports["zen"]
+
+
+def test_an_interrupted_run_is_not_shown(two_machines, capsys):
+    before = two_machines.read_text(encoding="utf-8")
+    incomplete = dataclasses.replace(ANOTHER, incomplete=True)
+    (readme.RESULTS / "zen" / "results.json").write_text(results.to_json(incomplete))
+    assert readme.main([]) == 2
+    assert "zen" in capsys.readouterr().err
+    assert two_machines.read_text(encoding="utf-8") == before
+
+
+def test_different_levels_are_told(tmp_path, capsys):
+    files = [tmp_path / "old.json", tmp_path / "new.json"]
+    for file, found in zip(files, (ANOTHER, BASE), strict=True):
+        file.write_text(results.to_json(found))
+    compare.main([*map(str, files)])
+    told = capsys.readouterr().err
+    assert "another CPU, a CPU" in told and "FASTACT_CPU: x86-64-v3, native" in told
 
 
 def test_declared_accuracy_is_in_the_table_of_all_inputs():

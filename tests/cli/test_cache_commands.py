@@ -14,7 +14,7 @@ from fastact.__main__ import main
 from fastact._cli import warmup
 from fastact._compiler import host as host_module
 from fastact._compiler.gemm.interface import lanes_for
-from fastact._declarations.records import OBJECTIVES, ROW_ACTIVATIONS, element_wise
+from fastact._declarations.records import FAST, OBJECTIVES, element_wise, of_rows
 from fastact._loading import cache, loader
 from fastact._machine.formats import FLOATS
 
@@ -34,12 +34,12 @@ def command(*arguments):
 
 def test_warmup(kept):
     warm = ("warmup", "relu", "heaviside", "--dtypes", "float32", "int8")
-    assert command(*warm).startswith("10 ready, 10 of them compiled in ")
+    assert command(*warm).startswith("11 ready, 11 of them compiled in ")
     names = {entry.name for entry in cache.entries()}
     loops = {"relu-float32", "relu-int8", "heaviside-float32", "heaviside-float64"}
     conversions = {"convert-int8-float32", "convert-int8-float64", "convert-float32-float64"}
-    assert names == loops | conversions | {"helpers", "mixed-1-1", "mixed-2-1"}
-    assert command(*warm).startswith("10 ready, 0 of them compiled in ")
+    assert names == loops | conversions | {"helpers", "direct-call", "mixed-1-1", "mixed-2-1"}
+    assert command(*warm).startswith("11 ready, 0 of them compiled in ")
     code = "import sys, numpy as np, fastact; fastact.relu(np.int8([1])); print(*sys.modules)"
     assert "numba" not in run_python(code).split()
 
@@ -56,27 +56,32 @@ def meanwhile(jobs):
 warmup._progress = meanwhile
 m.main({warm})
 """
-    assert run_python(code).startswith("4 ready, 0 of them compiled in ")
-    assert len(cache.entries()) == 5
+    assert run_python(code).startswith("5 ready, 0 of them compiled in ")
+    assert len(cache.entries()) == 6
 
 
 def test_warmup_knows_everything():
     run_python(USE_ALL)
     count = sum(4 + 8 * declared.keeps_integers for declared in element_wise().values())
-    count += 4 * len([*ROW_ACTIVATIONS, *OBJECTIVES])
+    count += 4 * len([*FAST, *of_rows(), *OBJECTIVES])
     host = host_module.host()
     for form in (FLOATS["float32"], FLOATS["float64"]):
         count += len({lanes_for(columns, form, host) for columns in range(1, 17)})
+    # Weights in int8, for each number of lanes, and in the two 16-bit formats.
+    count += len({lanes_for(n, FLOATS["float32"], host) for n in range(1, 17)}) + 2
     run_python("from fastact._parallel import helpers; helpers.helper_addresses()")
-    count += 1
+    count += (
+        3  # and direct calls, made with the first function, and calls of layers, with the first
+    )
     used = json.loads(run_python(USE_SEVERAL_TYPES))
     count += len(used)
+    assert command("warmup").startswith(f"{count} ready, ")
     assert command("warmup").startswith(f"{count} ready, 0 of them compiled in ")
 
 
 def test_warmup_refuses(kept, capsys, monkeypatch):
-    error = refused(capsys, "warmup", "relu", "swish", "gelu2")
-    assert "'swish', 'gelu2'" in error
+    error = refused(capsys, "warmup", "relu", "swoosh", "gelu2")
+    assert "'swoosh', 'gelu2'" in error
     for name in element_wise():
         assert name in error
     error = refused(capsys, "warmup", "--dtypes", "complex64")

@@ -3,45 +3,58 @@
 LLVM emits code for machines other than this one, so that all baselines are tested here.
 """
 
-import functools
 import re
+from types import FunctionType
 
 import pytest
-from assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR, TARGETS, X86_OPERATION, every_target
+from assembly import (
+    CALL,
+    DOUBLE,
+    PACKED,
+    POINTER,
+    SCALAR,
+    TARGETS,
+    X86_OPERATION,
+    every_target,
+    row_assembly,
+)
+from assembly import assembly as kept_assembly
+from kinds import TYPICAL
 
-from fastact._compiler import frontend, pipeline
-from fastact._compiler.loops import elementwise, past_the_caches
-from fastact._declarations.records import element_wise
+from bench import machine_code, operations
+from fastact._compiler import nontemporal, software_pipelining
+from fastact._compiler.loops import past_the_caches
+from fastact._declarations.records import element_wise, of_rows
 from fastact._kernels import tables
+from fastact._kernels.vocabulary import variants_of, with_variants
 from fastact._machine import formats
+from fastact._runtime import engine
 
 
-@functools.cache
 def assembly(name: str, form: str, target: str) -> str:
-    declared, number = element_wise()[name], formats.FORMATS[form]
-    scalar = frontend.scalar_ir(declared.kernel, number, declared.nin, TARGETS[target])
-    loop = elementwise.loop_ir(scalar, number, declared.nin, TARGETS[target])
-    return pipeline.assembly(loop, [scalar], TARGETS[target])
+    return kept_assembly(name, form, TARGETS[target])
+
+
+def vectors(name: str, form: str, target: str) -> int:
+    """How many vectors one iteration handles."""
+    return engine.tuned(
+        element_wise()[name].kernel, formats.FORMATS[form], TARGETS[target]
+    ).interleave
 
 
 def hot_loop(text: str, function: str) -> str:
     """The lines of the one loop of `function`."""
-    body = text[text.index(f"\n{function}:") :]
-    body = body[: body.index(".Lfunc_end")]
-    blocks = re.split(r"(?m)^(?=\.LBB)", body)
-    loops = [b for b in blocks if (m := re.match(r"(\.LBB\w+):", b)) and b.count(m[1]) > 1]
-    assert len(loops) == 1, "the kernel is one loop"
-    return loops[0]
+    (loop,) = machine_code.loops(machine_code.function(text, function))
+    return loop
 
 
 every_kernel = pytest.mark.parametrize(
     ("name", "form"),
-    [(a.name, form) for a in element_wise().values() for form in a.ulp]
-    + [
-        (a.name, form)
+    [
+        pytest.param(a.name, form, marks=[] if a.name in TYPICAL else [pytest.mark.exhaustive])
         for a in element_wise().values()
-        if a.keeps_integers
-        for form in formats.INTEGERS
+        for form in (*a.ulp, *(formats.INTEGERS if a.keeps_integers else ()))
+        if a.name in TYPICAL or form == "float32"  # loops of other formats differ in no other way
     ],
 )
 
@@ -58,32 +71,87 @@ def test_hot_loop_is_packed(name, form, target, function):
         assert not DOUBLE[architecture].search(loop)
 
 
+@every_target
+@pytest.mark.parametrize("name", ["celu", "celu_backward"])
+def test_hot_loop_for_one_number_is_packed_and_shorter(name, target):
+    """What depends on the last input alone is computed before the loop."""
+    text, architecture = assembly(name, "float32", target), TARGETS[target].architecture
+    usual, uniform = hot_loop(text, "hot_loop"), hot_loop(text, "hot_loop_uniform")
+    assert PACKED[architecture].search(uniform)
+    assert not SCALAR[architecture].search(uniform)
+    assert uniform.count("\n") < usual.count("\n")
+
+
+def assert_spills_are_aligned(text: str, function: str, target: str):
+    body = machine_code.function(text, function)
+    size = TARGETS[target].vector_bits // 8
+    if size > 16 and machine_code.STACK["x86_64"].search(hot_loop(text, function)):
+        assert f"\tandq\t$-{size}, %rsp\n" in body
+
+
+@every_kernel
+@every_target
+def test_spilled_vectors_do_not_cross_pages(name, form, target):
+    text = assembly(name, form, target)
+    for function in re.findall(r"(?m)^(hot_loop\w*):", text):
+        assert_spills_are_aligned(text, function, target)
+
+
+ROW_KINDS = {
+    "softmax": ["add_terms", "add_and_keep_terms", "divide_terms", "divide"],
+    "log_softmax": ["add_terms", "subtract"],
+    "logsumexp": ["add_terms"],
+}
+"""The loops of functions of each kind of result: terms, elements, and one for a row."""
+
+
+@pytest.mark.parametrize("form", ["float32", "float64"])
+@pytest.mark.parametrize("name", ROW_KINDS)
+@every_target
+def test_spilled_vectors_of_rows_do_not_cross_pages(name, form, target):
+    text = row_assembly(of_rows()[name].steps, form, TARGETS[target])
+    assert operations.row_loops(text) == ROW_KINDS[name]
+    for function in ROW_KINDS[name]:
+        assert_spills_are_aligned(text, function, target)
+
+
 @every_kernel
 @every_target
 def test_nothing_outside_is_called(name, form, target):
     text = assembly(name, form, target)
-    own = set(re.findall(r"(?m)^(\w+):", text))
+    own = set(re.findall(r"(?m)^(\w[\w.]*):", text))
     called = {match[2].removesuffix("@PLT") for match in CALL.finditer(text)}
     # Besides its own functions, code calls those of the thread pool, through pointers.
     assert {c for c in called if not POINTER.match(c)} <= own
     assert "fma" not in called
 
 
-@pytest.mark.parametrize("form", ["float32", "float16", "bfloat16", "float64"])
+def assembly_without_tables(name: str, form: str, target: str) -> str:
+    """The code of a kernel that is the same but for its variant with tables."""
+    declared = element_wise()[name]
+    fields = variants_of(declared.kernel)._replace(tables=None)._asdict()
+    copied = FunctionType(declared.kernel.__code__, declared.kernel.__globals__, name)
+    other = type(declared)(**(vars(declared) | {"kernel": with_variants(**fields)(copied)}))
+    return operations.assembly(other, form, TARGETS[target])
+
+
+@pytest.mark.parametrize("form", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "name", [a.name for a in element_wise().values() if hasattr(a.kernel, "by_tables")]
+    "name", [a.name for a in element_wise().values() if variants_of(a.kernel).tables]
 )
 @every_target
 def test_tables_are_looked_up_in_registers(name, form, target):
     loop = hot_loop(assembly(name, form, target), "hot_loop")
     lookups = len(re.findall(r"\tvperm[it]2ps\t.*%zmm", loop))
-    if TARGETS[target].lookup and form != "float64":
-        pieces = getattr(tables, name.upper()).pieces
-        assert lookups == (2 + len(pieces.slope)) * TARGETS[target].interleave
+    if TARGETS[target].lookup and form == "float32":
+        table = getattr(tables, name.upper())
+        powers = 1 if isinstance(table, tables.Bell) else 0
+        found = 2 + len(table.pieces.slope) + powers
+        assert lookups == found * vectors(name, form, target)
         assert not re.search("gather|div", loop)
     else:
         assert lookups == 0
-        assert "div" in loop  # the other kernel divides
+        assert loop == hot_loop(assembly_without_tables(name, form, target), "hot_loop")
 
 
 STREAMED_STORE = re.compile(r"\tv?movnt(p[sd]|dq)\t")
@@ -96,20 +164,23 @@ ARITHMETIC = re.compile(X86_OPERATION + r"p[sd]\b")
 def test_copies_of_the_loop_add_only_prefetches_and_streaming_stores(name, form, target):
     text = assembly(name, form, target)
     declared = element_wise()[name]
-    vectors = TARGETS[target].interleave
+    per_iteration = vectors(name, form, target)
     if TARGETS[target].instructions.fence is None or formats.FORMATS[form].bits < 32:
         assert "hot_loop_ahead" not in text and "hot_loop_stream" not in text
         return
-    loop, ahead = hot_loop(text, "hot_loop"), hot_loop(text, "hot_loop_ahead")
+    # The copies are of the loop as it was before it was divided into stages.
+    copied = software_pipelining.FEW if f"\n{software_pipelining.FEW}:" in text else "hot_loop"
+    loop, ahead = hot_loop(text, copied), hot_loop(text, "hot_loop_ahead")
     assert not PREFETCH.search(loop) and not STREAMED_STORE.search(loop)
     operands = declared.nin + len(declared.results)
-    assert len(PREFETCH.findall(ahead)) >= vectors * operands / 2
+    lines = per_iteration * TARGETS[target].vector_bits / 8 / nontemporal.LINE
+    assert len(PREFETCH.findall(ahead)) == lines * operands
     assert len(ARITHMETIC.findall(loop)) == len(ARITHMETIC.findall(ahead))
     if len(declared.results) > 1:
         assert "hot_loop_stream" not in text
         return
     streamed = hot_loop(text, "hot_loop_stream")
-    assert len(STREAMED_STORE.findall(streamed)) >= vectors / 2
+    assert len(STREAMED_STORE.findall(streamed)) >= per_iteration / 2
     assert len(loop.splitlines()) == len(streamed.splitlines())
     run = text[text.index("\nrun:") :].partition("\n.Lfunc_end")[0]
     assert "sfence" in run

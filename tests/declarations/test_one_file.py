@@ -10,8 +10,8 @@ import shutil
 import pytest
 from conftest import ROOT, run_python
 
-SOFTSIGN = '''
-"""The softsign and its derivative."""
+ELLIOTT = '''
+"""Elliott's function and its derivative."""
 
 from fastact._declarations.declare import activation, derivative
 from fastact._declarations.records import TorchModule
@@ -19,24 +19,25 @@ from fastact._kernels.vocabulary import like, magnitude, or_nan, quiet
 
 
 @activation(
-    summary="Softsign, element-wise.",
-    formula="softsign(x) = x / (1 + |x|)",
+    summary="Elliott's function, element-wise.",
+    formula="elliott(x) = x / (1 + |x|)",
     notes="In the arithmetic of the format. Infinities give NaN.",
     reference=lambda m, x: x / (1 + abs(x)),
     specials=[(0.0, 0.0), (-0.0, -0.0), (1.0, 0.5), (-3.0, -0.75)],
     interval=(-5.0, 5.0),
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 1.0},
     steepest=1.0,
-    torch_modules=[TorchModule("Softsign")],
-    sklearn_names=["softsign"],
+    torch_modules=[TorchModule("Elliott")],
+    sklearn_names=["elliott"],
+    measured_in_full=True,
 )
-def softsign(x):
+def elliott(x):
     y = x / (like(x, 1) + magnitude(x))
     return y if x == x else quiet(x)
 
 
 @derivative(
-    formula="softsign_backward(grad_output, output) = grad_output * (1 - |output|)**2",
+    formula="elliott_backward(grad_output, output) = grad_output * (1 - |output|)**2",
     notes="In the arithmetic of the format.",
     reference=lambda m, g, y: g * (1 - abs(y)) * (1 - abs(y)),
     slope=lambda m, y: -2 * (1 - abs(y)) * (1 - 2 * (y < 0)),
@@ -44,36 +45,35 @@ def softsign(x):
     interval=(-1.0, 1.0),
     ulp={"float16": 1.0, "bfloat16": 1.0, "float32": 2.0, "float64": 2.0},
 )
-def softsign_backward(grad_output, output):
+def elliott_backward(grad_output, output):
     rest = like(output, 1) - magnitude(output)
     slope = rest * rest if output == output else output
     return quiet(or_nan(grad_output * slope, grad_output))
 '''
 
-SOFTMIN = '''
-"""The softmin and its derivative."""
+SOFTLOW = '''
+"""An invented softmin and its derivative."""
 
 from math import inf
 
 from fastact._declarations.declare import row_activation, row_derivative
 from fastact._declarations.records import TorchModule
-from fastact._functions.softmax import _Softmax
-from fastact._kernels.vocabulary import at_most, scalar
+from fastact._functions.softmax import Softmax
+from fastact._kernels import exp_sums
+from fastact._kernels.vocabulary import at_most
 
-_prepare, _term = scalar(_Softmax.prepare), scalar(_Softmax.term)
 
-
-class _Softmin(_Softmax):
+class _Softlow(Softmax):
     padding = inf
 
     def larger(a, b):
         return at_most(a, b)
 
     def prepare(largest):
-        return _prepare(-largest)
+        return exp_sums.prepare(-largest)
 
     def term(x, base, lowest, shift):
-        return _term(-x, base, lowest, shift)
+        return exp_sums.term(-x, base, lowest, shift)
 
 
 def _definition(xp, x):
@@ -81,28 +81,28 @@ def _definition(xp, x):
     return terms / xp.sum(terms, axis=-1, keepdims=True)
 
 
-softmin = row_activation(
-    name="softmin",
-    steps=_Softmin,
-    summary="Softmin along the last axis, or along `axis`.",
-    formula="softmin(x)[i] = exp(-x[i]) / sum(exp(-x))",
+softlow = row_activation(
+    name="softlow",
+    steps=_Softlow,
+    summary="Softlow along the last axis, or along `axis`.",
+    formula="softlow(x)[i] = exp(-x[i]) / sum(exp(-x))",
     notes="As softmax.",
     invalid="NaN or -inf anywhere in a row, or inf everywhere, gives NaN in all of it.",
     reference=_definition,
     specials=[([0.0], [1.0]), ([1.0, inf], [1.0, 0.0])],
     ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 1.5, "float64": 1.5},
-    torch_modules=[TorchModule("Softmin", lambda module: module.dim == -1, "be Softmin(dim=-1)")],
-    sklearn_names=["softmin"],
+    torch_modules=[TorchModule("Softlow", lambda module: module.dim == -1, "be Softlow(dim=-1)")],
+    sklearn_names=["softlow"],
 )
 
 
 @row_derivative(
-    formula="softmin_backward(grad_output, output) = "
+    formula="softlow_backward(grad_output, output) = "
     "output * (sum(grad_output * output) - grad_output)",
     notes="As of softmax.",
     specials=[([1.0, 0.0], [0.5, 0.5], [-0.25, 0.25])],
 )
-def softmin_backward(xp, grad_output, output, axis):
+def softlow_backward(xp, grad_output, output, axis):
     return output * (xp.sum(grad_output * output, axis=axis, keepdims=True) - grad_output)
 '''
 
@@ -121,50 +121,50 @@ x = np.array([-4.0, -0.3, 0.0, 1e-3, 2.5, 1e6])
 exact = np.array([float(v / (1 + abs(v))) for v in map(mpmath.mpf, x.tolist())])
 
 # The ufuncs and their docstrings.
-assert type(fa.softsign) is type(fa.softsign_backward) is np.ufunc
-assert (abs(fa.softsign(x) - exact) <= np.spacing(abs(exact))).all()
-assert fa.softsign(np.float16(1)).dtype == np.float16
-documented = inspect.getdoc(fa.softsign)
-assert "softsign(x) = x / (1 + |x|)" in documented and "softsign(-3.0) = -0.75" in documented
-assert {{"softsign", "softsign_backward"}} <= {{*fa.__all__, *dir(fa)}}
+assert type(fa.elliott) is type(fa.elliott_backward) is np.ufunc
+assert (abs(fa.elliott(x) - exact) <= np.spacing(abs(exact))).all()
+assert fa.elliott(np.float16(1)).dtype == np.float16
+documented = inspect.getdoc(fa.elliott)
+assert "elliott(x) = x / (1 + |x|)" in documented and "elliott(-3.0) = -0.75" in documented
+assert {{"elliott", "elliott_backward"}} <= {{*fa.__all__, *dir(fa)}}
 
 # Numba, layers and their gradients.
-assert numba.njit(lambda x: fa.softsign(x))(3.0) == 0.75
+assert numba.njit(lambda x: fa.elliott(x))(3.0) == 0.75
 W, b = np.array([[1.0, -1.0], [0.5, 2.0]]), np.array([0.25, -0.5])
 rows = x.reshape(3, 2)
-y = fa.Dense(W, b, "softsign")(rows)
+y = fa.Dense(W, b, "elliott")(rows)
 inner = rows @ W + b
 np.testing.assert_allclose(y, inner / (1 + abs(inner)), rtol=1e-14)
-grad_b = fa.dense_backward(np.ones_like(y), rows, W, y, fa.softsign)[2]
+grad_b = fa.dense_backward(np.ones_like(y), rows, W, y, fa.elliott)[2]
 slopes = [[float(mpmath.diff(lambda v: v / (1 + abs(v)), v)) for v in row] for row in inner]
 np.testing.assert_allclose(grad_b, np.sum(slopes, 0), rtol=1e-12)
 
 # Names in other libraries.
 from fastact._dense import from_sklearn, from_torch
 
-assert "Softsign" in from_torch._SUPPORTED and from_sklearn._NAMES["softsign"] == "softsign"
+assert "Elliott" in from_torch._SUPPORTED and from_sklearn._NAMES["elliott"] == "elliott"
 
 # The command line.
 from fastact.__main__ import main
 from fastact._cli import plot, warmup
 
-assert "softsign" in plot.drawable() and {{"softsign", "softsign_backward"}} <= {{*warmup.NAMES}}
-assert main(["plot", "softsign", "-o", {picture!r}]) == 0
-assert "softsign" in pathlib.Path({picture!r}).read_text(encoding="utf-8")
-assert main(["warmup", "softsign", "--dtypes", "float32"]) == 0
+assert "elliott" in plot.drawable() and {{"elliott", "elliott_backward"}} <= {{*warmup.NAMES}}
+assert main(["plot", "elliott", "-o", {picture!r}]) == 0
+assert "elliott" in pathlib.Path({picture!r}).read_text(encoding="utf-8")
+assert main(["warmup", "elliott", "--dtypes", "float32"]) == 0
 
 # The benchmark and the stub.
 from bench import measure, peers, problems, workloads
 from tools import stub
 
-found = [w for w in workloads.every(workloads.functions()) if w.function == "softsign"]
+found = [w for w in workloads.every(workloads.functions()) if w.function == "elliott"]
 assert {{w.layout for w in found}} >= {{*peers.ARRAY_LAYOUTS, *peers.SCALAR_LAYOUTS}}
-case = problems.problem(workloads.Workload("softsign", "float32", (64,)))
+case = problems.problem(workloads.Workload("elliott", "float32", (64,)))
 libraries, _ = peers.load([peers.OURS, "numpy"])
 row = measure.measure(case, libraries, 1, with_ulp=True, with_bounds=False)
 assert [cell.status for cell in row.cells.values()] == ["measured"] * 2
-for name in ("softsign", "softsign_backward"):
-    assert f"from fastact._functions.softsign import {{name}} as {{name}}" in stub.stub()
+for name in ("elliott", "elliott_backward"):
+    assert f"from fastact._functions.elliott import {{name}} as {{name}}" in stub.stub()
 print("all of it")
 """
 
@@ -186,23 +186,23 @@ def exact(x):
 
 
 # The function, its derivative, and their docstrings.
-assert type(fa.softmin) is np.ufunc and fa.softmin.signature == "(n)->(n)"
+assert type(fa.softlow) is np.ufunc and fa.softlow.signature == "(n)->(n)"
 rng = np.random.default_rng(0)
 for length in (1, 7, 100, 129, 300, 5000):
     x = 4 * rng.standard_normal((70, length))
     for dtype, within in (("float64", 1e-12), ("float32", 1e-5), ("float16", 1e-2)):
-        np.testing.assert_allclose(fa.softmin(x.astype(dtype)), exact(x.astype(dtype).astype("d")),
+        np.testing.assert_allclose(fa.softlow(x.astype(dtype)), exact(x.astype(dtype).astype("d")),
                                    rtol=within, atol=1e-7)
-names = ("softmin", "softmin_backward")
+names = ("softlow", "softlow_backward")
 assert {{*names}} <= {{*fa.__all__, *dir(fa)}}
 for name in names:
     found = doctest.DocTestParser().get_doctest(getattr(fa, name).__doc__, {{}}, name, None, None)
     assert found.examples and not doctest.DocTestRunner(verbose=False).run(found).failed
-assert "softmin([1.0, inf]) = [1.0, 0.0]" in fa.softmin.__doc__
+assert "softlow([1.0, inf]) = [1.0, 0.0]" in fa.softlow.__doc__
 
 # Layers, and gradients compared with differences.
 x, W, b = rng.standard_normal((3, 2)), rng.standard_normal((2, 5)), rng.standard_normal(5)
-y = fa.Dense(W, b, "softmin")(x)
+y = fa.Dense(W, b, "softlow")(x)
 np.testing.assert_allclose(y, exact(x @ W + b), rtol=1e-13)
 g = rng.standard_normal(y.shape)
 step = 1e-6
@@ -212,39 +212,39 @@ for row, k in np.ndindex(3, 5):
     inner[:, row, k] += [step, -step]
     above, below = (g * exact(inner)).sum((1, 2))
     slopes[row, k] = (above - below) / (2 * step)
-np.testing.assert_allclose(fa.softmin_backward(g, y), slopes, atol=1e-8)
-np.testing.assert_allclose(fa.softmin_backward(g.T, y.T, axis=0), slopes.T, atol=1e-8)
-grad_b = fa.dense_backward(g, x, W, y, fa.softmin)[2]
+np.testing.assert_allclose(fa.softlow_backward(g, y), slopes, atol=1e-8)
+np.testing.assert_allclose(fa.softlow_backward(g.T, y.T, axis=0), slopes.T, atol=1e-8)
+grad_b = fa.dense_backward(g, x, W, y, fa.softlow)[2]
 np.testing.assert_allclose(grad_b, slopes.sum(0), atol=1e-8)
 
 # Names in other libraries.
 from fastact._dense import from_sklearn, from_torch
 
-assert "Softmin" in from_torch._SUPPORTED and from_sklearn._NAMES["softmin"] == "softmin"
+assert "Softlow" in from_torch._SUPPORTED and from_sklearn._NAMES["softlow"] == "softlow"
 
 # The command line.
 from fastact.__main__ import main
 from fastact._cli import warmup
 
-assert "softmin" in warmup.NAMES
-assert main(["warmup", "softmin", "--dtypes", "float32"]) == 0
+assert "softlow" in warmup.NAMES
+assert main(["warmup", "softlow", "--dtypes", "float32"]) == 0
 
 # The benchmark, the documents and the stub.
 from bench import measure, peers, problems, readme, workloads
 from tools import stub
 
-found = [w for w in workloads.every(workloads.functions()) if w.function == "softmin"]
+found = [w for w in workloads.every(workloads.functions()) if w.function == "softlow"]
 assert {{w.layout for w in found}} == {{peers.ROWS}}
-case = problems.problem(workloads.Workload("softmin", "float32", (9, 7), peers.ROWS))
+case = problems.problem(workloads.Workload("softlow", "float32", (9, 7), peers.ROWS))
 libraries, _ = peers.load([peers.OURS, "numpy"])
 row = measure.measure(case, libraries, 1, with_ulp=True, with_bounds=False)
 assert [cell.status for cell in row.cells.values()] == ["measured"] * 2
 assert row.cells[peers.OURS].ulp <= 1.5
-assert "softmin(x)[i] = " in readme.functions(None)
-assert "softmin_backward(grad_output, output) = " in readme.derivatives(None)
+assert "softlow(x)[i] = " in readme.functions(None)
+assert "softlow_backward(grad_output, output) = " in readme.derivatives(None)
 for name in names:
     assert f"::: fastact.{{name}}" in readme.reference(None)
-    assert f"from fastact._functions.softmin import {{name}} as {{name}}" in stub.stub()
+    assert f"from fastact._functions.softlow import {{name}} as {{name}}" in stub.stub()
 print("all of it")
 """
 
@@ -259,7 +259,7 @@ import fastact as fa
 x = np.random.default_rng(0).standard_normal((4, 3))
 weight = np.random.default_rng(1).standard_normal((4, 3))
 {imports}
-for name in ("softsign", "softmin"):
+for name in ("elliott", "softlow"):
     assert name in ours.__all__
     y = getattr(fa, name)(x)
     backward = getattr(fa, name + "_backward")
@@ -296,8 +296,8 @@ def copy(tmp_path_factory):
     """A copy of the package with two more files, an activation and a function of rows."""
     package = tmp_path_factory.mktemp("copy") / "fastact"
     shutil.copytree(ROOT / "fastact", package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "_functions/softsign.py").write_text(SOFTSIGN.lstrip(), encoding="utf-8")
-    (package / "_functions/softmin.py").write_text(SOFTMIN.lstrip(), encoding="utf-8")
+    (package / "_functions/elliott.py").write_text(ELLIOTT.lstrip(), encoding="utf-8")
+    (package / "_functions/softlow.py").write_text(SOFTLOW.lstrip(), encoding="utf-8")
     return package
 
 

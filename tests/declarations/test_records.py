@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastact._declarations.records import Record
+from fastact._declarations.records import ACTIVATIONS, LIBRARIES, Record, of_rows
 
 
 class Point(Record):
@@ -35,3 +35,10 @@ def test_wrong_fields_are_named(values, named, got):
     with pytest.raises(TypeError) as raised:
         Point(*values, **named)
     assert str(raised.value) == f"Point: expected x, y; got {got}"
+
+
+def test_libraries_are_named_in_one_way():
+    for declared in [*ACTIVATIONS.values(), *of_rows().values()]:
+        assert declared.elsewhere.keys() <= {*LIBRARIES}
+        order = [library for library in LIBRARIES if library in declared.elsewhere]
+        assert [*declared.elsewhere] == order

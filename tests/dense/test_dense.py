@@ -12,8 +12,10 @@ import pytest
 from conftest import FLOATS, assert_same, bits, is_nan
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kinds import TYPICAL
 
 import fastact as fa
+from bench.references import FOR_ARRAYS
 from fastact._compiler import host
 from fastact._compiler.gemm import loops as gemm_loops
 from fastact._declarations.records import ACTIVATIONS
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.functional
 
 repeatable = settings(derandomize=True, max_examples=60)
 
-UNARY = [a.name for a in ACTIVATIONS.values() if a.nin == 1]
+UNARY = [name for name, declared in TYPICAL.items() if declared.nin == 1]
 COMPUTED = [np.dtype(np.float32), np.dtype(np.float64)]
 TARGET = host.host()
 
@@ -168,10 +170,28 @@ def test_a_row_does_not_depend_on_the_others(
 
 
 @computed
+@pytest.mark.parametrize("columns", range(1, 18))
+def test_few_columns_change_no_bits(computed, columns):
+    """For many rows, vectors hold columns of several rows, or one column of transposed rows."""
+    rng = np.random.default_rng(columns)
+    for rows, depth in itertools.product((31, 32, 33, 70), (3, 16, 17, 64, 65, 150)):
+        x, W = rare(rng, (rows, depth), computed), rare(rng, (depth, columns), computed)
+        b = rare(rng, columns, computed)
+        expected = one_row_at_a_time(x, W, b, "relu")
+        for lay_x, lay_out in ((np.array, np.array), (wide, wide), (upside_down, upside_down)):
+            out = lay_out(np.full(expected.shape, 7, computed))
+            assert_same(fa.dense(lay_x(x), W, b, "relu", out=out), expected)
+            assert_same(fa.Dense(W, b, "relu")(lay_x(x), out=out), expected)
+        integers = rng.integers(-99, 99, (rows, depth)), rng.integers(-99, 99, (depth, columns))
+        got = fa.Dense(integers[1].astype(computed))(integers[0].astype(computed))
+        assert (got == integers[0] @ integers[1]).all()
+
+
+@computed
 def test_a_nan_does_not_depend_on_other_rows(computed):
     """NaN in x or from the sums. If W has others too, it is unspecified which one is returned."""
     rng = np.random.default_rng(24)
-    for m, k, n in ((30, 7, 17), (9, 3, 90), (17, 12, 1), (40, 2, 33)):
+    for m, k, n in ((30, 7, 17), (9, 3, 90), (17, 12, 1), (40, 2, 33), (64, 40, 7)):
         x, W = wild(rng, (m, k), computed), rare(rng, (k, n), computed)
         expected = one_row_at_a_time(x, W, None)
         assert is_nan(expected).any()
@@ -314,7 +334,7 @@ def test_error_bound_with_activation(computed, name):
     exact, bound = exactly(x, W, b, computed)
     declared = ACTIVATIONS[name]
     y = fa.dense(x, W, b, name)
-    ideal = declared.reference(np, exact)
+    ideal = declared.reference(FOR_ARRAYS, exact)
     own = declared.ulp[computed.name] * np.spacing(abs(ideal).astype(computed))
     assert (abs(y - ideal) <= 1.001 * (STEEPEST[name] * bound + own)).all()
 
@@ -449,7 +469,7 @@ def test_16_bits_are_rounded_once(narrow, name):
         wide_operands = [v.astype(np.float32) for v in (x, W, b)]
         exact, bound = exactly(x, W, b, np.float32)
         if name != "identity":
-            exact = ACTIVATIONS[name].reference(np, exact)
+            exact = ACTIVATIONS[name].reference(FOR_ARRAYS, exact)
             steepest = ACTIVATIONS[name].steepest
             bound = steepest * bound + np.spacing(abs(exact).astype(np.float32))
         for y in (fa.dense(x, W, b, name), fa.Dense(W, b, name)(x)):
@@ -514,7 +534,7 @@ def refusals():
         "b of times": (x, W, b.astype("m8[s]"), {}, kind, "b must .*got .*timedelta64"),
         "x of dates": (x.astype("M8[s]"), W, b, {}, kind, "x must .*got .*datetime64"),
         "activation unknown": (
-            x, W, b, {"activation": "swish"}, value, "activation must .*tanh.*got 'swish'",
+            x, W, b, {"activation": "swoosh"}, value, "activation must .*tanh.*got 'swoosh'",
         ),
         "activation of NumPy": (
             x, W, b, {"activation": np.tanh}, value, "activation must .*got <ufunc 'tanh'>",
@@ -824,6 +844,7 @@ def on_target(monkeypatch, fresh_kernels):
 
 BLOCKS = {
     "tiny": {"W_CACHED": 0, "K_BLOCK": 5, "STRIP": 3, "SMALL_BLOCK": 900, "LARGE_BLOCK": 900},
+    "far": {"W_CACHED": 0, "W_FETCHED": 0, "FETCHED_STRIP": 3, "FETCHED_ROWS": 40},
     "none": {"W_CACHED": 1 << 40, "SMALL_BLOCK": 1 << 40},
 }
 

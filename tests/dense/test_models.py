@@ -1,21 +1,49 @@
-"""Converted models of other libraries predict the same, in float64."""
+"""Converted models of other libraries predict the same."""
 
 import functools
 import inspect
 import pickle
+import sys
 import warnings
 
+import ml_dtypes
 import numpy as np
 import pytest
-from conftest import run_python
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from conftest import FLOATS, run_python
+from parts_of_models import magnitude, operations
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LinearRegression, LogisticRegression, Perceptron, Ridge
+from sklearn.linear_model import (
+    ElasticNet,
+    ElasticNetCV,
+    Lasso,
+    LassoCV,
+    LinearRegression,
+    LogisticRegression,
+    LogisticRegressionCV,
+    Perceptron,
+    Ridge,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    RidgeCV,
+    SGDClassifier,
+    SGDRegressor,
+)
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    PolynomialFeatures,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.svm import SVC, LinearSVC, LinearSVR
 
 import fastact as fa
 from fastact._declarations.records import ACTIVATIONS, activations
+from fastact._dense import from_sklearn, from_torch
 
 HIDDEN = ["identity", *(name for a in ACTIVATIONS.values() for name in a.sklearn_names)]
 TORCH_MODULES = [module for a in activations().values() for module in a.torch_modules]
@@ -93,7 +121,7 @@ def test_mlp_classifier(name, activation):
     estimator = MLPClassifier((40, 30), activation=activation, max_iter=4, random_state=0)
     fitted(estimator, X, y)
     model = fa.Sequential.from_sklearn(estimator)
-    assert len(model) == 3
+    assert len(model) == (1 if activation == "identity" else 3)
     assert_close(model(X), estimator.predict_proba(X))
     np.testing.assert_array_equal(labels(model, X), estimator.predict(X))
 
@@ -137,6 +165,183 @@ def test_the_weights_are_copied_and_the_classes_are_kept():
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).classes_, np.arange(10))
 
 
+LOADS = {"iris": load_iris, "wine": load_wine, "digits": load_digits, "diabetes": load_diabetes}
+RNG = np.random.default_rng(0)
+RANDOM = RNG.normal(size=(90, 7)) * 3.0 ** np.arange(-3, 4) + [0, 1, 0, -50, 9, 0, 200]
+
+
+@functools.cache
+def raw(name):
+    """Features and targets as they are, with means far from 0."""
+    if name == "random":
+        return RANDOM, (RANDOM[:, 0] > 0.01).astype(int)
+    return LOADS[name](return_X_y=True)
+
+
+def of_targets(predict, X):
+    """A column for each target or class, as in the model."""
+    y = predict(X)
+    return y[:, np.newaxis] if y.ndim == 1 else y
+
+
+def decision(estimator):
+    """The decision function, with two columns for two classes."""
+
+    def columns(X):
+        d = estimator.decision_function(X)
+        return np.stack([-d, d], axis=1) if d.ndim == 1 else d
+
+    return columns
+
+
+def assert_as_fitted(estimator, predict, X, y):
+    """Equal within a bound, for an estimator fitted in float64 and in float32.
+
+    Both have an error of half an eps for each operation with a term at most. float32 is compared
+    with the prediction of scikit-learn for the same numbers in float64.
+    """
+    models = []
+    for dtype in (np.float32, np.float64):
+        X = X.astype(dtype)
+        fitted(estimator, X, y.astype(dtype) if y.dtype == np.float64 else y)
+        model = fa.Sequential.from_sklearn(estimator)
+        of = model.dtype
+        assert of == type_of_weights(estimator)
+        x = np.concatenate([X, dtype(1.5) * X])  # also outside the range of the training data
+        expected = of_targets(predict(estimator), x.astype(np.float64))
+        parts, _ = from_sklearn._converted(estimator, "estimator", "")
+        bound = operations(parts) * np.finfo(of).eps * magnitude(parts, x)
+        found = model(x)
+        assert found.shape == expected.shape and found.dtype == of
+        assert (abs(found - expected) <= bound).all()
+        models.append(model)
+    if model.classes_ is not None and y.ndim == 1:
+        np.testing.assert_array_equal(labels(model, X), estimator.predict(X))
+    return models
+
+
+def type_of_weights(estimator):
+    """Some estimators compute in float64 always, and some have intercepts in float64."""
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    if hasattr(last, "coefs_"):
+        return last.coefs_[0].dtype
+    return np.result_type(last.coef_, last.intercept_)
+
+
+PROBABILITY = lambda estimator: estimator.predict_proba  # noqa: E731
+PREDICTION = lambda estimator: estimator.predict  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    "transformers, shapes",
+    [
+        ([StandardScaler()], 1),
+        ([StandardScaler(with_mean=False)], 1),
+        ([StandardScaler(with_std=False)], 1),
+        ([StandardScaler(with_mean=False, with_std=False)], 1),
+        ([MinMaxScaler((-1, 3))], 1),
+        ([MinMaxScaler(clip=True)], 2),
+        ([MaxAbsScaler()], 1),
+        ([RobustScaler()], 1),
+        ([RobustScaler(with_centering=False, unit_variance=True)], 1),
+        ([RobustScaler(with_scaling=False)], 1),
+        ([PCA(3)], 1),
+        ([PCA(3, whiten=True)], 1),
+        ([StandardScaler(), PCA(3, whiten=True), "passthrough", MinMaxScaler(), None], 1),
+        ([make_pipeline(StandardScaler(), PCA(3)), StandardScaler()], 1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["iris", "wine", "random"])
+def test_pipelines(name, transformers, shapes):
+    X, y = raw(name)
+    estimator = make_pipeline(*transformers, LogisticRegression(max_iter=20))
+    for model in assert_as_fitted(estimator, PROBABILITY, X, y):
+        assert len(model) == shapes
+
+
+def test_a_pipeline_of_digits():
+    """Some pixels are always 0, which scalers do not divide by."""
+    X, y = raw("digits")
+    network = MLPClassifier((20,), max_iter=3, random_state=0)
+    for scaler in (StandardScaler(), MinMaxScaler(), RobustScaler(), MaxAbsScaler()):
+        (_, model) = assert_as_fitted(make_pipeline(scaler, network), PROBABILITY, X, y)
+        assert [layer.in_features for layer in model] == [64, 20]
+
+
+def test_pipelines_that_end_in_a_transformer():
+    X, _ = raw("wine")
+    for steps in ([PCA(2)], [StandardScaler(), PCA(2)], [MinMaxScaler()], [PCA(2), "passthrough"]):
+        estimator = make_pipeline(*steps)
+        expected = estimator.fit(X).transform(X)
+        model = fa.Sequential.from_sklearn(estimator)
+        assert model.classes_ is None and len(model) == 1
+        np.testing.assert_allclose(model(X), expected, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LinearRegression(),
+        Ridge(),
+        RidgeCV(),
+        Lasso(),
+        LassoCV(cv=3, eps=0.1),
+        ElasticNet(fit_intercept=False),
+        ElasticNetCV(cv=3, eps=0.1),
+        SGDRegressor(random_state=0),
+        LinearSVR(random_state=0),
+    ],
+    ids=str,
+)
+def test_regressors(estimator):
+    X, y = raw("diabetes")
+    assert_as_fitted(make_pipeline(StandardScaler(), estimator), PREDICTION, X, y)
+    if type(estimator) in (LinearRegression, Ridge, Lasso, ElasticNet):
+        assert_as_fitted(estimator, PREDICTION, X, np.stack([y, -y], axis=1))
+
+
+@pytest.mark.parametrize(
+    "estimator, predict",
+    [
+        (RidgeClassifier(), decision),
+        (RidgeClassifierCV(), decision),
+        (LinearSVC(random_state=0), decision),
+        (Perceptron(random_state=0), decision),
+        (SGDClassifier(random_state=0), decision),
+        (SGDClassifier(loss="modified_huber", random_state=0), decision),
+        (LogisticRegression(max_iter=20), PROBABILITY),
+        (LogisticRegressionCV(Cs=2, cv=2, max_iter=9), PROBABILITY),
+        (MLPClassifier((5,), max_iter=9, random_state=0), PROBABILITY),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),  # without addresses
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # LogisticRegressionCV will have new defaults
+def test_classifiers(estimator, predict):
+    for name in ("iris", "wine", "random"):
+        X, y = raw(name)
+        pipeline = make_pipeline(StandardScaler(), estimator)
+        (_, model) = assert_as_fitted(pipeline, lambda p: predict(p), X, y)
+        np.testing.assert_array_equal(model.classes_, np.unique(y))
+
+
+def test_classifiers_of_two_classes_by_descent():
+    X, y = raw("random")
+    estimator = make_pipeline(RobustScaler(), SGDClassifier(loss="log_loss", random_state=0))
+    assert_as_fitted(estimator, PROBABILITY, X, y)
+
+
+def test_several_labels():
+    X, y = raw("digits")
+    y = np.stack([y % 2 == 0, y > 4, y % 3 == 0], axis=1).astype(int)
+    estimator = make_pipeline(StandardScaler(), RidgeClassifier())
+    (_, model) = assert_as_fitted(estimator, decision, X, y)
+    np.testing.assert_array_equal(model(X) > 0, estimator.predict(X))
+    estimator = make_pipeline(StandardScaler(), MLPClassifier((9,), max_iter=3, random_state=0))
+    (_, model) = assert_as_fitted(estimator, PROBABILITY, X, y)
+    np.testing.assert_array_equal(model(X) > 0.5, estimator.predict(X))
+
+
 class Impostor(LogisticRegression):
     """A subclass, which may predict something else."""
 
@@ -162,16 +367,34 @@ def one_vs_rest():
     return estimator
 
 
+def unknown_step():
+    X, y = data("diabetes")
+    inner = Pipeline([("scale", StandardScaler()), ("poly", PolynomialFeatures())])
+    return Pipeline([("inner", inner), ("last", Ridge())]).fit(X, y)
+
+
+def sigmoids():
+    X, y = data("digits")
+    return fitted(make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", max_iter=2)), X, y)
+
+
 @pytest.mark.parametrize(
     "estimator, error, message",
     [
         (LinearRegression, ValueError, r"must be fitted, got LinearRegression\(\) without coef_"),
         (MLPClassifier, ValueError, r"must be fitted, got MLPClassifier\(\) without coefs_"),
-        (Ridge, TypeError, "estimator must be a LinearRegression, .*MLPRegressor.* got .*Ridge"),
+        (SVC, TypeError, "estimator must be a Pipeline, LinearRegression, .*PCA of .* got .*SVC"),
+        (
+            lambda: make_pipeline(StandardScaler(), Ridge()),
+            ValueError,
+            "step 'standardscaler' must be",
+        ),
+        (unknown_step, TypeError, "step 'inner__poly' must be a .* got .*PolynomialFeatures"),
+        (sigmoids, ValueError, "step 'sgdclassifier' must be binary if its loss .* of 10 classes"),
         (Impostor, TypeError, "estimator must be .* got .*Impostor"),
         (Namesake, TypeError, r"estimator must be .* got .*test_models\.LinearRegression"),
         (object, TypeError, "estimator must be .* got builtins.object"),
-        (poisson, ValueError, "out_activation_ must be one of .* got 'exp'"),
+        (poisson, ValueError, "out_activation_ of estimator must be one of .* got 'exp'"),
         (one_vs_rest, ValueError, "must be binary or multinomial, got .*liblinear.* of 10 classes"),
     ],
 )
@@ -230,6 +453,8 @@ def test_torch_activations(torch, declared):
     kind = getattr(nn, declared.name)
     activation = kind(dim=-1) if "dim" in inspect.signature(kind).parameters else kind()
     module = nn.Sequential(nn.Linear(9, 20), activation, nn.Linear(20, 4, bias=False))
+    if declared.name == "CELU":
+        activation.alpha = 0.3
     # torch's softplus is off by 2e-9 above its threshold of 20.
     tolerance = 3e-9 if declared.name == "Softplus" else 1e-12
     assert_as_in_torch(torch, module, 9, tolerance)
@@ -248,7 +473,100 @@ def test_torch_stacks_of_stacks(torch):
     shared = nn.ReLU(inplace=True)
     inner = nn.Sequential(shared, nn.Linear(8, 7), nn.Dropout(0.5), shared)
     module = nn.Sequential(nn.Tanh(), nn.Linear(6, 8), inner, nn.Linear(7, 3), nn.Softmax(dim=-1))
-    assert len(assert_as_in_torch(torch, module, 6)) == 7
+    assert len(assert_as_in_torch(torch, module, 6)) == 4
+
+
+def batch_norm(torch, columns, **options):
+    """A module with the statistics of a training, far from 0 and 1."""
+    module = torch.nn.BatchNorm1d(columns, **options)
+    module.running_mean.normal_(3, 5)
+    module.running_var.uniform_(0.01, 9)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    return module
+
+
+@pytest.fixture
+def stacks(torch):
+    """Modules by name, each with the number of layers of the model."""
+    nn = torch.nn
+    torch.manual_seed(0)
+    linear, norm = nn.Linear, functools.partial(batch_norm, torch)
+    return {
+        "before": (nn.Sequential(norm(9), linear(9, 4)), 1),
+        "after": (nn.Sequential(linear(9, 4), norm(4), nn.ReLU()), 1),
+        "both": (nn.Sequential(norm(9), linear(9, 4, bias=False), norm(4), nn.Tanh()), 1),
+        "not affine": (nn.Sequential(linear(9, 5), norm(5, affine=False), nn.Sigmoid()), 1),
+        "epsilon": (nn.Sequential(linear(9, 5), norm(5, eps=0.5)), 1),
+        "no layer before": (nn.Sequential(linear(9, 5), nn.ReLU(), norm(5), nn.Tanh()), 2),
+        "first": (nn.Sequential(norm(9), nn.ReLU(), linear(9, 5)), 2),
+        "next layer": (nn.Sequential(linear(9, 5), nn.ReLU(), norm(5), linear(5, 7)), 2),
+        "nested": (
+            nn.Sequential(nn.Sequential(linear(9, 5)), nn.Sequential(norm(5)), nn.ReLU()),
+            1,
+        ),
+        "flattened": (nn.Sequential(nn.Flatten(), linear(9, 5), nn.Dropout(), norm(5)), 1),
+        "slopes": (nn.Sequential(linear(9, 5), nn.PReLU(5, 0.1), linear(5, 7), nn.PReLU()), 2),
+        "slope": (nn.Sequential(linear(9, 5), nn.LeakyReLU(0.2), linear(5, 7)), 2),
+        "along 1": (nn.Sequential(linear(9, 5), nn.Softmax(dim=1)), 1),
+        "logarithm along 1": (nn.Sequential(linear(9, 5), nn.LogSoftmax(dim=1)), 1),
+        "clipped": (nn.Sequential(linear(9, 5), nn.Hardtanh(-0.5, 2), linear(5, 3)), 2),
+        "clipped last": (nn.Sequential(linear(9, 5), nn.Hardtanh(0, 1)), 2),
+        "clipped at 6": (nn.Sequential(linear(9, 5), nn.Hardtanh(0, 6)), 1),
+    }
+
+
+def test_torch_rows(torch, stacks):
+    for name, (module, layers) in stacks.items():
+        module = module.double().eval()
+        for slope in (m.weight for m in module if isinstance(m, torch.nn.PReLU)):
+            torch.nn.init.normal_(slope)
+        model = fa.Sequential.from_torch(module)
+        x = torch.randn(50, 9).double() * 3
+        expected = module(x).detach().numpy()
+        np.testing.assert_allclose(model(x.numpy()), expected, rtol=1e-11, atol=1e-12, err_msg=name)
+        assert len(model) == layers, name
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_torch_types(torch, dtype, stacks):
+    """Errors are those of weights and results that are rounded once for each layer."""
+    eps = float(ml_dtypes.finfo(dtype).eps)
+    for name, (module, _) in stacks.items():
+        module = module.to(getattr(torch, dtype.name)).eval()
+        model = fa.Sequential.from_torch(module)
+        assert model.dtype == dtype, name
+        x = np.random.default_rng(0).normal(0, 3, (50, 9)).astype(dtype)
+        expected = module.double()(torch.from_numpy(x.astype(float))).detach().numpy()
+        parts = from_torch._parts(module, "module")
+        # With 16 bits, sums are in float32, and weights and results are rounded.
+        steps = operations(parts) if eps < 1e-5 else 2 * len(model) + 1
+        bound = steps * eps * magnitude(parts, x)
+        assert (abs(model(x).astype(float) - expected) <= bound).all(), name
+
+
+def test_torch_bfloat16_without_ml_dtypes(torch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ImportError, match=r"module\.weight must be .*without ml_dtypes.*bfloat16"):
+        fa.Sequential.from_torch(torch.nn.Linear(2, 2).bfloat16())
+
+
+def test_torch_batch_normalization_that_was_trained(torch):
+    """The statistics of some batches, and gradients through them."""
+    nn = torch.nn
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(9, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, 3))
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        module(torch.randn(64, 9) + 2).square().mean().backward()
+        optimizer.step()
+    with pytest.raises(ValueError, match=r"module\[1\] must be in evaluation mode"):
+        fa.Sequential.from_torch(module)
+    model = fa.Sequential.from_torch(module.eval())
+    assert [layer.activation for layer in model] == ["relu", "identity"]
+    x = torch.randn(100, 9)
+    np.testing.assert_allclose(model(x.numpy()), module(x).detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_torch_keeps_its_type_and_weights(torch):
@@ -261,6 +579,7 @@ def test_torch_keeps_its_type_and_weights(torch):
     np.testing.assert_array_equal(model(np.ones(3, np.float32)), before)
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules are a new feature:UserWarning")
 def test_torch_modules_that_are_refused(torch):
     nn = torch.nn
 
@@ -287,13 +606,40 @@ def test_torch_modules_that_are_refused(torch):
         warnings.simplefilter("ignore")  # torch warns that it will remove these tensors
         small = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
     frozen = {"requires_grad": False}
+    negative = nn.BatchNorm1d(2).eval()
+    negative.running_var[1] = -1
 
     class Hiding(torch.Tensor):
         pass
 
     for module, error, message in [
-        (nn.GELU(), TypeError, r"module\[1\] must be one of .*Softplus.* got torch.*\.GELU"),
-        (nn.Sequential(nn.Flatten()), TypeError, r"module\[1\]\[0\] must be .*Flatten"),
+        (
+            nn.Hardshrink(),
+            TypeError,
+            r"module\[1\] must be one of .*Softplus.* got torch.*\.Hardshrink",
+        ),
+        (
+            nn.Sequential(nn.Unflatten(1, (1, 2))),
+            TypeError,
+            r"module\[1\]\[0\] must be .*Unflatten",
+        ),
+        (nn.GLU(), TypeError, r"module\[1\] must be one of .* got torch.*\.GLU"),
+        (nn.LayerNorm(2), TypeError, r"module\[1\] must be one of .* got torch.*\.LayerNorm"),
+        (nn.ELU(alpha=0.5), ValueError, r"module\[1\] must have alpha=1, got ELU\(alpha=0.5"),
+        (nn.Flatten(0), ValueError, r"module\[1\] must have start_dim=1 and .*start_dim=0"),
+        (nn.Flatten(1, 2), ValueError, r"module\[1\] must have start_dim=1 and .*end_dim=2"),
+        (nn.BatchNorm1d(2), ValueError, r"module\[1\] must be in evaluation mode.*call eval"),
+        (
+            nn.BatchNorm1d(2, track_running_stats=False).eval(),
+            ValueError,
+            r"module\[1\] must have running statistics.*track_running_stats=False",
+        ),
+        (nn.BatchNorm1d(2, device="meta").eval(), ValueError, "running_mean must have values"),
+        (nn.BatchNorm1d(3).eval(), ValueError, r"module\[1\] must have 2 input features .* got 3"),
+        (negative, ValueError, r"module\[1\] must multiply by finite numbers .* column 1$"),
+        (nn.BatchNorm2d(2).eval(), TypeError, r"module\[1\] must be one of .*BatchNorm2d"),
+        (nn.PReLU(3), ValueError, r"module\[1\]: slope must be .*\(2,\), .* got shape \(3,\)"),
+        (nn.PReLU(1).to(torch.complex64), TypeError, r"module\[1\]\.weight must be of .*complex64"),
         (Impostor(2, 2), TypeError, r"module\[1\] must be .*Impostor"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), TypeError, "Parametrized"),
         *(
@@ -318,9 +664,13 @@ def test_torch_modules_that_are_refused(torch):
         (nn.Dropout(), ValueError, r"module\[1\] must be in evaluation mode"),
         (nn.Softplus(beta=2), ValueError, r"module\[1\] must have beta=1.*got Softplus\(beta=2"),
         (nn.Softplus(threshold=3), ValueError, r"module\[1\] must have .*threshold=3"),
-        (nn.Softmax(dim=1), ValueError, r"module\[1\] must be Softmax\(dim=-1\).*dim=1"),
-        (nn.Linear(2, 2).bfloat16(), TypeError, r"module\[1\]\.(bias|weight) must be .*bfloat16"),
-        (nn.Linear(3, 2), ValueError, "layer 1 must have 2 input features"),
+        (nn.CELU(alpha=-1.0), ValueError, r"module\[1\] must have a positive alpha, got CELU"),
+        (nn.Softmax(dim=0), ValueError, r"module\[1\] must have dim=-1 or dim=1.*dim=0"),
+        (
+            nn.Linear(3, 2),
+            ValueError,
+            r"^from_torch: module\[1\] must have 2 input features to match module\[0\], got 3",
+        ),
     ]:
         with pytest.raises(error, match=message):
             fa.Sequential.from_torch(nn.Sequential(nn.Linear(2, 2), module))

@@ -288,13 +288,13 @@ def test_overridden_attributes_do_not_change_results():
 @pytest.mark.parametrize(
     ("layers", "got"),
     [
-        (None, "None"),
-        (7, "7"),
-        ("relu", "'relu'"),
-        (fa.Dense(W), r"Dense\(3 -> 4"),
-        (fa.relu, "<ufunc 'relu'>"),
+        (lambda: None, "None"),
+        (lambda: 7, "7"),
+        (lambda: "relu", "'relu'"),
+        (lambda: fa.Dense(W), r"Dense\(3 -> 4"),
+        (lambda: fa.relu, "<ufunc 'relu'>"),
     ],
 )
 def test_layers_must_be_a_sequence(layers, got):
     with pytest.raises(TypeError, match=f"^Sequential: layers must be .*, got {got}"):
-        fa.Sequential(layers)
+        fa.Sequential(layers())

@@ -67,7 +67,7 @@ for name, text in texts.items():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_of(module):
-    libraries = {"c": ["scipy"], "numba": ["numba", "scipy"]}
+    libraries = {"c": ["scipy"], "fast": [], "numba": ["numba", "scipy"]}
     for library in libraries.get(module, [module]):
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"{library} is not installed")

@@ -2,14 +2,16 @@
 
 import re
 
+import pytest
 from conftest import ROOT
 
 from tools import packages, stub
 
 
-def test_the_stub_is_up_to_date():
+@pytest.mark.parametrize("path", stub.STUBS)
+def test_stubs_are_up_to_date(path):
     """``python -m tools.documents`` writes it."""
-    assert (ROOT / stub.STUB).read_text(encoding="utf-8") == stub.stub()
+    assert (ROOT / path).read_text(encoding="utf-8") == stub.STUBS[path]()
 
 
 def test_the_picture_of_the_packages_is_up_to_date():

@@ -22,4 +22,9 @@ def test_example_runs(path):
 
 
 def test_there_are_examples():
-    assert {path.stem for path in EXAMPLES} >= {"linear_regression", "perceptron", "mlp_digits"}
+    assert {path.stem for path in EXAMPLES} >= {
+        "linear_regression",
+        "perceptron",
+        "mlp_digits",
+        "gelu_network",
+    }

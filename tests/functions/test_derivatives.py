@@ -3,16 +3,23 @@
 import functools
 import platform
 
+import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
 from conftest import FLOATS, assert_same, is_nan
 from hypothesis import given
 from hypothesis import strategies as st
+from kinds import bound
 
 import fastact
 from bench import accuracy
-from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, Derivative
+from bench.references import FOR_ARRAYS
+from fastact._declarations.records import (
+    ACTIVATIONS,
+    DERIVATIVES,
+    Derivative,
+)
 from fastact._machine.targets import BASELINES
 from fastact._runtime import engine
 from fastact._runtime import ufunc as ufunc_module
@@ -21,9 +28,27 @@ pytestmark = pytest.mark.functional
 
 NARROW = ["float16", "bfloat16"]
 # Points inside the pieces of every activation, where it is differentiable.
-PLACES = [-30.0, -2.5, -0.7, -1e-3, 1e-3, 0.4, 1.0, 3.75, 17.0]
+PLACES = [-30.0, -2.5, -0.7, -1e-3, 1e-3, 0.4, 1.1, 3.75, 17.0]
 
-each = pytest.mark.parametrize("declared", DERIVATIVES.values(), ids=lambda d: d.name)
+
+def places(declared):
+    """Those where the activation is defined."""
+    with np.errstate(all="ignore"):
+        y = ACTIVATIONS[declared.activation].reference(FOR_ARRAYS, np.array(PLACES))
+    return list(map(mpmath.mpf, np.array(PLACES)[np.isfinite(y)].tolist()))
+
+
+# Those of several inputs are tested in test_several_inputs.py.
+UNARY = [d for d in DERIVATIVES.values() if ACTIVATIONS[d.activation].nin == 1]
+
+each = pytest.mark.parametrize("declared", UNARY, ids=lambda d: d.name)
+
+# All others have code for lesser machines tested when all tests run at these levels (.ci/run).
+in_full = pytest.mark.parametrize(
+    "declared",
+    [d for d in UNARY if ACTIVATIONS[d.activation].measured_in_full],
+    ids=lambda d: d.name,
+)
 
 
 def ufunc(declared):
@@ -39,12 +64,13 @@ def saved(declared, x):
 
 def test_every_activation_of_one_input_has_a_derivative():
     unary = [name for name, activation in ACTIVATIONS.items() if activation.nin == 1]
-    assert sorted(DERIVATIVES) == sorted(unary)
-    for name, declared in DERIVATIVES.items():
-        assert declared.name == f"{name}_backward"
-        assert declared.activation == name
-        assert declared.parameters == ["grad_output", declared.saved]
+    assert sorted(declared.activation for declared in UNARY) == sorted(unary)
+    for declared in UNARY:
+        assert declared.name == f"{declared.activation}_backward"
+        assert DERIVATIVES[declared.activation] is declared
+        assert declared.inputs == ["grad_output", *declared.needs]
         assert declared.saved in ("input", "output")
+        assert declared.results == ["y"]
         assert ACTIVATIONS.keys().isdisjoint([declared.name])
 
 
@@ -55,7 +81,7 @@ def test_every_activation_of_one_input_has_a_derivative():
 def test_reference_is_the_derivative(declared):
     activation = ACTIVATIONS[declared.activation].reference
     with mpmath.workdps(60):
-        for place in map(mpmath.mpf, PLACES):
+        for place in places(declared):
             exact = mpmath.diff(functools.partial(activation, mpmath.mp), place)
             found = declared.reference(mpmath.mp, 3, saved(declared, place))
             assert abs(found - 3 * exact) <= mpmath.mpf(10) ** -20 * (1 + abs(exact))
@@ -67,7 +93,7 @@ def test_reference_is_the_derivative(declared):
 @each
 def test_slope_is_the_derivative_of_the_derivative(declared):
     with mpmath.workdps(60):
-        for place in map(mpmath.mpf, PLACES):
+        for place in places(declared):
             kept = saved(declared, place)
             if kept in declared.jumps:
                 continue
@@ -89,13 +115,16 @@ def test_infinite_gradients(declared, dtype):
     x = np.array([-np.inf, -1.0, 0.5, np.inf], dtype)
     kept = x if declared.saved == "input" else getattr(fastact, declared.activation)(x)
     with np.errstate(all="ignore"):
+        kept = kept.astype(np.float64)
+        derivative = declared.reference(FOR_ARRAYS, 1.0, kept)
         # Formulas need not hold at infinity itself.
-        derivative = declared.reference(np, 1.0, kept.astype(np.float64).clip(-1e4, 1e4))
+        near = declared.reference(FOR_ARRAYS, 1.0, kept.clip(-1e4, 1e4))
+        derivative = np.where(np.isnan(derivative), near, derivative)
         expected = np.where(derivative == 0, declared.infinity_times_zero, np.inf * derivative)
     known = ~((derivative == 0) & (declared.infinity_times_zero is None))
     infinite = np.full(4, np.inf, dtype)
     for sign in (1, -1):
-        found = ufunc(declared)(sign * infinite, kept).astype(np.float64)
+        found = ufunc(declared)(sign * infinite, kept.astype(dtype)).astype(np.float64)
         np.testing.assert_array_equal(found[known], sign * expected[known].astype(np.float64))
         assert (np.isnan(found) | (found == 0))[~known].all()
 
@@ -134,7 +163,8 @@ def test_16_bits(declared, name):
 def test_float32(declared):
     report = accuracy.derivative_report(declared, "float32", ufunc(declared), 1_000_000, seed=2)
     assert report.count > 900_000
-    assert report.ulp <= declared.ulp["float32"] <= 1
+    assert report.ulp <= bound(declared, "float32")
+    assert declared.ulp["float32"] <= 1
     assert report.wrong == 0
 
 
@@ -142,7 +172,8 @@ def test_float32(declared):
 def test_float64(declared):
     report = accuracy.derivative_report(declared, "float64", ufunc(declared), 20_000, seed=3)
     assert report.count > 18_000
-    assert report.ulp <= declared.ulp["float64"] <= 1
+    assert report.ulp <= bound(declared, "float64")
+    assert declared.ulp["float64"] <= 1
 
 
 gradients = st.floats(allow_nan=False, allow_infinity=False)
@@ -160,14 +191,16 @@ def test_any_float64_pair(declared, data):
         kept = data.draw(st.floats(low, high) | st.floats(0, 1e-6).map(lambda gap: high - gap))
     x = [np.array([gradient]), np.array([kept])]
     report = accuracy.float64_report(ufunc(declared), declared.reference, x)
-    assert report.ulp <= declared.ulp["float64"]
+    assert report.ulp <= bound(declared, "float64")
 
 
 @each
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NARROW)
 def test_every_pair_of_16_bits(declared, name):
-    report = accuracy.derivative_report(declared, name, ufunc(declared), 5_000_000, seed=4)
+    in_full = ACTIVATIONS[declared.activation].measured_in_full
+    step = 1 if in_full else {"float16": 7, "bfloat16": 1}[name]
+    report = accuracy.derivative_report(declared, name, ufunc(declared), 2_000_000, step, seed=4)
     print(f"{declared.name} {name}: {report}")
     assert report.ulp <= declared.ulp[name]
     assert report.wrong == 0
@@ -177,13 +210,15 @@ def test_every_pair_of_16_bits(declared, name):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "samples"), [("float32", 20_000_000), ("float64", 1_000_000)])
 def test_many_pairs(declared, name, samples):
+    if not ACTIVATIONS[declared.activation].measured_in_full:
+        samples //= 10
     report = accuracy.derivative_report(declared, name, ufunc(declared), samples, seed=5)
     print(f"{declared.name} {name}: {report}")
-    assert report.ulp <= declared.ulp[name]
+    assert report.ulp <= bound(declared, name)
     assert report.wrong == 0
 
 
-@each
+@in_full
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(declared, target):
@@ -223,6 +258,9 @@ def test_samples_are_pairs_that_occur(declared, dtype):
         assert low < -700 and high > 20
     else:
         activation = ACTIVATIONS[declared.activation]
-        least, greatest = activation.range
-        assert low == least if np.isfinite(least) else low < activation.reference(np, -700.0)
-        assert high == greatest if np.isfinite(greatest) else high > activation.reference(np, 20.0)
+        least, greatest = np.array(activation.range, dtype).astype(np.float64)
+        below = activation.reference(FOR_ARRAYS, -700.0)
+        assert low == least if np.isfinite(least) else low < below
+        above = activation.reference(FOR_ARRAYS, 20.0)
+        usual = min(above, float(ml_dtypes.finfo(dtype).max) / 2)
+        assert high == greatest if np.isfinite(greatest) else high > usual

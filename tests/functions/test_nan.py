@@ -12,11 +12,13 @@ import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans, quieted, ufunc_for
 
 import fastact
-from fastact._declarations.records import ACTIVATIONS, DERIVATIVES, OBJECTIVES
+from fastact._declarations.declare import ufunc_of
+from fastact._declarations.records import ACTIVATIONS, FAST, OBJECTIVES, unary_derivatives
 from fastact._machine.targets import BASELINES
 
 pytestmark = pytest.mark.functional
 
+KNOWN = ACTIVATIONS | FAST
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
 NUMBERS = [0.0, -0.0, 0.5, 1.0, -1.0, 700.0, -700.0, np.inf, -np.inf]
 
@@ -68,22 +70,23 @@ def check_unary(function, dtype):
 
 
 @every_dtype
-@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize("name", [*UNARY, *FAST])
 def test_functions_of_one_number(name, dtype):
-    check_unary(getattr(fastact, name), dtype)
+    check_unary(ufunc_of(name), dtype)
 
 
+# All others have code for lesser machines tested when all tests run at these levels (.ci/run).
 @every_dtype
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
-@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize("name", [name for name in (*UNARY, *FAST) if KNOWN[name].measured_in_full])
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines(name, dtype, target):
     """Kernels by formula, even if this machine uses tables, and an emulated fma."""
-    check_unary(ufunc_for(ACTIVATIONS[name].kernel, BASELINES[target]), dtype)
+    check_unary(ufunc_for(KNOWN[name].kernel, BASELINES[target]), dtype)
 
 
 @every_dtype
-@pytest.mark.parametrize("name", DERIVATIVES)
+@pytest.mark.parametrize("name", unary_derivatives())
 def test_derivatives(name, dtype):
     """A NaN is returned for any other operand, also if the derivative is 0 or the gradient inf."""
     function = getattr(fastact, f"{name}_backward")

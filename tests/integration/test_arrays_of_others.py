@@ -21,7 +21,11 @@ import fastact as fa
 pytestmark = pytest.mark.integration
 
 VALUES = np.random.default_rng(0).normal(0, 3, (4, 3))
-NET = fa.Sequential([fa.Dense(np.random.default_rng(1).normal(size=(3, 2))), "sigmoid"])
+
+
+@functools.cache
+def net():
+    return fa.Sequential([fa.Dense(np.random.default_rng(1).normal(size=(3, 2))), "sigmoid"])
 
 
 def operands(activation, wrap):
@@ -67,7 +71,7 @@ def test_pandas_softmax_and_layers():
         assert result.index.equals(x.index)
     groups = x["u"].groupby([0, 1, 0, 1]).transform(fa.softmax)
     np.testing.assert_allclose(groups.groupby([0, 1, 0, 1]).sum(), 1, rtol=1e-15)
-    for layer in (NET, NET.layers[0], lambda x: fa.dense(x, np.ones((3, 2)))):
+    for layer in (net(), net().layers[0], lambda x: fa.dense(x, np.ones((3, 2)))):
         assert_same(layer(x), layer(VALUES))  # of type ndarray
 
 
@@ -90,10 +94,10 @@ def test_xarray_over_a_dimension():
         core = {"input_core_dims": [[dim]], "output_core_dims": [[dim]]}
         result = xr.apply_ufunc(fa.softmax, x, **core).transpose("row", "col")
         assert_same(result.values, fa.softmax(VALUES, axis=axis))
-    result = xr.apply_ufunc(NET, x, input_core_dims=[["col"]], output_core_dims=[["class"]])
+    result = xr.apply_ufunc(net(), x, input_core_dims=[["col"]], output_core_dims=[["class"]])
     assert result.dims == ("row", "class")
-    assert_same(result.values, NET(VALUES))
-    assert_same(NET(x), NET(VALUES))  # without dimensions
+    assert_same(result.values, net()(VALUES))
+    assert_same(net()(x), net()(VALUES))  # without dimensions
     with pytest.raises(NotImplementedError, match=r"apply_ufunc"):
         fa.softmax(x)
 
@@ -133,7 +137,7 @@ def test_polars_in_expressions_and_what_it_refuses():
     with pytest.raises(pl.exceptions.ComputeError, match="missing data"):
         fa.softmax(pl.Series([0.0, None]))
     table = pl.DataFrame(VALUES)
-    assert_same(NET(table), NET(VALUES))
+    assert_same(net()(table), net()(VALUES))
     assert_same(fa.sigmoid(table), fa.sigmoid(VALUES))  # of type ndarray
 
 
@@ -154,7 +158,7 @@ def test_sparse_where_it_has_to_be_dense():
     with pytest.raises(TypeError, match="NotImplemented from __array_ufunc__"):
         fa.softmax(x)
     with pytest.raises(RuntimeError, match="todense"):
-        NET(x)
+        net()(x)
     with pytest.raises(TypeError, match="sigmoid"):
         fa.sigmoid(scipy.sparse.csr_array(VALUES))
 
@@ -181,7 +185,7 @@ def test_pint_refuses_ufuncs_that_it_does_not_know(activation):
         fa.tanh(units.Quantity(VALUES, "metre"))
     assert_same(fa.tanh(units.Quantity(VALUES, "")).magnitude, np.tanh(VALUES))
     with pytest.warns(pint.UnitStrippedWarning):
-        assert_same(NET(units.Quantity(VALUES, "metre")), NET(VALUES))
+        assert_same(net()(units.Quantity(VALUES, "metre")), net()(VALUES))
 
 
 def test_torch_tensors():
@@ -191,7 +195,7 @@ def test_torch_tensors():
         result = fa.sigmoid(tensor)
     assert isinstance(result, torch.Tensor)
     assert_same(result.numpy(), fa.sigmoid(tensor.numpy()))
-    assert_same(NET(tensor.double()), NET(tensor.double().numpy()))  # of type ndarray
+    assert_same(net()(tensor.double()), net()(tensor.double().numpy()))  # of type ndarray
     expected = fa.sigmoid(tensor.numpy())
     fa.sigmoid(tensor.numpy(), out=tensor.numpy())
     assert_same(tensor.numpy(), expected)

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.integration
 W = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
 CALLS = {
     "dense": lambda x: fa.dense(x, W, None, "tanh"),
-    "Dense": fa.Dense(W, None, "tanh"),
-    "Sequential": fa.Sequential([fa.Dense(W), "tanh"]),
+    "Dense": lambda x: fa.Dense(W, None, "tanh")(x),
+    "Sequential": lambda x: fa.Sequential([fa.Dense(W), "tanh"])(x),
 }
 NUMBERS = {
     "bool and float64": {"a": [True, False], "b": [0.5, -1.0]},

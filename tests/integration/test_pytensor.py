@@ -7,7 +7,9 @@ import shutil
 import sys
 import tempfile
 import types
+import warnings
 
+import mpmath
 import numba
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from conftest import assert_same, run_python
 
 import fastact
 import fastact.pytensor
+from fastact._declarations.records import ACTIVATIONS
 
 pytestmark = pytest.mark.integration
 
@@ -40,12 +43,79 @@ def values(dtype):
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["sigmoid", "softplus", "tanh"])
-def test_same_bits_as_the_ufunc(name, dtype):
+mp = mpmath.mp
+DEFINITIONS = {
+    "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
+    "softplus": lambda x: mp.log1p(mp.exp(x)),
+    "tanh": mp.tanh,
+    "log1p": mp.log1p,
+    "expm1": mp.expm1,
+    "log1mexp": lambda x: mp.log(-mp.expm1(x)),
+    "erf": mp.erf,
+    "erfc": mp.erfc,
+}
+
+
+def compiled(name, dtype, mode="NUMBA"):
     x = pt.vector("x", dtype=dtype)
-    function = pytensor.function([x], getattr(pt, name)(x), mode="NUMBA")
-    assert_same(function(values(dtype)), getattr(fastact, name)(values(dtype)))
+    return pytensor.function([x], getattr(pt, name)(x), mode=mode)
+
+
+def test_every_declared_operation_is_tested():
+    declared = {name for name, activation in ACTIVATIONS.items() if activation.pytensor_ops}
+    assert declared == DEFINITIONS.keys()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_same_bits_as_the_ufunc(name, dtype):
+    assert_same(compiled(name, dtype)(values(dtype)), getattr(fastact, name)(values(dtype)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_results_are_within_an_ulp(name, dtype):
+    tiny = 10.0 ** -np.arange(1, 30)
+    x = np.concatenate([np.linspace(-20, 20, 201), tiny, -tiny]).astype(dtype)
+    y = compiled(name, dtype)(x)
+    defined = {"log1p": x > -1, "log1mexp": x < 0}.get(name, x == x)
+    assert (np.isfinite(y) == defined).all()
+    info = np.finfo(dtype)
+    with mpmath.workdps(50):
+        for value, got in zip(x[defined], y[defined], strict=True):
+            exact = DEFINITIONS[name](mp.mpf(float(value)))
+            exponent = max(mp.frexp(exact)[1] - 1, info.minexp) if exact else info.minexp
+            assert abs(mp.mpf(float(got)) - exact) <= mp.mpf(2) ** (exponent - info.nmant)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_results_are_like_those_of_pytensor(name, dtype):
+    """Its linker "py" calls functions of NumPy and SciPy."""
+    x = np.linspace(-10, 10, 41).astype(dtype)
+    x = np.concatenate([x, np.array([np.inf, -np.inf, np.nan], dtype)])
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = compiled(name, dtype, pytensor.compile.mode.Mode("py", None))(x)
+    actual = compiled(name, dtype)(x)
+    assert actual.dtype == expected.dtype
+    tolerance = 200 * np.finfo(dtype).eps
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_formulas_that_are_rewritten(dtype):
+    """PyTensor finds operations in formulas, and they are compiled as ours."""
+    x = pt.vector("x", dtype=dtype)
+    formulas = {
+        "softplus": pt.log(1 + pt.exp(x)),
+        "log1mexp": pt.log(1 - pt.exp(x)),
+        "expm1": pt.exp(x) - 1,
+        "erfc": 1 - pt.erf(x),
+    }
+    v = np.linspace(-5, -0.1, 1001).astype(dtype)
+    for name, formula in formulas.items():
+        assert_same(pytensor.function([x], formula, mode="NUMBA")(v), getattr(fastact, name)(v))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -68,6 +138,8 @@ def test_fused_operations(dtype):
     product, minus = function(v)
     assert_same(product, fastact.softplus(v) * v)
     assert_same(minus, -fastact.softplus(v))
+    function = pytensor.function([x], pt.erf(x) * pt.expm1(-x), mode="NUMBA")
+    assert_same(function(v), fastact.erf(v) * fastact.expm1(-v))
 
 
 def test_functions_that_call_ours_are_inlined():
@@ -132,4 +204,6 @@ pytensor.main(["--size", "100", "--repetitions", "1"])
 """
     printed = run_python(code, PYTENSOR_FLAGS=f"base_compiledir={tmp_path}")
     rows = [line.split("|")[1:-1] for line in printed.splitlines() if "float32" in line]
-    assert len(rows) == 6 and all(float(cell) > 0 for row in rows for cell in row[2:])
+    assert len(rows) == len(DEFINITIONS) + 4 and all(
+        float(cell) > 0 for row in rows for cell in row[2:]
+    )

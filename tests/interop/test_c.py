@@ -11,31 +11,57 @@ import pytest
 import scipy.integrate
 import scipy.ndimage
 from conftest import assert_same, nans, run_python, sample
+from kinds import WITH_SEVERAL_RESULTS
 from scipy import LowLevelCallable
 
 import fastact
 import fastact.c
 import fastact.numba
-from fastact._declarations.records import element_wise
+from fastact._declarations.records import OBJECTIVES, element_wise
 
 pytestmark = pytest.mark.functional
 
-CASES = [(name, "float64") for name in element_wise()]
+CASES = [
+    *((name, "float64") for name in WITH_SEVERAL_RESULTS),
+    *((name, "float32") for name, declared in WITH_SEVERAL_RESULTS.items() if declared.nin > 1),
+    ("tanh", "float32"),
+]
 
 
-@pytest.mark.parametrize("name, dtype", [*CASES, ("tanh", "float32"), ("heaviside", "float32")])
+def called(function, number, nout, values):
+    """The results of a function, by the addresses of several of them."""
+    if nout == 1:
+        return [function(*values)]
+    results = [number(7) for _ in range(nout)]
+    assert function(*values, *map(ctypes.byref, results)) is None
+    return [result.value for result in results]
+
+
+@pytest.mark.parametrize("name, dtype", CASES)
 def test_same_bits_as_the_ufunc(name, dtype):
-    activation, ufunc = element_wise()[name], getattr(fastact, name)
+    activation, ufunc = (element_wise() | OBJECTIVES)[name], getattr(fastact, name)
     operands = sample(activation, np.dtype(dtype), (500,))
     function = fastact.c.function(ufunc, dtype)
     number = {"float32": ctypes.c_float, "float64": ctypes.c_double}[dtype]
-    assert function.restype is number and function.argtypes == (number,) * activation.nin
-    results = [function(*(float(v) for v in values)) for values in zip(*operands, strict=True)]
-    assert_same(np.array(results, dtype), ufunc(*operands))
-    for value in nans(np.dtype(dtype)):
-        for values in ((value,) * activation.nin, (value, 0.0)[: activation.nin]):
-            result = np.array(function(*map(float, values)), dtype)
-            assert_same(result, ufunc(*np.array(values, dtype)))
+    addresses = (ctypes.POINTER(number),) * (ufunc.nout if ufunc.nout > 1 else 0)
+    assert function.restype is (None if addresses else number)
+    assert function.argtypes == (number,) * ufunc.nin + addresses
+
+    def check(*operands):
+        results = [
+            called(function, number, ufunc.nout, [float(v) for v in values])
+            for values in zip(*operands, strict=True)
+        ]
+        expected = ufunc(*operands)
+        for result, wanted in zip(
+            np.array(results, dtype).T, expected if addresses else [expected], strict=True
+        ):
+            assert_same(result, wanted)
+
+    check(*operands)
+    bad = nans(np.dtype(dtype))
+    check(*[bad] * ufunc.nin)
+    check(bad, *[np.zeros_like(bad)] * (ufunc.nin - 1))
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert fastact.c.address(activation.name, dtype) == address
 
@@ -70,6 +96,8 @@ def test_filter_of_images_with_a_callback_that_numba_compiles():
 def test_float32_has_a_signature_of_its_own():
     assert fastact.c.low_level_callable("tanh", np.float32).signature == "float (float)"
     assert fastact.c.low_level_callable("heaviside").signature == "double (double, double)"
+    several = fastact.c.low_level_callable("prelu_backward")
+    assert several.signature == "void (double, double, double, double *, double *)"
 
 
 def test_loaded_without_numba_once_it_is_kept():

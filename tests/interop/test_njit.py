@@ -12,6 +12,7 @@ import numba
 import numpy as np
 import pytest
 from conftest import ROOT, assert_same, bits, nans, run_python, sample
+from kinds import TYPICAL, WITH_SEVERAL_RESULTS
 from numba import prange, types
 from numba.core.registry import cpu_target
 
@@ -19,13 +20,13 @@ import fastact
 import fastact.numba  # if the package is installed, Numba's entry point does this
 from fastact import sigmoid
 from fastact._compiler import host
-from fastact._declarations.records import ACTIVATIONS
+from fastact._kernels.vocabulary import variants_of
 
 pytestmark = pytest.mark.functional
 
 NUMBERS = [np.dtype(t) for t in (np.float32, np.float64)]
 INTEGERS = [np.dtype(t) for t in "?bBhHiIlL"]
-UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
+UNARY = [name for name, declared in TYPICAL.items() if declared.nin == 1]
 
 
 NUMBAS_FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]
@@ -51,6 +52,22 @@ def assert_agree(actual, expected):
     assert np.abs(a.view(kind) - b.view(kind)).max(initial=0) <= ULPS
 
 
+@pytest.fixture(
+    scope="session", params=WITH_SEVERAL_RESULTS.values(), ids=lambda declared: declared.name
+)
+def activation(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def ufunc(activation):
+    """The public ufunc of `activation`.
+
+    That of ``conftest.py`` would be kept with the last activation of another file's tests.
+    """
+    return getattr(fastact, activation.name)
+
+
 @pytest.fixture(scope="session", params=NUMBERS, ids=str)
 def number(request):
     return request.param
@@ -60,20 +77,48 @@ def number(request):
 def compiled(ufunc, fast=False):
     """Return a compiled loop that calls `ufunc` for each element of one-dimensional arrays."""
     options = {"fastmath": True, "error_model": "numpy"} if fast else {}
-    if ufunc.nin == 1:
+    nin, nout = ufunc.nin, ufunc.nout
+    if nin == 1:
 
         @numba.njit(**options)
         def loop(x, y):
             for i in range(y.size):
                 y[i] = ufunc(x[i])
-    else:
 
-        @numba.njit(**options)
-        def loop(x1, x2, y):
-            for i in range(y.size):
-                y[i] = ufunc(x1[i], x2[i])
+        return loop
+
+    elements = elements_of(nin)
+
+    @numba.njit(**options)
+    def loop(*arrays):
+        for i in range(arrays[0].size):
+            found = ufunc(*elements(arrays, i))
+            if nout == 1:
+                arrays[nin][i] = found
+            else:
+                for k in range(nout):
+                    arrays[nin + k][i] = found[k]
 
     return loop
+
+
+def elements_of(count):
+    """Return a compiled function for the elements at an index of the first so many arrays."""
+    if count == 0:
+        return numba.njit(lambda arrays, i: ())
+    others, last = elements_of(count - 1), count - 1
+    return numba.njit(lambda arrays, i: (*others(arrays, i), arrays[last][i]))
+
+
+def results_of(loop, ufunc, operands):
+    """Return what `loop` writes, and the results of `ufunc`."""
+    results = [np.empty_like(operands[0]) for _ in range(ufunc.nout)]
+    loop(*operands, *results)
+    return zip(results, as_tuple(ufunc(*operands)), strict=True)
+
+
+def as_tuple(found):
+    return found if isinstance(found, tuple) else (found,)
 
 
 def called(ufunc):
@@ -104,10 +149,8 @@ def patterns(declared, number, count=20_000):
 # With fastmath first: if kernels inherited it, the test without it would show that, too.
 @pytest.mark.parametrize("fast", [True, False])
 def test_same_bits_as_the_ufunc(activation, ufunc, number, fast):
-    operands = patterns(activation, number)
-    result = np.empty_like(operands[0])
-    compiled(ufunc, fast)(*operands, result)
-    assert_agree(result, ufunc(*operands))
+    for result, wanted in results_of(compiled(ufunc, fast), ufunc, patterns(activation, number)):
+        assert_agree(result, wanted)
 
 
 def test_nan_gives_that_nan(activation, ufunc, number):
@@ -115,10 +158,9 @@ def test_nan_gives_that_nan(activation, ufunc, number):
     for length in (1, 7, 64, 100):
         bad = np.resize(nans(number), length)
         for operands in itertools.product([bad, np.ones_like(bad)], repeat=activation.nin):
-            result = np.empty_like(bad)
-            compiled(ufunc, True)(*operands, result)
-            compiled(ufunc)(*operands, result)
-            assert_agree(result, ufunc(*operands))
+            results_of(compiled(ufunc, True), ufunc, operands)
+            for result, wanted in results_of(compiled(ufunc), ufunc, operands):
+                assert_agree(result, wanted)
 
 
 @pytest.mark.parametrize("kind", NUMBERS + INTEGERS, ids=str)
@@ -136,11 +178,13 @@ def test_scalars_and_arrays_have_the_type_of_the_ufunc(kind):
     assert [*inferred] == [numba.from_dtype(wanted.dtype) for wanted in expected]
 
 
-def test_every_activation_takes_integers(activation, ufunc):
+def test_integers(ufunc):
     call = called(ufunc)
     x = np.arange(-4, 5, dtype=np.int8).reshape(3, 3)
-    assert_same(call(*[x] * activation.nin), ufunc(*[x] * activation.nin))
-    assert call(*[True] * activation.nin) == ufunc(*[True] * activation.nin)
+    for operands in ([x] * ufunc.nin, [True] * ufunc.nin):
+        pair = as_tuple(call(*operands)), as_tuple(ufunc(*operands))
+        for result, wanted in zip(*pair, strict=True):
+            assert_agree(np.asarray(result), np.asarray(wanted))
 
 
 @pytest.mark.parametrize("view", [np.s_[::2, ::-1], np.s_[:0], np.s_[1], np.s_[...]], ids=str)
@@ -218,6 +262,77 @@ def with_dtype(x):
 @numba.njit
 def without_second(x, out):
     return fastact.heaviside(x, out=out)
+
+
+# Functions of several results, as numpy.divmod is for Numba.
+
+CALL_PRELU_BACKWARD = called(fastact.prelu_backward)
+GRADIENT, INPUT = np.linspace(1, 2, 3)[:, None], np.linspace(-3, 3, 7)
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=str)
+def test_several_results_are_a_tuple(number):
+    operands = GRADIENT.astype(number), INPUT.astype(number), number.type(0.25)
+    results = CALL_PRELU_BACKWARD(*operands)
+    for result, wanted in zip(results, fastact.prelu_backward(*operands), strict=True):
+        assert_same(result, wanted)
+    assert CALL_PRELU_BACKWARD(2.0, -1.5, 0.25) == (0.5, -3.0)
+
+
+def test_outputs_by_position():
+    expected = fastact.prelu_backward(GRADIENT, INPUT, 0.25)
+    first, second = np.zeros((3, 7)), np.zeros((3, 7), np.float32)
+    for outputs in ((), (first,), (first, second), (None, None), (first, None)):
+        results = CALL_PRELU_BACKWARD(GRADIENT, INPUT, 0.25, *outputs)
+        for result, wanted in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(result, wanted)
+        assert all(r is o for r, o in zip(results, outputs, strict=False) if o is not None)
+        first[:], second[:] = 0, 0
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        ((3, 7), [(3, 7), (3, 1)]),
+        ((3, 7), [(1, 7), (3, 7)]),
+        ((1, 7), [(2, 7), (3, 7)]),
+        ((1, 7), [(3, 7), (2, 7)]),
+        ((1, 7), [(1, 7), (2, 7)]),
+    ],
+    ids=str,
+)
+def test_outputs_of_other_shapes_are_refused(inputs, outputs):
+    results = [np.full(shape, 7.0) for shape in outputs]
+    with pytest.raises(ValueError, match="out must have the shape"):
+        CALL_PRELU_BACKWARD(np.ones(inputs), INPUT, 0.25, *results)
+    assert all((result == 7).all() for result in results)
+
+
+def test_other_outputs_are_refused():
+    both = np.zeros((3, 7))
+    for outputs, expected in [
+        ((both[0], both), "out must have at least 2 dimensions"),
+        ((both, both.astype(int)), "out must be an array of float64 .* got an array of int64"),
+        ((None, both), "explicit output that is not an array"),
+        ((both, both, both), "too many positional arguments"),
+    ]:
+        with pytest.raises(numba.TypingError, match=expected):
+            CALL_PRELU_BACKWARD(GRADIENT, INPUT, 0.25, *outputs)
+    by_name = numba.njit(lambda x, y: fastact.prelu_backward(x, x, x, out=(y, y)))
+    with pytest.raises(numba.TypingError, match="unexpected keyword argument 'out'"):
+        by_name(both, both)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_objectives_in_array_expressions(parallel):
+    @numba.njit(parallel=parallel)
+    def newton(score, label):
+        grad, hess = fastact.logistic_grad_hess(score, label)
+        return score - grad / hess
+
+    label = np.resize([0.0, 1.0], 7)
+    grad, hess = fastact.logistic_grad_hess(INPUT, label)
+    assert_agree(newton(INPUT, label), INPUT - grad / hess)
 
 
 def test_other_arguments_are_refused():
@@ -388,7 +503,7 @@ def test_loops_of_users_are_vectorised(name, number, fast):
     index = [s.args[0].dtype for s in loop.nopython_signatures].index(numba.from_dtype(number))
     assembly = loop.inspect_asm(loop.signatures[index])
     letter = {4: "s", 8: "d"}[number.itemsize]
-    tables = number == np.float32 and hasattr(ACTIVATIONS[name].kernel, "by_tables")
+    tables = number == np.float32 and variants_of(TYPICAL[name].kernel).tables
     if tables and host.host().lookup:
         variant, register = re.search(
             rf"\tmovabsq\t\$(fastact\w*_{name}\w*_16), (%\w+)", assembly

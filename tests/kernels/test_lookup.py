@@ -74,14 +74,22 @@ def test_entries_one_by_one(kernel):
 @every_target
 def test_kernels_by_tables_are_for_targets_that_permute(target):
     """They are also only for formats that are computed in binary32."""
-    function = ufunc_for(vocabulary.with_tables(negative)(positive), target)
+    function = ufunc_for(vocabulary.with_variants(tables=negative)(positive), target)
     for dtype in "ef":
         assert function(np.ones(100, dtype))[0] == (-1 if target.lookup else 1)
 
 
 def test_kernels_by_tables_are_not_for_float64():
-    function = ufunc_for(vocabulary.with_tables(negative)(positive), None, "d")
+    function = ufunc_for(vocabulary.with_variants(tables=negative)(positive), None, "d")
     assert function(1.0) == 1
+
+
+@every_target
+@pytest.mark.parametrize("dtype", ["e", "f", "d"])
+def test_narrow_kernels_are_for_16_bits(target, dtype):
+    """There they come before kernels by tables."""
+    with_both = vocabulary.with_variants(narrow=negative, tables=positive)(same)
+    assert ufunc_for(with_both, target, dtype)(1.0, dtype=dtype) == (-1 if dtype == "e" else 1)
 
 
 def positive(x):
@@ -90,3 +98,7 @@ def positive(x):
 
 def negative(x):
     return -vocabulary.magnitude(x)
+
+
+def same(x):
+    return x

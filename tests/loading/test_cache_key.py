@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import importlib
 import json
 import os
@@ -27,7 +28,9 @@ from hypothesis import strategies as st
 
 import fastact
 from fastact._compiler import host
-from fastact._declarations.records import ROW_ACTIVATIONS, element_wise
+from fastact._compiler.gemm.interface import Storage
+from fastact._declarations.records import element_wise, of_rows
+from fastact._kernels.row_steps import counts, scheme_of
 from fastact._loading import cache
 from fastact._machine.formats import FLOATS
 from fastact._machine.targets import BASELINES
@@ -117,6 +120,7 @@ def test_key_has_content_of_sources(damaged, first, second):
     assert results[1] == (expected, first != second)
 
 
+@functools.cache
 def package_imports(module):
     """Return the files of the package that `module` imports, and its own, found in the source."""
     root = Path(fastact.__file__).parents[1]
@@ -165,11 +169,19 @@ def test_key_has_every_source_that_makes_code(kept, monkeypatch):
         check(engine.loop_address, *arguments, made_by=made_by, kernels=kernels)
         made_by = (*FRONT, "_compiler.c_function")
         check(engine.scalar_address, *arguments, made_by=made_by, kernels=kernels)
-    for declared in ROW_ACTIVATIONS.values():
-        kernels = [declared.steps.larger.__code__.co_filename]
-        made_by = (*FRONT, "_compiler.loops.rows")
+    for declared in of_rows().values():
+        steps = [getattr(declared.steps, name) for name in counts(scheme_of(declared.steps))]
+        kernels = {step.__code__.co_filename for step in steps}
+        kernels = {path for path in kernels if path.startswith(functions)}
+        assert kernels
+        modules = {step.__module__.removeprefix("fastact.") for step in steps}
+        shared = [module for module in modules if module.startswith("_kernels.")]
+        made_by = (*FRONT, "_compiler.loops.rows", *shared)
         check(engine.rows_address, declared.steps, single, made_by=made_by, kernels=kernels)
-    check(engine.gemm_addresses, FLOATS["float32"], 4, made_by=["_compiler.gemm.module"])
+    for stored in (None, Storage(FLOATS["float16"]), Storage(FLOATS["float32"], scaled=True)):
+        check(
+            engine.gemm_addresses, FLOATS["float32"], 4, stored, made_by=["_compiler.gemm.module"]
+        )
     formats = FLOATS["float32"], FLOATS["float64"]
     convert = engine.convert_addresses.__wrapped__
     check(convert, *formats, made_by=["_compiler.loops.convert"])
@@ -180,15 +192,17 @@ def test_key_has_every_source_that_makes_code(kept, monkeypatch):
     check(helpers.helper_addresses, made_by=["_compiler.threads.helpers"])
 
 
-def test_key_has_the_source_of_a_kernel_by_tables(kept, monkeypatch, tmp_path):
-    """Also if the kernel by tables is in another file."""
-    (tmp_path / "by_tables.py").write_text("def by_tables(x):\n    return x\n")
+@pytest.mark.parametrize("variant", ["tables", "narrow"])
+def test_key_has_the_source_of_a_variant(variant, kept, monkeypatch, tmp_path):
+    """Also if it is in another file."""
+    (tmp_path / f"{variant}.py").write_text(f"def {variant}(x):\n    return x\n")
     (tmp_path / "plain.py").write_text(
-        "from by_tables import by_tables\n"
-        "from fastact._kernels.vocabulary import with_tables\n"
-        "@with_tables(by_tables)\n"
+        f"from {variant} import {variant}\n"
+        "from fastact._kernels.vocabulary import with_variants\n"
+        f"@with_variants({variant}={variant})\n"
         "def plain(x):\n    return x\n"
     )
+    monkeypatch.delitem(sys.modules, "plain", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     kernel = importlib.import_module("plain").plain
     passed = {}
@@ -200,7 +214,7 @@ def test_key_has_the_source_of_a_kernel_by_tables(kept, monkeypatch, tmp_path):
     monkeypatch.setattr(cache, "object_code", record)
     with pytest.raises(StopIteration):
         engine.loop_address(kernel, 1, type(np.dtype("f")))
-    assert {str(tmp_path / "by_tables.py"), str(tmp_path / "plain.py")} <= set(passed["sources"])
+    assert {str(tmp_path / f"{variant}.py"), str(tmp_path / "plain.py")} <= set(passed["sources"])
 
 
 def test_kernels_have_keys_of_their_own(monkeypatch):
@@ -296,7 +310,7 @@ print(fastact.__file__, float(fastact.{name}(np.float32(0.5))), "numba" in sys.m
 @pytest.mark.parametrize(
     ("name", "module", "coefficient"),
     [
-        ("softplus", "_kernels/elementary", "0.1666666716337204"),
+        ("softplus", "_kernels/elementary", "0.16666512191295624"),
         pytest.param(
             *("tanh", "_kernels/tables", "0.51901007"),
             marks=pytest.mark.skipif(

@@ -4,6 +4,7 @@ Each test starts new processes, with each layer. A process that hangs exceeds th
 `run_python`.
 """
 
+import functools
 import multiprocessing
 import os
 import platform
@@ -12,7 +13,7 @@ import sys
 
 import pytest
 from conftest import LAYERS, needs_layer, run_python
-from thread_program import PREPARED
+from thread_program import PREPARED, run_prepared
 
 NUMBA = """
 import numba
@@ -32,12 +33,7 @@ def numba_work():
 def run(request):
     """``run(code)`` returns the output of a process in which our calls use three threads."""
 
-    def run(code, **environment):
-        variables = {"FASTACT_THREADING_LAYER": request.param, "FASTACT_NUM_THREADS": "3"}
-        code = PREPARED + code + f"\nassert pool.state.layer == {request.param!r}, pool.state"
-        return run_python(code, **variables | environment)
-
-    return run
+    return functools.partial(run_prepared, layer=request.param)
 
 
 def seconds(short, long):
@@ -279,24 +275,6 @@ for delay in np.linspace(1e-6, {3e-3 if first else 30e-3}, 40):
 check_some()
 """
     run(code)
-
-
-def test_the_interpreter_ends_while_calls_run(run):
-    code = """
-last = (UNARY.index("softplus") + 1) * len(INPUTS) - 1  # of its largest inputs
-called = threading.Semaphore(0)
-def work():
-    while True:
-        CALLS[last - 1]()
-        check(last)
-        called.release()
-for _ in range(4):
-    threading.Thread(target=work, daemon=True).start()
-for _ in range(20):
-    assert called.acquire(timeout=60)
-"""
-    for _ in range(5):
-        run(code)
 
 
 def test_an_error_in_another_thread_meanwhile(run):

@@ -16,17 +16,16 @@ import pytest
 from conftest import LAYERS, ROOT, assert_same, needs_layer, run_python, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kinds import TYPICAL
 
 import fastact as fa
 from fastact._compiler.threads import helpers as helper_code
-from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS
+from fastact._declarations.records import ROW_ACTIVATIONS
 from fastact._machine import system
 from fastact._parallel import counts as thread_counts
 from fastact._parallel import helpers, layers, pool, tbb
 
 pytestmark = pytest.mark.functional
-
-NAMES = [*ACTIVATIONS]
 
 needs_tbb = needs_layer("tbb")
 
@@ -88,14 +87,14 @@ def test_same_bits_for_any_number_of_threads(layer, activation, ufunc, dtype, n)
 @given(data=st.data())
 @settings(max_examples=60)
 def test_same_bits_for_any_strides(layer, data):
-    name = data.draw(st.sampled_from(NAMES))
+    name = data.draw(st.sampled_from([*TYPICAL]))
     shape = data.draw(hnp.array_shapes(max_dims=2, min_side=1, max_side=40))
     stretch = data.draw(st.integers(1, 4000))
     steps = data.draw(st.tuples(*[st.sampled_from([-3, -1, 1, 2, 5])] * len(shape)))
     shape = (*shape[:-1], shape[-1] * stretch % 20_000 + 1)
     whole = tuple(n * abs(step) for n, step in zip(shape, steps, strict=True))
     cut = tuple(slice(None, None, step) for step in steps)
-    x = [v[cut] for v in sample(ACTIVATIONS[name], np.dtype("f"), whole)]
+    x = [v[cut] for v in sample(TYPICAL[name], np.dtype("f"), whole)]
     function = getattr(fa, name)
     expected = alone(function, *x)
     assert_same(function(*x), expected)

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans, run_python, sample
+from kinds import TYPICAL, of_each_kind
 from registers import REGISTERS, STATES, needs_registers
 
 import fastact
@@ -259,7 +260,9 @@ def quiet(dtype, shape):
     return np.where(is_nan(values), np.ones((), dtype), values)
 
 
-TOLD_BY_OUTPUT = [name for name, declared in DERIVATIVES.items() if declared.output_tells]
+TOLD_BY_OUTPUT = of_each_kind(
+    {name: declared for name, declared in DERIVATIVES.items() if declared.output_tells}
+)
 
 
 @needs_registers
@@ -322,7 +325,7 @@ def inputs_of_several_types(function):
             yield [hard_to_convert(t, (3, 700), k) for k, t in enumerate(types)], common
 
 
-FUNCTIONS = [*element_wise(), *OBJECTIVES, *ROW_ACTIVATIONS]
+FUNCTIONS = [*TYPICAL, *OBJECTIVES, *ROW_ACTIVATIONS]
 
 
 @needs_registers
@@ -410,7 +413,7 @@ def call_with_traps():
     for declared in element_wise().values():
         for dtype in map(np.dtype, (np.float16, np.float32, np.float64)):
             x = hard(declared, dtype, 600)
-            out = np.empty(600, dtype)
+            out = tuple(np.empty(600, dtype) for _ in declared.results)
             function = getattr(fastact, declared.name)
             function(*x, out=out)
             with registers.set(unmasked):
@@ -443,8 +446,8 @@ RACE = """
 import json, sys, threading
 import numpy as np
 from conftest import sample
+from kinds import TYPICAL
 import fastact
-from fastact._declarations.records import element_wise
 
 sys.setswitchinterval(1e-6)
 THREADS = 8
@@ -452,7 +455,7 @@ results = [{} for _ in range(THREADS)]
 start = threading.Barrier(THREADS)
 
 def work(k):
-    jobs = [(declared, code) for code in "fdih" for declared in list(element_wise().values())[::2]]
+    jobs = [(declared, code) for code in "fdih" for declared in TYPICAL.values()]
     jobs = jobs[5 * k :] + jobs[: 5 * k] if k % 2 else jobs
     start.wait()
     for declared, code in jobs:
@@ -479,7 +482,7 @@ def test_threads_at_first_use():
     threads = json.loads(run_python(RACE, FASTACT_CACHE="0"))
     assert len(threads) == 8
     for results in threads:
-        assert len(results) == 4 * len(list(element_wise())[::2])
+        assert len(results) == 4 * len(TYPICAL)
         for job, (char, digits, refused) in results.items():
             name, code = job.split()
             declared, function = element_wise()[name], getattr(fastact, name)

@@ -1,6 +1,7 @@
 """The interface between the compiled dense loops and their callers."""
 
-from typing import TYPE_CHECKING
+import struct
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastact._machine.formats import Format
 
@@ -18,12 +19,42 @@ FIELDS = (
     "bias",
     "loop",
     "row_wise",
+    "floor",
+    "parameter",
+    "parameter_column",
     "dtype",
 )
 """The fields of a plan, an array of int64 that describes weights, bias and activation."""
 
 ENTRIES = {"packed": 3, "direct": 5, "pack": 7}
 """The compiled functions that callers use, with their numbers of arguments."""
+
+
+class Storage(NamedTuple):
+    """How packed weights are stored.
+
+    Attributes
+    ----------
+    form : Format
+        The format of the elements of W. If it is not the format that is computed in, they are
+        widened when they are loaded.
+    scaled : bool
+        Whether each column has a factor for its sum. It follows the bias of the column in memory.
+    """
+
+    form: Format
+    scaled: bool = False
+
+    @property
+    def terms(self) -> int:
+        """The numbers of each column besides W: its bias, and its factor if it has one."""
+        return 1 + self.scaled
+
+    def entries(self, form: Format) -> dict[str, int]:
+        """The `ENTRIES` of loops that compute in `form`; only plain weights need no packing."""
+        plain = self == Storage(form)
+        return {name: n for name, n in ENTRIES.items() if plain or name != "direct"}
+
 
 DONE, REFUSED = 0, 1
 """Results of the compiled functions. Operands that need more care are refused, untouched."""
@@ -37,6 +68,12 @@ class Plan:
 
     def get(self, name: str) -> "Integer":
         return self.function.load(self.address + 8 * FIELDS.index(name))
+
+
+def bits_of(number: float, form: Format) -> int:
+    """The bits of `number`, as a signed integer."""
+    code, integer = {32: ("f", "i"), 64: ("d", "q")}[form.bits]
+    return int(struct.unpack(f"<{integer}", struct.pack(f"<{code}", number))[0])
 
 
 def lanes_for(columns: int, form: Format, target: "Target") -> int:

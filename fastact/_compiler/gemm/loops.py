@@ -7,10 +7,14 @@ whatever block and tile it is in. So the bits of a row do not depend on the batc
 threads, or on whether W was packed.
 """
 
+from math import inf
+
 from llvmlite import ir
 
 from fastact._compiler.builder import Function, Integer
-from fastact._compiler.gemm.interface import DONE, REFUSED, Plan
+from fastact._compiler.gemm import narrow, several_rows
+from fastact._compiler.gemm.interface import DONE, REFUSED, Plan, Storage, bits_of
+from fastact._compiler.gemm.tiles import LINE, TILE
 from fastact._compiler.ndarray_fields import NDArray
 from fastact._compiler.threads.fan_out import JOB
 from fastact._machine.formats import Format
@@ -24,54 +28,143 @@ LARGE_BLOCK = 1 << 21
 K_BLOCK = 1024  # k at a time of a large W: three vectors of it are 192 KB
 ROWS_AT_ONCE = 16  # the least that a thread takes: two of the tallest tiles
 CHUNKS = 4  # per thread; each chunk reads all of the operand that is not divided
+# The most vectors of packed W at a time for few rows (bench/NOTES.md).
+STREAMS = 6
+W_FAR = 1 << 21  # bytes of W that no second level holds
+FAR_BYTES = 192  # of each k at a time of such a W
+W_FETCHED = 1 << 24  # bytes of a W that is not packed, from which strips are prefetched
+FETCHED_STRIP = 8  # the same if the next strip is prefetched meanwhile
+FETCHED_ROWS = 16  # the most rows of x for which that is done
 STRIP = 16  # rows at a time of a W that is not packed: as many streams from memory
 
 
-def loops_ir(form: Format, lanes: int, target: Target) -> str:
+# Elements of a narrow W are widened by the tiles. If there are several tiles of rows, the first one
+# keeps the result for the others in a panel. It is on the stack, of which threads may have only
+# 64 KB; a larger one is hardly faster (bench/NOTES.md).
+PANEL = 1 << 15  # bytes
+# Instead of LARGE_BLOCK: k is divided for the panel, so that results are read again more often.
+WIDENED_BLOCK = 1 << 20
+
+FAR_TILE = "far.tile"
+"""The name of the function that calls a tile which prefetches, for W far away."""
+
+WIDENING_TILE = "widening.tile"
+"""The name of the function that calls a tile which widens the elements of a narrow W."""
+
+KEEPING_TILE = "keeping.tile"
+"""The same for tiles which also write the widened elements to a panel."""
+
+
+def fetches_strips(form: Format, lanes: int, target: Target, stored: Storage) -> bool:
+    """Whether strips of a W that is not packed are prefetched.
+
+    With 512-bit vectors, this gains 1 to 4 % only (bench/NOTES.md). With 32 registers of 128 bits,
+    it was not tried.
+    """
+    few_registers = target.instructions.vectors[target.vector_bits].registers == 16
+    plain = stored == Storage(form)
+    return few_registers and plain and lanes == narrow.widest(form, target)
+
+
+def loops_ir(form: Format, lanes: int, target: Target, stored: Storage) -> str:
     """LLVM IR of the entries as ``inner.*``, which call ``tile``, ``apply``, ``transpose``,
     ``parts`` and ``fan_out``."""
     module = ir.Module()
-    forward = _forward(module, form, lanes, target)
-    _run_chunk(module, forward, form, lanes)
+    forward = _forward(module, form, lanes, target, stored)
+    _run_chunk(module, forward, form, lanes, stored)
     layer = _layer(module, _shared(module, forward, lanes), form)
     _packed(module, layer)
-    _direct(module, layer, form, lanes)
-    _pack(module, form, lanes)
+    if "direct" in stored.entries(form):
+        _direct(module, layer, form, lanes)
+    _pack(module, form, lanes, stored)
     return str(module)
 
 
-def _forward(module: ir.Module, form: Format, lanes: int, target: Target) -> Function:
-    width = lanes * form.itemsize
+def _forward(
+    module: ir.Module, form: Format, lanes: int, target: Target, stored: Storage
+) -> Function:
+    width, w_width = lanes * form.itemsize, lanes * stored.form.itemsize
+    terms_width = width * stored.terms
+    widens = stored.form != form
     breadth, height = _breadth(module, target), _height(module, target)
+    has_narrow = narrow.applies(form, lanes, target)
+    if has_narrow:
+        transposed = narrow.narrow(module, form, lanes, target, stored)
+    has_parts = several_rows.applies(form, lanes, target)
+    if has_parts:
+        several = several_rows.several_rows(module, form, lanes, target)
     activate = _activate(module, form)
     f = Function(
         module, "forward", "plan", "x", "x.row", "x.k", "rows", "w", "w.vector", "w.final", "w.k",
-        "depth", "columns", "bias", "out", "out.row",
+        "depth", "columns", "bias", "parameter", "out", "out.row",
     )  # fmt: skip
-    (plan, x, x_row, x_k, rows, w, w_vector, w_final, w_k, depth, columns, bias, out, out_row) = (
-        f.arguments
-    )
+    plan, x, x_row, x_k, rows, *of_layer, out, out_row = f.arguments
+    w, w_vector, w_final, w_k, depth, columns, bias, parameter = of_layer
     vectors = (columns + (lanes - 1)) // lanes
-    most = f.call(breadth, rows, vectors)
+    packed = w_k.equals(w_width)
+    w_bytes = depth * columns * stored.form.itemsize
+    beyond, far = w_bytes > W_CACHED, w_bytes > W_FAR
+    # Each vector of packed W is a stream of its own; those of a row that is not packed are one.
+    streams = f.select(far & (rows < ROWS_AT_ONCE + 1), max(FAR_BYTES // w_width, 1), STREAMS)
+    most = f.call(breadth, rows, vectors, f.select(packed, streams, vectors))
     tall = f.call(height, most)
     groups = (vectors + most - 1) // most
     small, large = vectors // groups, groups - vectors % groups
     out_final = (columns - lanes) * form.itemsize
-    beyond = depth * columns * form.itemsize > W_CACHED
+    floor = Plan(f, plan).get("floor")
     # For few rows, packed W is read as one stream, and W that is not packed along its rows.
-    whole = f.select(w_k.equals(width), depth, STRIP)
-    longest = f.select(rows > tall * 2, K_BLOCK, whole)
+    few = rows < tall * 2 + 1
+    has_far = fetches_strips(form, lanes, target, stored)
+    contiguous = w_k.equals(columns * form.itemsize) & packed.equals(0)
+    fetched = (rows < FETCHED_ROWS + 1) & (w_bytes > W_FETCHED) & contiguous
+    fetched = fetched if has_far else f.constant(1).equals(0)
+    whole = f.select(packed, depth, f.select(fetched, FETCHED_STRIP, STRIP))
+    longest = f.select(few | fetched, whole, K_BLOCK)
     depth_block = f.minimum(depth, f.select(beyond, longest, depth))
-    fitting = f.select(beyond, LARGE_BLOCK, SMALL_BLOCK) // (columns * form.itemsize)
-    block = f.maximum(fitting // tall, 1) * tall
+    if widens:
+        # Parts of k for a panel are of about the same length.
+        parts = f.maximum((depth * most * width + (PANEL - 1)) // PANEL, 1)
+        depth_block = f.select(rows > tall, (depth + parts - 1) // parts, depth_block)
+        room = f.array((PANEL + max(target.tiles) * width + LINE) // 8)
+        panel = (room + (LINE - 1)) // LINE * LINE
+    block_limit = WIDENED_BLOCK if widens else LARGE_BLOCK
+    fitting = f.select(beyond, block_limit, SMALL_BLOCK) // (columns * form.itemsize)
+    many = tall
+    if has_parts:
+        many = several_rows.rows_at_once(f, columns, form, lanes, target)
+    elif has_narrow:
+        many = f.constant(narrow.rows_at_once(form, target))
+    block = f.maximum(fitting // many, 1) * many
+    wide = narrow.widest(form, target)
+    transposable = x_k.equals(form.itemsize) & (depth >= wide) & (columns < wide)
     with f.loop(rows, block) as i:
         block_rows = f.minimum(rows - i, block)
-        tiles = (block_rows + tall - 1) // tall
         x_block, out_block = x + i * x_row, out + i * out_row
+        rest, x_rest, out_rest = block_rows, x_block, out_block
+        if has_parts:
+            usable = f.select(x_k.equals(form.itemsize), block_rows, 0)
+            computed = f.call(
+                several, x_block, x_row, usable, w, w_final, w_k, depth, columns, bias, out_block,
+                out_row, floor,
+            )  # fmt: skip
+            rest = block_rows - computed
+            x_rest, out_rest = x_block + computed * x_row, out_block + computed * out_row
+        elif has_narrow:
+            whole_groups = f.select(transposable, block_rows // many * many, 0)
+            with f.when(whole_groups > 0):
+                f.call(
+                    transposed, x_block, x_row, whole_groups, w, w_vector, w_final, w_k, depth,
+                    columns, bias, out_block, out_row, floor,
+                )  # fmt: skip
+            rest = block_rows - whole_groups
+            x_rest, out_rest = x_block + whole_groups * x_row, out_block + whole_groups * out_row
+        tiles = (rest + tall - 1) // tall
         with f.loop(depth, f.maximum(depth_block, 1), at_least_once=True) as k:
             k_rows = f.minimum(depth - k, depth_block)
             first = f.select(k.equals(0), 1, 0)
-            final = f.select((k + k_rows).equals(depth), 1, 0)
+            ends_k = (k + k_rows).equals(depth)
+            final = f.select(ends_k, 1, 0)
+            limit = f.select(ends_k, floor, bits_of(-inf, form))
             p = f.variable(0)
             with f.loop(groups) as g:
                 # The larger groups come last, so that a ragged last vector lies in the same tile
@@ -82,28 +175,46 @@ def _forward(module: ir.Module, form: Format, lanes: int, target: Target) -> Fun
                 w_last = f.select(ends, w_final - at * w_vector, (v - 1) * w_vector)
                 out_last = f.select(ends, out_final - at * width, (v - 1) * width)
                 w_group = w + at * w_vector + k * w_k
+                of_w = (w_group, w_vector, w_last, w_k)
+                # A panel has the vectors of each k next to each other.
+                of_panel = (panel, width, (v - 1) * width, v * width) if widens else ()
                 r = f.variable(0)
                 with f.loop(tiles) as t:
-                    h = f.select(
-                        t < block_rows % tiles, block_rows // tiles + 1, block_rows // tiles
-                    )
+                    h = f.select(t < rest % tiles, rest // tiles + 1, rest // tiles)
                     row = r.get()
-                    f.call(
-                        "tile", h, v, x_block + row * x_row + k * x_k, x_row, x_k,
-                        w_group, w_vector, w_last, w_k, k_rows,
-                        bias + at * width, out_block + row * out_row + at * width, out_row,
-                        out_last, first, final,
+                    of_x = (h, v, x_rest + row * x_row + k * x_k, x_row, x_k)
+                    others = (
+                        k_rows, bias + at * terms_width, out_rest + row * out_row + at * width,
+                        out_row, out_last, first, final, limit,
                     )  # fmt: skip
+                    if widens:
+                        with f.when(tiles.equals(1)):
+                            f.call(WIDENING_TILE, *of_x, *of_w, *others, 0, 0)
+                        with f.when((tiles > 1) & t.equals(0)):
+                            f.call(KEEPING_TILE, *of_x, *of_w, *others, panel, v * width)
+                        with f.when(t > 0):
+                            f.call(TILE, *of_x, *of_panel, *others, 0, 0)
+                    else:
+                        fetches = fetched & row.equals(0)
+                        if has_far:
+                            # All tiles of a strip together fetch the next one, from its beginning
+                            # on.
+                            next_strip = w + (k + FETCHED_STRIP) * w_k
+                            next_strip += at * (FETCHED_STRIP * width)
+                            with f.when(fetches):
+                                f.call(FAR_TILE, *of_x, *of_w, *others, next_strip, v * width)
+                        with f.when(fetches.equals(0)):
+                            f.call(TILE, *of_x, *of_w, *others, 0, 0)
                     r.set(row + h)
                 p.set(at + v)
-        f.call(activate, plan, out_block, block_rows, columns, out_row)
+        f.call(activate, plan, parameter, out_block, block_rows, columns, out_row)
     f.return_(DONE)
     return f
 
 
 _WORDS = (
     *("plan", "x", "x_row", "x_k", "rows", "w", "w_vector", "w_final", "w_k", "depth", "columns"),
-    *("bias", "out", "out_row", "by_columns", "units", "chunk"),
+    *("bias", "parameter", "out", "out_row", "by_columns", "units", "chunk"),
 )
 """The words of a job after its head: the data that the threads of a call share."""
 
@@ -111,7 +222,7 @@ _WORDS = (
 def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
     """``forward`` in several threads if that is worth it."""
     f = Function(module, "shared", *_WORDS[:-3])
-    plan, _, _, _, rows, *_, depth, columns, _, _, _ = f.arguments
+    plan, _, _, _, rows, *_, depth, columns, _, _, _, _ = f.arguments
     work = rows * columns * depth
     parts = f.call("parts", work)
     with f.when(parts < 2):
@@ -122,7 +233,7 @@ def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
     by_columns = (columns > rows) & (vectors >= parts) & whole_rows.equals(0)
     units = f.select(by_columns, vectors, rows)
     # As broad as a tile, if there are enough vectors.
-    broad = f.maximum(f.minimum(f.call("breadth", rows, vectors), vectors // parts), 1)
+    broad = f.maximum(f.minimum(f.call("breadth", rows, vectors, STREAMS), vectors // parts), 1)
     granule = f.select(by_columns, broad, ROWS_AT_ONCE)
     chunk = (units + parts * CHUNKS * granule - 1) // (parts * CHUNKS * granule) * granule
     job = f.array(JOB + len(_WORDS))
@@ -134,7 +245,9 @@ def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
     return f
 
 
-def _run_chunk(module: ir.Module, forward: Function, form: Format, lanes: int) -> None:
+def _run_chunk(
+    module: ir.Module, forward: Function, form: Format, lanes: int, stored: Storage
+) -> None:
     """run_chunk(job, index): compute one of the chunks of rows or of columns."""
     f = Function(module, "inner.run_chunk", "job", "index")
     job, index = f.arguments
@@ -158,7 +271,9 @@ def _run_chunk(module: ir.Module, forward: Function, form: Format, lanes: int) -
                     final, word["w_final"] - skipped_w, (count - 1) * word["w_vector"]
                 ),
                 columns=f.select(final, word["columns"] - skipped, count * lanes),
-                bias=word["bias"] + skipped * form.itemsize,
+                bias=word["bias"] + skipped * (form.itemsize * stored.terms),
+                parameter=word["parameter"]
+                + skipped * Plan(f, word["plan"]).get("parameter_column"),
                 out=word["out"] + skipped * form.itemsize,
             )
         )
@@ -172,9 +287,9 @@ def _run_chunk(module: ir.Module, forward: Function, form: Format, lanes: int) -
 
 
 def _breadth(module: ir.Module, target: Target) -> Function:
-    """breadth(rows, vectors): vectors of a tile for which one k takes the fewest half cycles."""
-    f = Function(module, "breadth", "rows", "vectors")
-    rows, vectors = f.arguments
+    """breadth(rows, vectors, widest): vectors of a tile for which a k takes fewest half cycles."""
+    f = Function(module, "breadth", "rows", "vectors", "widest")
+    rows, vectors, widest = f.arguments
 
     costs = target.instructions.costs
 
@@ -189,7 +304,7 @@ def _breadth(module: ir.Module, target: Target) -> Function:
         cost = tiles * (
             (groups - larger) * half_cycles(h, small) + larger * half_cycles(h, small + 1)
         )
-        better = cost < least
+        better = (cost < least) & (widest >= v)
         best, least = f.select(better, v, best), f.select(better, cost, least)
     f.return_(best)
     return f
@@ -208,18 +323,18 @@ def _height(module: ir.Module, target: Target) -> Function:
 
 def _activate(module: ir.Module, form: Format) -> Function:
     """Run the activation's loop over a block of rows, in place."""
-    f = Function(module, "activate", "plan", "at", "rows", "columns", "row")
-    plan_address, at, rows, columns, row = f.arguments
+    f = Function(module, "activate", "plan", "parameter", "at", "rows", "columns", "row")
+    plan_address, parameter, at, rows, columns, row = f.arguments
     plan = Plan(f, plan_address)
-    loop = plan.get("loop")
+    loop, column = plan.get("loop"), plan.get("parameter_column")
     with f.when(loop.equals(0)):
         f.return_(DONE)
     with f.when(plan.get("row_wise").differs(0)):
-        f.return_(f.call("apply", loop, at, rows, columns, row))
-    with f.when(row.equals(columns * form.itemsize)):
-        f.return_(f.call("apply", loop, at, rows * columns, 0, form.itemsize))
+        f.return_(f.call("apply", loop, at, rows, columns, row, 0, 0))
+    with f.when(row.equals(columns * form.itemsize) & column.equals(0)):
+        f.return_(f.call("apply", loop, at, rows * columns, 0, form.itemsize, parameter, 0))
     with f.loop(rows) as i:
-        f.call("apply", loop, at + i * row, columns, 0, form.itemsize)
+        f.call("apply", loop, at + i * row, columns, 0, form.itemsize, parameter, column)
     f.return_(DONE)
     return f
 
@@ -228,10 +343,10 @@ def _layer(module: ir.Module, shared: Function, form: Format) -> Function:
     """Check x and out, and compute the layer."""
     f = Function(
         module, "layer", "plan", "x", "out", "w", "w.vector", "w.final", "w.k", "depth", "columns",
-        "bias",
+        "bias", "parameter",
     )  # fmt: skip
     plan_address, x_address, out_address, *weights = f.arguments
-    *_, depth, columns, _ = weights
+    *_, depth, columns, _, _ = weights
     plan, x, out = Plan(f, plan_address), NDArray(f, x_address), NDArray(f, out_address)
     dtype = plan.get("dtype")
     with f.when(x.unusable(dtype) | out.unusable(dtype, writeable=True)):
@@ -265,7 +380,7 @@ def _packed(module: ir.Module, layer: Function) -> None:
     f = Function(module, "inner.packed", "plan", "x", "out")
     address, x, out = f.arguments
     plan = Plan(f, address)
-    names = ("w", "w_vector", "w_final", "w_k", "depth", "columns", "bias")
+    names = ("w", "w_vector", "w_final", "w_k", "depth", "columns", "bias", "parameter")
     f.return_(f.call(layer, address, x, out, *map(plan.get, names)))
 
 
@@ -274,7 +389,7 @@ def _direct(module: ir.Module, layer: Function, form: Format, lanes: int) -> Non
     f = Function(module, "inner.direct", "plan", "x", "w", "b", "out")
     plan, x, w_address, b_address, out_address = f.arguments
     w, b, out = NDArray(f, w_address), NDArray(f, b_address), NDArray(f, out_address)
-    dtype = Plan(f, plan).get("dtype")
+    dtype, parameter = Plan(f, plan).get("dtype"), Plan(f, plan).get("parameter")
     with f.when(w.unusable(dtype) | b.unusable(dtype) | out.unusable(dtype)):
         f.return_(REFUSED)
     with f.when(w.dimensions.differs(2) | b.dimensions.differs(1)):
@@ -290,13 +405,14 @@ def _direct(module: ir.Module, layer: Function, form: Format, lanes: int) -> Non
     with f.when(w.overlaps(out, size) | b.overlaps(out, size)):
         f.return_(REFUSED)
     weights = (w.data, lanes * size, (columns - lanes) * size, w.stride(0), depth, columns, b.data)
-    f.return_(f.call(layer, plan, x, out_address, *weights))
+    f.return_(f.call(layer, plan, x, out_address, *weights, parameter))
 
 
-def _pack(module: ir.Module, form: Format, lanes: int) -> None:
+def _pack(module: ir.Module, form: Format, lanes: int, stored: Storage) -> None:
     """pack(w, w_k, w_column, depth, columns, to, to_vector): copy to vectors of columns, by k."""
-    item = {"float32": ir.FloatType(), "float64": ir.DoubleType()}[form.name]
-    size = form.itemsize
+    kinds = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
+    item = kinds.get(stored.form.name, ir.IntType(stored.form.bits))
+    size = stored.form.itemsize
     f = Function(
         module, "inner.pack", "w", "w.k", "w.column", "depth", "columns", "to", "to.vector"
     )
@@ -310,11 +426,13 @@ def _pack(module: ir.Module, form: Format, lanes: int) -> None:
             f.copy(source + k * w_k, sink + k * (lanes * size), ir.VectorType(item, lanes), size)
         with f.when(w_column.differs(size)):
             # Columns with contiguous k, as in transposed weights, are copied by square blocks.
-            squares = f.select(w_k.equals(size), strip // lanes, 0)
-            with f.loop(squares) as q:
-                at = q * lanes
-                f.call("transpose", source + at * size, w_column, sink + at * (lanes * size))
-            rest = squares * lanes
+            rest = f.constant(0)
+            if stored.form == form:
+                squares = f.select(w_k.equals(size), strip // lanes, 0)
+                with f.loop(squares) as q:
+                    at = q * lanes
+                    f.call("transpose", source + at * size, w_column, sink + at * (lanes * size))
+                rest = squares * lanes
             with f.loop(f.constant(lanes)) as lane, f.loop(strip, start=rest) as k:
                 f.copy(
                     source + lane * w_column + k * w_k,

@@ -1,12 +1,15 @@
 """LLVM IR of register tiles: a few rows of x times a few vectors of columns of W.
 
 A tile keeps ``rows * vectors`` accumulators in registers and adds the products in the order
-of k, one fma each, so that the value of an element does not depend on its tile. It knows
-neither packing nor activations: every operand comes with its strides, in bytes.
+of k, one fma each, so that the value of an element does not depend on its tile. It does not know
+packing: every operand comes with its strides, in bytes. Of activations it knows a lower limit of
+the results, since that of relu would otherwise take another pass over them.
 """
 
 from collections.abc import Iterable
 
+from fastact._compiler.conversions import decode_ir, storage_type
+from fastact._compiler.gemm.interface import Storage
 from fastact._compiler.loops.loop_metadata import wide_vectors
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
@@ -14,7 +17,8 @@ from fastact._machine.targets import Target
 PARAMETERS = (
     "ptr %x, i64 %x.row, i64 %x.k, "
     "ptr %w, i64 %w.vector, i64 %w.last, i64 %w.k, i64 %depth, "
-    "ptr %bias, ptr %c, i64 %c.row, i64 %c.last, i64 %first, i64 %final"
+    "ptr %bias, ptr %c, i64 %c.row, i64 %c.last, i64 %first, i64 %final, i64 %floor, "
+    "ptr %ahead, i64 %ahead.k"
 )
 """The parameters of every tile.
 
@@ -28,20 +32,47 @@ depth
     The number of k.
 bias, c
     Vectors of the bias and of the output lie next to each other, except the last one, at `c.last`.
+    If columns have factors, each of these follows the bias of its column.
 first, final
     Whether to start from 0 instead of what is in `c`; whether to add the bias at the end.
+floor
+    The bits of a number that replaces smaller results, -inf for none. NaN and zeros stay.
+ahead
+    Where to prefetch as many bytes as the vectors have, for each k, or where to keep the vectors;
+    stride along k. Tiles that are made for neither ignore it.
 """
 
-_SCALARS = {"float32": ("float", "f32"), "float64": ("double", "f64")}
+TILE = "tile"
+"""The name of the functions in this module, and the beginning of the names of single tiles."""
+
+LINE = 64
+"""Bytes of a cache line, more than which other processors may have."""
+
+SCALARS = {"float32": ("float", "f32"), "float64": ("double", "f64")}
 
 
-def tile_name(rows: int, vectors: int) -> str:
-    return f"tile.{rows}.{vectors}"
+def tile_name(rows: int, vectors: int, prefix: str = TILE) -> str:
+    return f"{prefix}.{rows}.{vectors}"
 
 
-def tile_ir(form: Format, rows: int, vectors: int, lanes: int, target: Target) -> str:
-    """The function `tile_name(rows, vectors)`, in a form that needs no further optimisation."""
-    scalar, suffix = _SCALARS[form.name]
+def tile_ir(
+    form: Format,
+    rows: int,
+    vectors: int,
+    lanes: int,
+    target: Target,
+    prefix: str = TILE,
+    prefetches: bool = False,
+    stored: Storage | None = None,
+    keeps: bool = False,
+) -> str:
+    """The function `tile_name(rows, vectors, prefix)`, which needs no further optimisation.
+
+    Weights are plain ones of `form`, unless `stored` says otherwise. If it `keeps` them, it writes
+    their vectors to ``ahead``, as they are used.
+    """
+    stored = stored or Storage(form)
+    scalar, suffix = SCALARS[form.name]
     vector = f"<{lanes} x {scalar}>"
     size, width = form.itemsize, lanes * form.itemsize
     attributes = f'{wide_vectors(target)} "min-legal-vector-width"="{target.vector_bits}"'
@@ -49,7 +80,9 @@ def tile_ir(form: Format, rows: int, vectors: int, lanes: int, target: Target) -
     grid = [(i, j) for i in heads for j in columns]
 
     def each(text: str, over: Iterable[tuple[int, int]]) -> str:
-        return "".join(text.format(i=i, j=j, vector=vector, size=size) for i, j in over)
+        return "".join(
+            text.format(i=i, j=j, vector=vector, size=size, lanes=lanes) for i, j in over
+        )
 
     def load(value: str, kind: str, base: str, offset: str) -> str:
         return f"""
@@ -75,24 +108,48 @@ def tile_ir(form: Format, rows: int, vectors: int, lanes: int, target: Target) -
     places = "".join(
         f"\n  %c.{i}.{j} = getelementptr i8, ptr %c.{i}, i64 {column[j]}" for i, j in grid
     )
-    products = "".join(load(f"%wv.{j}", vector, f"%w.{j}", "%w.at") for j in columns)
+    products = "".join(
+        f"\n  %wv.{j}.p = getelementptr i8, ptr %w.{j}, i64 %w.at"
+        + widened_ir(f"%wv.{j}", stored.form, form, lanes, target)
+        for j in columns
+    )
     for i in heads:
         products += load(f"%xs.{i}", scalar, f"%x.{i}", "%x.at")
         products += f"""
   %xi.{i} = insertelement {vector} poison, {scalar} %xs.{i}, i64 0
   %xv.{i} = shufflevector {vector} %xi.{i}, {vector} poison, <{lanes} x i32> zeroinitializer"""
         for j in columns:
-            products += _multiply_add(f"{i}.{j}", vector, f"v{lanes}{suffix}", target)
+            products += multiply_add(
+                f"%sum.{i}.{j}", f"%acc.{i}.{j}", f"%xv.{i}", f"%wv.{j}", f"{i}.{j}", vector,
+                suffix, lanes, target,
+            )  # fmt: skip
+    for j in columns if keeps else ():
+        products += f"""
+  %kept.{j} = getelementptr i8, ptr %ahead.now, i64 {j * width}
+  store {vector} %wv.{j}, ptr %kept.{j}, align {size}"""
+    if prefetches:
+        for at in range(0, vectors * width, LINE):
+            products += f"""
+  %ahead.{at} = getelementptr i8, ptr %ahead.now, i64 {at}
+  call void @llvm.prefetch.p0(ptr %ahead.{at}, i32 0, i32 3, i32 1)"""
     # Adding -0 changes nothing; adding 0 would turn a partial sum of -0 into 0.
-    nothing = f"<{', '.join([f'{scalar} -0.0'] * lanes)}>"
     ends = "".join(
-        load(f"%bias.{j}", vector, "%bias", column[j])
-        + f"\n  %b.{j} = select i1 %adds, {vector} %bias.{j}, {vector} {nothing}"
+        terms_ir(str(j), "%bias", column[j], form, lanes, stored)
+        + "".join(
+            f"\n  %{b}.{j} = select i1 %adds, {vector} %{name}.{j}, "
+            f"{vector} <{', '.join([f'{scalar} {nothing}'] * lanes)}>"
+            for b, name, nothing in (("b", "bias", "-0.0"), ("f", "factor", "1.0"))[: stored.terms]
+        )
         for j in columns
     )
+    finished = "".join(
+        finished_ir(f"{i}.{j}", f"%dot.{i}.{j}", f"%b.{j}", f"%f.{j}", form, lanes, target, stored)
+        + f"\n  store {vector} %y.{i}.{j}, ptr %c.{i}.{j}, align {size}"
+        for i, j in grid
+    )
     return f"""
-define void @{tile_name(rows, vectors)}({PARAMETERS}) {attributes} {{
-entry:{row_starts}{vector_starts}{places}
+define void @{tile_name(rows, vectors, prefix)}({PARAMETERS}) {attributes} {{
+entry:{row_starts}{vector_starts}{places}{floor_ir(form, lanes)}
   %starts = icmp ne i64 %first, 0
   %adds = icmp ne i64 %final, 0
   br i1 %starts, label %start, label %resume
@@ -116,7 +173,8 @@ start:{
 body:
   %left = phi i64 [ %depth, %start ], [ %less, %body ]
   %x.at = phi i64 [ 0, %start ], [ %x.next, %body ]
-  %w.at = phi i64 [ 0, %start ], [ %w.next, %body ]{
+  %w.at = phi i64 [ 0, %start ], [ %w.next, %body ]
+  %ahead.now = phi ptr [ %ahead, %start ], [ %ahead.next, %body ]{
         each(
             '''
   %acc.{i}.{j} = phi {vector} [ %zero.{i}.{j}, %start ], [ %sum.{i}.{j}, %body ]''',
@@ -126,6 +184,7 @@ body:
 {products}
   %x.next = add i64 %x.at, %x.k
   %w.next = add i64 %w.at, %w.k
+  %ahead.next = getelementptr i8, ptr %ahead.now, i64 %ahead.k
   %less = sub nuw i64 %left, 1
   %more = icmp ne i64 %less, 0
   br i1 %more, label %body, label %finish
@@ -136,31 +195,98 @@ finish:{
             grid,
         )
     }
-{ends}{
-        each(
-            '''
-  %y.{i}.{j} = fadd {vector} %dot.{i}.{j}, %b.{j}
-  store {vector} %y.{i}.{j}, ptr %c.{i}.{j}, align {size}''',
-            grid,
-        )
-    }
+{ends}{finished}
   ret void
 }}"""
 
 
-def fma_declaration(form: Format, lanes: int) -> str:
-    scalar, suffix = _SCALARS[form.name]
+def widened_ir(value: str, stored: Format, form: Format, lanes: int, target: Target) -> str:
+    """IR that loads `lanes` elements of format `stored` at ``VALUE.p`` as a vector of `form`."""
+    if stored == form:
+        kind = f"<{lanes} x {SCALARS[form.name][0]}>"
+        return f"\n  {value} = load {kind}, ptr {value}.p, align {form.itemsize}"
+    kind = f"<{lanes} x {storage_type(stored, target)}>"
+    return f"""
+  {value}.stored = load {kind}, ptr {value}.p, align {stored.itemsize}""" + decode_ir(
+        stored, target, value, f"{value}.stored", lanes
+    )
+
+
+def terms_ir(place: str, base: str, offset: str, form: Format, lanes: int, stored: Storage) -> str:
+    """IR that loads the vector ``%bias.PLACE`` and, if there are factors, ``%factor.PLACE``.
+
+    Without factors, the bias is `offset` bytes from `base`.
+    """
+    scalar, _ = SCALARS[form.name]
     vector = f"<{lanes} x {scalar}>"
-    return f"declare {vector} @llvm.fma.v{lanes}{suffix}({vector}, {vector}, {vector})"
+    if not stored.scaled:
+        return f"""
+  %bias.{place}.p = getelementptr i8, ptr {base}, i64 {offset}
+  %bias.{place} = load {vector}, ptr %bias.{place}.p, align {form.itemsize}"""
+    pairs = f"<{2 * lanes} x {scalar}>"
+    text = f"""
+  %terms.{place}.offset = mul i64 {offset}, {stored.terms}
+  %terms.{place}.p = getelementptr i8, ptr {base}, i64 %terms.{place}.offset
+  %terms.{place} = load {pairs}, ptr %terms.{place}.p, align {form.itemsize}"""
+    for first, name in enumerate(("bias", "factor")):
+        of_all = ", ".join(f"i32 {k}" for k in range(first, 2 * lanes, 2))
+        operands = f"{pairs} %terms.{place}, {pairs} poison, <{lanes} x i32> <{of_all}>"
+        text += f"\n  %{name}.{place} = shufflevector {operands}"
+    return text
 
 
-def _multiply_add(place: str, vector: str, suffix: str, target: Target) -> str:
-    i, j = place.split(".")
+def finished_ir(
+    place: str, dot: str, bias: str, factor: str, form: Format, lanes: int, target: Target,
+    stored: Storage,
+) -> str:  # fmt: skip
+    """IR that makes the vector of results ``%y.PLACE`` from that of the sums, `dot`.
+
+    ``%floors`` is the lower limit. Without factors, `factor` is ignored.
+    """
+    scalar, suffix = SCALARS[form.name]
+    vector = f"<{lanes} x {scalar}>"
+    if stored.scaled:
+        added = multiply_add(
+            f"%s.{place}", bias, dot, factor, f"{place}.scaled", vector, suffix, lanes, target
+        )
+    else:
+        added = f"\n  %s.{place} = fadd {vector} {dot}, {bias}"
+    return f"""{added}
+  %below.{place} = fcmp ogt {vector} %floors, %s.{place}
+  %y.{place} = select <{lanes} x i1> %below.{place}, {vector} %floors, {vector} %s.{place}"""
+
+
+def floor_ir(form: Format, lanes: int) -> str:
+    """IR that makes the vector ``%floors`` of the number whose bits are in ``%floor``."""
+    scalar, _ = SCALARS[form.name]
+    vector = f"<{lanes} x {scalar}>"
+    whole = "trunc i64 %floor to i32" if form.bits == 32 else "add i64 %floor, 0"
+    return f"""
+  %floor.bits = {whole}
+  %floor.number = bitcast i{form.bits} %floor.bits to {scalar}
+  %floor.first = insertelement {vector} poison, {scalar} %floor.number, i64 0
+  %floors = shufflevector {vector} %floor.first, {vector} poison, <{lanes} x i32> zeroinitializer"""
+
+
+def declarations_ir(form: Format, lanes: int) -> str:
+    """The declarations that tiles need."""
+    scalar, suffix = SCALARS[form.name]
+    vector = f"<{lanes} x {scalar}>"
+    return f"""
+declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
+declare {vector} @llvm.fma.v{lanes}{suffix}({vector}, {vector}, {vector})"""
+
+
+def multiply_add(
+    result: str, before: str, a: str, b: str, place: str, vector: str, suffix: str, lanes: int,
+    target: Target,
+) -> str:  # fmt: skip
+    """IR that adds the product of the vectors `a` and `b` to `before`."""
     if target.has_fma:
-        factors = f"{vector} %xv.{i}, {vector} %wv.{j}, {vector} %acc.{place}"
-        return f"\n  %sum.{place} = call {vector} @llvm.fma.{suffix}({factors})"
+        factors = f"{vector} {a}, {vector} {b}, {vector} {before}"
+        return f"\n  {result} = call {vector} @llvm.fma.v{lanes}{suffix}({factors})"
     # Emulating the fma would take 15 operations. With product and sum rounded separately, results
     # are as good as those of any BLAS on such a target, and the same for every tile.
     return f"""
-  %product.{place} = fmul {vector} %xv.{i}, %wv.{j}
-  %sum.{place} = fadd {vector} %acc.{place}, %product.{place}"""
+  %product.{place} = fmul {vector} {a}, {b}
+  {result} = fadd {vector} {before}, %product.{place}"""

@@ -13,12 +13,15 @@ holds
     the default, and restores what it saved.
 ``hot_loop``
     the hot loop over contiguous operands, vectorised and interleaved by LLVM.
+``hot_loop_uniform``
+    the hot loop for a last input that is one number, such as the parameter of an activation, where
+    the target asks for it.
 ``hot_loop_short``
     the same computation one vector at a time, for what is left over.
 ``hot_loop_stream``
     the hot loop for an output that is too large for any cache (``_compiler/nontemporal.py``).
 ``hot_loop_ahead``
-    the hot loop for an output that is too large for the caches next to the core.
+    the hot loop for an output that is too large for the caches next to the core, but not for all.
 ``buffered``
     everything else (strides, the last elements), in chunks through contiguous buffers that
     are padded to whole vectors. So there is no scalar copy of the computation, and no result
@@ -32,7 +35,7 @@ from fastact._compiler.loops.hot_loop import ASSUME_IR, hot_loop_ir
 from fastact._compiler.loops.loop_metadata import NO_CALLS, LoopMetadata
 from fastact._compiler.loops.operands import inputs_and_outputs, pointers, strided
 from fastact._compiler.loops.overlap import ANY, BLOCKS, apart_ir, relation_ir
-from fastact._compiler.loops.past_the_caches import streamed_ir
+from fastact._compiler.loops.past_the_caches import in_place_ir, streamed_ir
 from fastact._compiler.loops.scalar_call import scalar_call_ir
 from fastact._compiler.loops.strided_copies import copies_ir
 from fastact._compiler.pipeline import ScalarIR
@@ -42,7 +45,8 @@ from fastact._machine.formats import FORMATS, Format
 from fastact._machine.targets import Target
 
 # Bytes of an output (bench/NOTES.md).
-AHEAD = 1 << 19  # from here on, the next elements are prefetched
+AHEAD = 1 << 19  # from here on, the next elements are prefetched ...
+FAR = 1 << 23  # ... up to here
 STREAMED = 1 << 24  # from here on, stores bypass the caches
 CHUNK = 512  # elements buffered at a time: three operands of 8 bytes are 12 KB, within L1
 
@@ -64,9 +68,15 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
             conversions_ir(form, target),
             environment_ir(target),
             hot_loop_ir("hot_loop", *loop, block, notes, (lanes, target.interleave), target),
+            hot_loop_ir(
+                *("hot_loop_uniform", *loop, block, notes, (lanes, target.interleave), target),
+                one_number=operands[arity - 1],
+            )
+            if target.one_number
+            else "",
             hot_loop_ir("hot_loop_short", *loop, lanes, notes, (lanes, 1), target),
             copies_ir(storage, form, notes, target),
-            _buffered(operands, storage, form, lanes, block),
+            _buffered(operands, storage, form, lanes, block, target),
             _run(operands, form, block, target),
             FAN_OUT_IR,
             _run_chunk(operands),
@@ -77,53 +87,66 @@ def loop_ir(scalar: ScalarIR, form: Format, arity: int, target: Target, results:
     )
 
 
-def _buffered(operands: list[str], storage: str, form: Format, lanes: int, block: int) -> str:
-    """@buffered: compute operands of any strides through buffers."""
+def _buffered(
+    operands: list[str], storage: str, form: Format, lanes: int, block: int, target: Target
+) -> str:
+    """@buffered: compute operands of any strides through buffers.
+
+    In whole chunks, contiguous operands need none.
+    """
     inputs, outputs = inputs_and_outputs(operands)
-    allocate = "".join(
-        f"\n  %{p}.buffer = alloca [{CHUNK} x {storage}], align 64" for p in operands
-    )
+    start, gather, scatter = "", "", ""
+    for p in operands:
+        start += f"""
+  %{p}.buffer = alloca [{CHUNK} x {storage}], align 64
+  %{p}.dense = icmp eq i64 %{p}.stride, {form.itemsize}"""
     # The last vector is cleared first, because its padding is computed too, and must not be
     # subnormal (slow) by chance.
-    gather = "".join(
-        f"""
+    for p in inputs:
+        gather += f"""
+  br i1 %{p}.direct, label %{p}.gathered, label %{p}.gather
+{p}.gather:
   %{p}.last = getelementptr {storage}, ptr %{p}.buffer, i64 %last
   store <{lanes} x {storage}> zeroinitializer, ptr %{p}.last, align 1
-  %{p}.offset = mul i64 %i, %{p}.stride
-  %{p}.at = getelementptr i8, ptr %{p}, i64 %{p}.offset
-  call void @gather(ptr %{p}.at, ptr %{p}.buffer, i64 %{p}.stride, i64 %m)"""
-        for p in inputs
-    )
-    scatter = "".join(
+  call void @gather(ptr %{p}.at, ptr %{p}.buffer, i64 %{p}.stride, i64 %m)
+  br label %{p}.gathered
+{p}.gathered:"""
+    for p in outputs:
+        scatter += f"""
+  br i1 %{p}.direct, label %{p}.scattered, label %{p}.scatter
+{p}.scatter:
+  call void @scatter(ptr %{p}.buffer, ptr %{p}.at, i64 %{p}.stride, i64 %m)
+  br label %{p}.scattered
+{p}.scattered:"""
+    places = "".join(
         f"""
   %{p}.offset = mul i64 %i, %{p}.stride
   %{p}.at = getelementptr i8, ptr %{p}, i64 %{p}.offset
-  call void @scatter(ptr %{p}.buffer, ptr %{p}.at, i64 %{p}.stride, i64 %m)"""
-        for p in outputs
+  %{p}.direct = and i1 %{p}.dense, %full
+  %{p}.here = select i1 %{p}.direct, ptr %{p}.at, ptr %{p}.buffer"""
+        for p in operands
     )
     rest = "".join(
         f"\n  %{p}.rest = getelementptr {storage}, ptr %{p}.buffer, i64 %handled" for p in operands
     )
     return f"""
 define internal void @buffered({strided(operands)}, i64 %n) noinline {NO_CALLS} {{
-entry:{allocate}
+entry:{start}
   br label %chunk
 chunk:
-  %i = phi i64 [ 0, %entry ], [ %next, %finish ]
+  %i = phi i64 [ 0, %entry ], [ %next, %end ]
   %left = sub i64 %n, %i
-  %final = icmp ult i64 %left, {CHUNK}
-  %m = select i1 %final, i64 %left, i64 {CHUNK}
+  %full = icmp uge i64 %left, {CHUNK}
+  %m = select i1 %full, i64 {CHUNK}, i64 %left
   %m.up = add i64 %m, {lanes - 1}
   %vectors = udiv i64 %m.up, {lanes}
   %padded = mul i64 %vectors, {lanes}
-  %last = sub i64 %padded, {lanes}{gather}
+  %last = sub i64 %padded, {lanes}{places}{gather}
   %blocks = udiv i64 %m, {block}
   %handled = mul i64 %blocks, {block}
   %any = icmp ne i64 %blocks, 0
   br i1 %any, label %whole, label %between
-whole:
-  call void @hot_loop({pointers(operands, ".buffer")}, i64 %blocks)
-  br label %between
+whole:{_whole(operands, target)}
 between:{rest}
   %open = sub i64 %padded, %handled
   %short = udiv i64 %open, {lanes}
@@ -133,12 +156,32 @@ tail:
   call void @hot_loop_short({pointers(operands, ".rest")}, i64 %short)
   br label %finish
 finish:{scatter}
+  br label %end
+end:
   %next = add i64 %i, {CHUNK}
   %more = icmp ult i64 %next, %n
   br i1 %more, label %chunk, label %done
 done:
   ret void
 }}"""
+
+
+def _whole(operands: list[str], target: Target) -> str:
+    """Compute whole blocks, by @hot_loop_uniform if the last of several inputs has stride 0."""
+    inputs, _ = inputs_and_outputs(operands)
+    arguments = f"({pointers(operands, '.here')}, i64 %blocks)"
+    usual = f"""
+  call void @hot_loop{arguments}
+  br label %between"""
+    if not target.one_number:
+        return usual
+    return f"""
+  %uniform = icmp eq i64 %{inputs[-1]}.stride, 0
+  br i1 %uniform, label %one.number, label %numbers
+one.number:
+  call void @hot_loop_uniform{arguments}
+  br label %between
+numbers:{usual}"""
 
 
 def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
@@ -154,14 +197,21 @@ def _run(operands: list[str], form: Format, block: int, target: Target) -> str:
     tail = ", ".join(f"ptr %{p}.rest, i64 {size}" for p in operands)
     # LLVM has no non-temporal stores of vectors of elements below 32 bits (bench/NOTES.md).
     fence = target.instructions.fence if form.bits >= 32 else None
-    declared, branch, streamed, handled = "", "br label %plain", "", "%handled.plain, %body.end"
+    declared, in_place, streamed = "", "", ""
+    branch, handled = "br label %plain", "%handled.plain, %body.end"
     hot_loop = f"call void @hot_loop({pointers(operands)}, i64 %blocks)"
     if fence is not None:
         declared = f"\ndeclare void @{nontemporal.AHEAD}({pointers(operands)}, i64)"
+        # In place, the prefetches would only take time: 0.081 ns for relu of 65,536 float64 with
+        # vectors of 256 bits, and 0.047 without them (bench/NOTES.md).
+        in_place = in_place_ir(operands)
         hot_loop = f"""%bytes = mul i64 %whole, {size}
-  %far = icmp uge i64 %bytes, {AHEAD}
-  br i1 %far, label %body.far, label %body.near
-body.far:
+  %beyond = sub i64 %bytes, {AHEAD}
+  %between = icmp ult i64 %beyond, {FAR - AHEAD}
+  %elsewhere = xor i1 %in.place, true
+  %prefetched = and i1 %between, %elsewhere
+  br i1 %prefetched, label %body.ahead, label %body.near
+body.ahead:
   call void @{nontemporal.AHEAD}({pointers(operands)}, i64 %blocks)
   br label %body.end
 body.near:
@@ -180,7 +230,7 @@ entry:
   call void @enter(ptr %saved){strides}
   %contiguous = icmp eq i64 {apart}, 0
   br i1 %contiguous, label %direct, label %strided
-direct:
+direct:{in_place}
   {branch}{streamed}
 plain:
   %blocks = udiv i64 %n, {block}

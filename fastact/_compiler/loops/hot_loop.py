@@ -1,7 +1,7 @@
 """LLVM IR of the loop over contiguous elements, which LLVM vectorises."""
 
 from fastact._compiler.conversions import compute_type, conversions_ir, storage_type
-from fastact._compiler.loops.loop_metadata import LoopMetadata, wide_vectors
+from fastact._compiler.loops.loop_metadata import LoopMetadata, aligned_stack, wide_vectors
 from fastact._compiler.loops.operands import inputs_and_outputs, pointers
 from fastact._compiler.loops.scalar_call import scalar_call_ir
 from fastact._compiler.pipeline import ScalarIR
@@ -21,20 +21,25 @@ def hot_loop_ir(
     notes: LoopMetadata,
     vectors: tuple[int, int],
     target: Target,
+    one_number: str = "",
 ) -> str:
     """@NAME: a loop over `%blocks` > 0 times `block` elements.
 
-    `vectors` holds the lanes of a vector, and the number of vectors that LLVM interleaves.
+    `vectors` holds the lanes of a vector, and the number of vectors that LLVM interleaves. The
+    operand `one_number` is the same for all elements: LLVM computes what depends on it alone before
+    the loop.
     """
     inputs, outputs = inputs_and_outputs(operands)
     kind = f"[{len(outputs)} x {compute}]"
-    loads = "".join(
-        f"""
-  %p.{x} = getelementptr inbounds {storage}, ptr %{x}, i64 %i
+
+    def load(x: str, place: str) -> str:
+        return f"""
+  %p.{x} = getelementptr inbounds {storage}, ptr %{x}, i64 {place}
   %s.{x} = load {storage}, ptr %p.{x}, align 1, {notes.parallel}
   %v.{x} = call {compute} @decode({storage} %s.{x})"""
-        for x in inputs
-    )
+
+    first = load(one_number, "0") if one_number else ""
+    loads = "".join(load(x, "%i") for x in inputs if x != one_number)
     values = ", ".join(f"{compute} %v.{x}" for x in inputs)
     stores = "".join(
         f"""
@@ -44,12 +49,13 @@ def hot_loop_ir(
   store {storage} %s.{y}, ptr %p.{y}, align 1, {notes.parallel}"""
         for k, y in enumerate(outputs)
     )
+    attributes = f"{wide_vectors(target)} {aligned_stack(target)}"
     return f"""
-define void @{name}({pointers(operands)}, i64 %blocks) noinline {wide_vectors(target)} {{
+define void @{name}({pointers(operands)}, i64 %blocks) noinline {attributes} {{
 entry:
   %some = icmp ne i64 %blocks, 0
   call void @llvm.assume(i1 %some)
-  %n = mul nuw nsw i64 %blocks, {block}
+  %n = mul nuw nsw i64 %blocks, {block}{first}
   br label %body
 body:
   %i = phi i64 [ 0, %entry ], [ %next, %body ]{loads}

@@ -11,6 +11,16 @@ def wide_vectors(target: Target) -> str:
     return f'"prefer-vector-width"="{target.vector_bits}" {NO_CALLS}'
 
 
+def aligned_stack(target: Target) -> str:
+    """The attribute that aligns the stack of a function for the vectors that it spills.
+
+    Without it, whether a spilled vector lies on both sides of the end of a page is up to the
+    caller. float32 tanh took twice as long then (bench/NOTES.md).
+    """
+    size = target.vector_bits // 8
+    return f"alignstack({size})" if size > 16 else ""  # callers align it to 16 bytes
+
+
 _ITSELF = "ITSELF"
 
 
@@ -52,6 +62,10 @@ class LoopMetadata:
         if unroll is not None:
             how = self._option("unroll.count", f"i32 {unroll}")
         return self._loop([self._option("vectorize.enable", "i1 false"), how])
+
+    def rolled(self) -> str:
+        """For a loop around others that is not unrolled."""
+        return self._loop([self._option("unroll.disable")])
 
     def ir(self) -> str:
         """The nodes of the metadata; call it last."""

@@ -4,13 +4,13 @@ Its stores bypass the caches (``_compiler/nontemporal.py``), which would otherwi
 of the output before it is overwritten.
 """
 
-from fastact._compiler.loops.operands import pointers
-from fastact._compiler.nontemporal import PREFETCH_IR, STREAMED
+import itertools
+
+from fastact._compiler.loops.operands import inputs_and_outputs, pointers
+from fastact._compiler.nontemporal import LINE, PREFETCH_IR, STREAMED
 from fastact._machine.targets import Operation, Target
 
 PAGE = 4096  # bytes of a page of memory
-
-LINE = 64  # bytes of a cache line
 
 PRIMED = 8  # lines of each page that are prefetched explicitly
 
@@ -20,16 +20,11 @@ def streamed_ir(
 ) -> tuple[str, str]:
     """The part of @run for large outputs, from label %stream to the end of %streamed.
 
-    The elements before the first aligned vector go through buffers. In place, nothing would be
-    gained, because the lines of the output are read anyway.
+    The elements before the first aligned vector go through buffers. If `in_place_ir` finds that
+    the output is an input, nothing would be gained, because the lines of the output are read
+    anyway.
     """
     *inputs, y = operands
-    in_place, tests = "false", ""
-    for x in inputs:
-        tests += f"""
-  %{x}.same = icmp eq ptr %{x}, %{y}
-  %in.place.{x} = or i1 {in_place}, %{x}.same"""
-        in_place = f"%in.place.{x}"
     vector = target.vector_bits // 8
     head = ", ".join(f"ptr %{p}, i64 {size}" for p in operands)
     begin = "".join(
@@ -49,8 +44,8 @@ declare void @{STREAMED}({pointers(operands)}, i64)"""
 stream:
   %y.int = ptrtoint ptr %{y} to i64
   %y.odd = and i64 %y.int, {size - 1}
-  %unaligned = icmp ne i64 %y.odd, 0{tests}
-  %unfit.1 = or i1 %unaligned, {in_place}
+  %unaligned = icmp ne i64 %y.odd, 0
+  %unfit.1 = or i1 %unaligned, %in.place
   %y.less = sub i64 0, %y.int
   %head.bytes = and i64 %y.less, {vector - 1}
   %head = udiv i64 %head.bytes, {size}
@@ -84,6 +79,17 @@ ordered:
 streamed:
   br label %remainder""",
     )
+
+
+def in_place_ir(operands: list[str]) -> str:
+    """%in.place: whether an output begins where an input does."""
+    text, found = "", "false"
+    for x, y in itertools.product(*inputs_and_outputs(operands)):
+        text += f"""
+  %{x}.{y}.same = icmp eq ptr %{x}, %{y}
+  %in.place.{x}.{y} = or i1 {found}, %{x}.{y}.same"""
+        found = f"%in.place.{x}.{y}"
+    return f"{text}\n  %in.place = or i1 {found}, false"
 
 
 def _prime(x: str) -> str:

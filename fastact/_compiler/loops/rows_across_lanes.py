@@ -1,8 +1,15 @@
 """LLVM IR of a function of rows for short rows, one in each lane."""
 
-from fastact._compiler.loops.lane_loops import ACROSS, STATE, Shape, allocate, begin
+from fastact._compiler.loops.lane_loops import (
+    TERM,
+    Shape,
+    across,
+    allocate,
+    begin,
+)
 from fastact._compiler.loops.loop_metadata import NO_CALLS, wide_vectors
 from fastact._compiler.transpose import cells_to_rows, rows_to_cells
+from fastact._kernels.row_steps import Source
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
 
@@ -70,7 +77,10 @@ i64 %lanes) noinline {wide_vectors(target)} {{{at_rows}{at_cells}{move(kind, row
 
 
 def across_ir(shape: Shape, chunk: int, suffix: str) -> str:
-    """@across: compute `%rows` rows of `%n` elements, as many at a time as there are lanes."""
+    """@across: compute `%rows` rows of `%n` elements, as many at a time as there are lanes.
+
+    `suffix` follows its name, and those of the loops.
+    """
     storage, lanes = shape.storage, shape.lanes
     size = {"half": 2, "i16": 2, "float": 4, "double": 8}[storage]
     vector = shape.vector
@@ -111,15 +121,21 @@ i64 %n)
   %write.offset = mul i64 %write.i, %to.stride
   %sink = getelementptr i8, ptr %to.group, i64 %write.offset
   call void @scatter(ptr %write.cells, ptr %sink, i64 %to.row, i64 %m)"""
-    rounds = {"find": "%n", "add_and_keep_terms": "%n", "divide_terms": "%n"}
-    compute = "".join(
-        loop.call(shape, rounds.get(name, "1"), suffix, y="x") for name, loop in ACROSS.items()
-    )
+    per_element = ("find", "add_terms", "add_and_keep_terms", "subtract", "divide_terms")
+    rounds = dict.fromkeys(per_element, "%n")
+    compute = ""
+    for name, loop in across(shape).items():
+        compute += loop.call(shape, rounds.get(name, "1"), suffix, y="x")
+    give = elements("write", "compute", "finish", write, "to")
+    if shape.scheme.results is Source.NOTHING:
+        give = """
+  call void @scatter(ptr %x, ptr %to.group, i64 %to.row, i64 %m)
+  br label %finish"""
     return f"""
 define internal void @across{suffix}(ptr %from, i64 %from.row, i64 %from.stride, \
 ptr %to, i64 %to.row, i64 %to.stride, i64 %rows, i64 %n) \
 noinline {NO_CALLS} {{
-entry:{allocate(shape, chunk, STATE)}
+entry:{allocate(shape, dict.fromkeys(TERM, chunk), shape.state)}
   br label %group
 group:
   %row = phi i64 [ 0, %entry ], [ %row.next, %finish ]
@@ -131,7 +147,7 @@ group:
   %to.offset = mul i64 %row, %to.row
   %to.group = getelementptr i8, ptr %to, i64 %to.offset\
 {elements("read", "group", "compute", read, "from")}
-compute:{begin(shape)}{compute}{elements("write", "compute", "finish", write, "to")}
+compute:{begin(shape, shape.state)}{compute}{give}
 finish:
   %row.next = add i64 %row, {lanes}
   %more = icmp ult i64 %row.next, %rows

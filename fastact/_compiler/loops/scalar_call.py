@@ -26,3 +26,21 @@ define {compute} @{name}({values}) {{
   %v = extractvalue [1 x {compute}] %results, 0
   ret {compute} %v
 }}"""
+
+
+def stored_results_ir(name: str, function: str, compute: str, arity: int, results: int) -> str:
+    """@NAME: call @FUNCTION of :func:`scalar_call_ir`, and store its results at addresses."""
+    values = [f"{compute} %v{i}" for i in range(arity)]
+    addresses = [f"ptr %p{k}" for k in range(results)]
+    kind = f"[{results} x {compute}]"
+    stores = "".join(
+        f"""
+  %r{k} = extractvalue {kind} %results, {k}
+  store {compute} %r{k}, ptr %p{k}"""
+        for k in range(results)
+    )
+    return f"""
+define void @{name}({", ".join([*values, *addresses])}) {{
+  %results = call {kind} @{function}({", ".join(values)}){stores}
+  ret void
+}}"""

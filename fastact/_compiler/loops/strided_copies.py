@@ -9,8 +9,8 @@ def copies_ir(storage: str, form: Format, notes: LoopMetadata, target: Target) -
     """@gather and @scatter: copy from any stride to unit stride, and back.
 
     A stride of two elements (x[::2], real parts) is gathered by whole vectors, keeping every
-    other lane. Other strides are gathered one element at a time, because gather instructions are
-    no faster (bench/NOTES.md).
+    other lane. Stride 0, one number for all elements, is stored as whole vectors. Other strides are
+    gathered one element at a time, because gather instructions are no faster (bench/NOTES.md).
     """
     size, lanes = form.itemsize, target.vector_bits // form.bits
 
@@ -42,7 +42,11 @@ entry:
   %less = sub i64 %spare, {lanes}
   %safe = select i1 %full, i64 %less, i64 %spare
   switch i64 %stride, label %any.before [ i64 {size}, label %unit.before
+                                          i64 0, label %one.before
                                           i64 {2 * size}, label %two.before ]
+one.before:
+  br label %one
+{loop("one", "0", "0", str(size))}
 unit.before:
   br label %unit
 {loop("unit", "0", str(size), str(size))}

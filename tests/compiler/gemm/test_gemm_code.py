@@ -6,33 +6,34 @@ import re
 import pytest
 from assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR
 
+from bench import machine_code
 from fastact._compiler import host
+from fastact._compiler.gemm import loops as gemm_loops
 from fastact._compiler.gemm import module as gemm_module
-from fastact._compiler.gemm.interface import lanes_for
-from fastact._compiler.gemm.tiles import tile_name
+from fastact._compiler.gemm import narrow, several_rows
+from fastact._compiler.gemm.interface import ENTRIES, Storage, lanes_for
+from fastact._compiler.gemm.tiles import TILE, tile_name
 from fastact._compiler.symbols import SETTING
 from fastact._machine.formats import FORMATS
 from fastact._machine.targets import BASELINES
 
 TARGETS = {"host": host.host(), **BASELINES}
 
-# The stack, where registers are spilled. Such code uses the frame pointer as any other register.
-STACK = {
-    "x86_64": re.compile(r"\(%rsp\b"),
-    "aarch64": re.compile(r"\[sp\b"),
-}
 FUSED = {
     "x86_64": re.compile(r"\tvfmadd\w+\t"),
     "aarch64": re.compile(r"\tfmla\t"),
 }
+PREFETCH = {
+    "x86_64": re.compile(r"\tprefetch"),
+    "aarch64": re.compile(r"\tprfm\t"),
+}
+SPILLED_VECTOR = re.compile(r"\(%rsp\).*[yz]mm|[yz]mm.*\(%rsp\)")
 WIDE = {
     ("x86_64", 512): "%zmm",
     ("x86_64", 256): "%ymm",
     ("x86_64", 128): "%xmm",
     ("aarch64", 128): r"\bv\d+\.(4s|2d)",
 }
-# Conditional jumps: code off the straight path returns by an unconditional one.
-JUMP = re.compile(r"(?m)^\t(j(?!mp)\w+|b\.\w+|cbn?z|tbn?z)\t(?:.*, )?(\.LBB\w+)$")
 
 
 def lanes_of(name, target):
@@ -64,51 +65,100 @@ def emitted(target, name, lanes):
     return machine.emit_assembly(module), machine.emit_object(module)
 
 
-def sizes_of(target):
-    tiles = TARGETS[target].tiles
-    return [(h, v) for v, tallest in tiles.items() for h in range(1, tallest + 1)]
-
-
-def function(text, name):
-    body = text[re.search(rf"(?m)^{re.escape(name)}:", text).start() :]
-    return body[: body.index(".Lfunc_end")]
-
-
-def loops(body):
-    """The blocks that end in a jump back to their label."""
-    lines = body.splitlines()
-    at = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"\.LBB\w+:", line)}
-    for i, line in enumerate(lines):
-        if (jump := JUMP.match(line)) and at.get(jump[2], i) < i:
-            block = "\n".join(lines[at[jump[2]] : i + 1])
-            if block.count("\n.LBB") == 0:
-                yield block
-
-
 @every_kind
 def test_tiles_stay_in_registers(target, name, lanes):
     """Each is one loop: an fma of whole vectors for each accumulator, and no spilled register."""
     architecture = TARGETS[target].architecture
     wide = re.compile(WIDE[architecture, TARGETS[target].vector_bits])
     text, _ = emitted(target, name, lanes)
-    for rows, vectors in sizes_of(target):
-        body = function(text, tile_name(rows, vectors))
-        (loop,) = loops(body)
+    groups = gemm_module.tile_groups(FORMATS[name], lanes, TARGETS[target])
+    form = FORMATS[name]
+    place = form, lanes, TARGETS[target]
+    ways = narrow.applies(*place), gemm_loops.fetches_strips(*place, Storage(form))
+    assert len(groups) == 1 + sum(ways)
+    for group, (rows, vectors) in ((g, size) for g in groups for size in g.sizes):
+        body = machine_code.function(text, tile_name(rows, vectors, group.prefix))
+        (loop,) = machine_code.loops(body)
         # Without fma, each product needs one more register, which the tallest tiles lack.
         if TARGETS[target].has_fma:
-            assert not STACK[architecture].search(loop), (rows, vectors)
+            assert not machine_code.STACK[architecture].search(loop), (group, rows, vectors)
             assert "%rsp, %rbp" not in body
         assert not CALL.search(loop)
         fused = FUSED[architecture].findall(loop)
-        if lanes > 1:
+        if group.lanes > 1:
             assert PACKED[architecture].search(loop)
             assert not SCALAR[architecture].search(loop)
-        if TARGETS[target].has_fma and (lanes > 1 or architecture == "x86_64"):
+        if TARGETS[target].has_fma and (group.lanes > 1 or architecture == "x86_64"):
             assert len(fused) == rows * vectors
-        if lanes * FORMATS[name].bits == TARGETS[target].vector_bits:
+        assert bool(PREFETCH[architecture].search(loop)) == (group.prefix != TILE)
+        if group.lanes * FORMATS[name].bits == TARGETS[target].vector_bits:
             assert wide.search(loop)
         if name == "float32":
             assert not DOUBLE[architecture].search(loop)
+
+
+COMPACT = [
+    Storage(FORMATS["bfloat16"]),
+    Storage(FORMATS["float16"]),
+    Storage(FORMATS["int8"], True),
+]
+WIDENING = {
+    ("bfloat16", "x86_64"): r"\tv?pmovzxwd\t|\tv?punpck[lh]wd\t",
+    ("float16", "x86_64"): r"\tvcvtph2psx?\t",
+    ("int8", "x86_64"): r"\tv?cvtdq2ps\t",
+    ("bfloat16", "aarch64"): r"\tu?shll\t",
+    ("float16", "aarch64"): r"\tfcvtl\t",
+    ("int8", "aarch64"): r"\tscvtf\t",
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("stored", COMPACT, ids=lambda stored: stored.form.name)
+def test_narrow_weights_are_widened_in_registers(stored, target):
+    """Once for each vector of a k. Tiles that keep the vectors store each of them once."""
+    form, lanes = FORMATS["float32"], TARGETS[target].vector_bits // 32
+    architecture = TARGETS[target].architecture
+    module, machine = gemm_module.compiled(form, lanes, TARGETS[target], stored)
+    text = machine.emit_assembly(module)
+    plain, *groups = gemm_module.tile_groups(form, lanes, TARGETS[target], stored)
+    assert [group.prefix for group in groups] == [gemm_loops.WIDENING_TILE, gemm_loops.KEEPING_TILE]
+    assert plain.stored == Storage(form, stored.scaled)
+    widening = re.compile(WIDENING[stored.form.name, architecture])
+    for group, (rows, vectors) in ((g, size) for g in groups for size in g.sizes):
+        body = machine_code.function(text, tile_name(rows, vectors, group.prefix))
+        (loop,) = machine_code.loops(body)
+        assert not CALL.search(loop)
+        if not TARGETS[target].has_fma:  # converts halves by arithmetic, and lacks registers
+            continue
+        assert len(FUSED[architecture].findall(loop)) == rows * vectors
+        assert len(widening.findall(loop)) == vectors
+        if architecture == "x86_64":
+            assert not SPILLED_VECTOR.search(loop), (group, rows, vectors)
+            stores = re.findall(r"\tvmov(?:ups|dqu(?:64)?|dqa(?:64)?)\t%[yz]mm\d+, ", loop)
+            assert len(stores) == vectors * group.keeps
+
+
+@every_kind
+def test_vectors_of_several_rows_stay_in_registers(target, name, lanes):
+    """Only addresses are kept on the stack, and no vector is moved within a loop."""
+    if not several_rows.applies(FORMATS[name], lanes, TARGETS[target]):
+        assert (
+            lanes == 1
+            or name == "float64"
+            or narrow.widest(FORMATS[name], TARGETS[target]) == lanes
+        )
+        return
+    text, _ = emitted(target, name, lanes)
+    for parts in several_rows.possible_parts(FORMATS[name], lanes):
+        body = machine_code.function(text, f"{several_rows.TILE}.{parts}")
+        whole, single = machine_code.loops(body)
+        sums = several_rows.groups_of(parts, TARGETS[target]) * parts
+        assert len(FUSED["x86_64"].findall(whole)) == several_rows.part_of(FORMATS[name]) * sums
+        assert len(FUSED["x86_64"].findall(single)) == sums
+        assert PREFETCH["x86_64"].search(whole)
+        for loop in (whole, single):
+            assert not CALL.search(loop)
+            assert not SPILLED_VECTOR.search(loop), parts
 
 
 @every_kind
@@ -119,7 +169,7 @@ def test_nothing_outside_is_called(target, name, lanes):
     # Besides its own functions, code calls the activation and the thread pool, through pointers.
     assert {c for c in called if not POINTER.match(c)} <= own
     visible = set(re.findall(r"(?m)^\t\.globl\t(\S+)", text))
-    assert visible == {*gemm_module.ENTRIES, SETTING}
+    assert visible == {*ENTRIES, SETTING}
 
 
 def symbols(elf):
@@ -145,19 +195,5 @@ def test_object_code_needs_no_other(target, name, lanes):
     if "linux" not in TARGETS[target].triple:
         pytest.skip("object files of this system are no ELF files")
     found = dict(symbols(emitted(target, name, lanes)[1]))
-    assert set(gemm_module.ENTRIES) <= {name for name, section in found.items() if section}
+    assert set(ENTRIES) <= {name for name, section in found.items() if section}
     assert not [name for name, section in found.items() if section == 0]
-
-
-def test_the_patterns_find_what_they_are_for():
-    assert STACK["x86_64"].search("\tvmovups\t%zmm0, 64(%rsp)")
-    assert not STACK["x86_64"].search("\tvbroadcastss\t(%rdi,%rbp), %zmm20")
-    assert STACK["aarch64"].search("\tstr\tq0, [sp, #16]")
-    assert not STACK["aarch64"].search("\tldr\tq27, [x3, x4]")
-    assert JUMP.match("\tjne\t.LBB1_4")[2] == ".LBB1_4"
-    assert JUMP.match("\tcbnz\tx7, .LBB1_4")[2] == ".LBB1_4"
-    assert JUMP.match("\tb.ne\t.LBB1_4")[2] == ".LBB1_4"
-    assert not JUMP.match("\tjmp\t.LBB1_4") and not JUMP.match("\tb\t.LBB1_4")
-    body = "f:\n.LBB0_1:\n\tnop\n\tje\t.LBB0_2\n.LBB0_3:\n\tnop\n\tjne\t.LBB0_3\n.LBB0_2:\n\tret"
-    body += "\n.LBB0_4:\n\tnop\n.LBB0_5:\n\tjne\t.LBB0_4"
-    assert list(loops(body)) == [".LBB0_3:\n\tnop\n\tjne\t.LBB0_3"]

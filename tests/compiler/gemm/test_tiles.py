@@ -19,7 +19,7 @@ from fastact._compiler import host as host_module
 from fastact._compiler import pipeline
 from fastact._compiler.gemm import loops as gemm_loops
 from fastact._compiler.gemm import tiles as tile_module
-from fastact._compiler.gemm.interface import lanes_for
+from fastact._compiler.gemm.interface import bits_of, lanes_for
 from fastact._loading import linker
 from fastact._machine.formats import FORMATS
 from fastact._machine.targets import BASELINES, TILES
@@ -56,7 +56,7 @@ def tiles(target, name, lanes):
     """The machine code of all tiles, by rows and vectors."""
     machine = pipeline.machine_of(TARGETS[target])
     form, sizes = FORMATS[name], sizes_of(TARGETS[target])
-    text = tile_module.fma_declaration(form, lanes) + "".join(
+    text = tile_module.declarations_ir(form, lanes) + "".join(
         tile_module.tile_ir(form, *size, lanes, TARGETS[target]) for size in sizes
     )
     text = pipeline.for_target(text, TARGETS[target], str(machine.target_data))
@@ -70,7 +70,7 @@ def tiles(target, name, lanes):
 GUARD = 1e6
 
 
-def call(tile, lanes, x, w, bias, c, ragged=0, first=1, final=1):
+def call(tile, lanes, x, w, bias, c, ragged=0, first=1, final=1, floor=-np.inf):
     """Compute c = x @ w + bias, where the last two vectors have `ragged` columns in common.
 
     W has shape (K, N), any stride along K, and contiguous rows.
@@ -83,6 +83,7 @@ def call(tile, lanes, x, w, bias, c, ragged=0, first=1, final=1):
     tile(
         x.ctypes.data, *x.strides, w.ctypes.data, lanes * size, last, w.strides[0], depth,
         bias.ctypes.data, c.ctypes.data, c.strides[0], last, first, final,
+        bits_of(floor, FORMATS[c.dtype.name]), 0, 0,
     )  # fmt: skip
 
 
@@ -212,6 +213,28 @@ def test_k_in_parts_gives_the_same_bits(target, name, lanes, state):
         assert (np.signbit(c) == np.signbit(expected)).all()
 
 
+@every_kind
+def test_a_floor_replaces_smaller_results_alone(target, name, lanes):
+    """NaN, infinities and zeros of both signs stay what they are."""
+    for (rows, vectors), tile in tiles(target, name, lanes).items():
+        columns = vectors * lanes
+        x = np.ones((rows, 1), name)
+        values = [-0.0, 0.0, np.nan, -np.inf, np.inf, 1.5, -1.5, -np.finfo(name).smallest_subnormal]
+        w = np.resize(np.array(values, name), (1, columns))
+        x[rows // 2] = -1
+        bias = np.full(columns, -0.0, name)
+        for floor in (0.0, -1.5, -np.inf):
+            c, intact = room(rows, columns, name)
+            call(tile, lanes, x, w, bias, c, floor=floor)
+            product = x * w + bias
+            expected = np.where(product < floor, np.array(floor, name), product)
+            # The sum begins with +0.
+            expected[product == 0] = 0.0
+            np.testing.assert_array_equal(c, expected)
+            assert not np.signbit(c[product == 0]).any()
+            assert intact()
+
+
 MACHINES = {
     "16 registers": "x86-64-v3",
     "16 registers, no fma": "x86-64-v2",
@@ -232,7 +255,7 @@ def shape_functions(registers):
     code = machine.emit_object(llvm.parse_assembly(text))
     addresses = linker.load_all(code, ("breadth", "height"))
     return (
-        CFUNCTYPE(c_int64, c_int64, c_int64)(addresses["breadth"]),
+        CFUNCTYPE(c_int64, c_int64, c_int64, c_int64)(addresses["breadth"]),
         CFUNCTYPE(c_int64, c_int64)(addresses["height"]),
     )
 
@@ -247,9 +270,12 @@ def test_shapes_of_tiles(registers):
     breadth, height = shape_functions(registers)
     for vectors, tallest in TILES[registers].items():
         assert height(vectors) == tallest
-    for rows, vectors in itertools.product([*range(1, 70), 500, 1001], [*range(1, 70), 257]):
-        most = breadth(rows, vectors)
+    for rows, vectors, widest in itertools.product(
+        [*range(1, 70), 500, 1001], [*range(1, 70), 257], [3, 4, 6, 12]
+    ):
+        most = breadth(rows, vectors, widest)
         assert most in TILES[registers]
+        assert most <= widest
         assert most > 1 or vectors == 1
         groups = -(-vectors // most)
         for v in {vectors // groups, -(-vectors // groups)}:

@@ -64,6 +64,10 @@ have up to {WITHOUT_FMA_BACKWARD} ulp more)"""
         given = " and ".join(f"`{name}`" for name in declared.parameters)
         operands = f"""
     {given} may be one number, or an array that is broadcast with the others."""
+        if declared.defaults:
+            values = " and ".join(f"{value:g}" for value in declared.defaults.values())
+            operands += f""" In a layer
+    that is given none, {given} is {values}."""
     return f"""{declared.summary}
 
 {declared.formula}

@@ -152,6 +152,9 @@ class Activation(Record):
     parameters : dict
         For each input that is a parameter, by name, values that tests try. Plots and benchmarks use
         the first of them. Layers have an array of them for their columns, or one number for all.
+    defaults : dict
+        Values of all parameters, by name, for layers that are given none. Empty if other libraries
+        agree on no value, or learn it.
     elsewhere : dict
         What the function is in other libraries, by the names in :data:`LIBRARIES`: its name there,
         and how it differs.
@@ -180,6 +183,7 @@ class Activation(Record):
     pytensor_ops: Sequence[str] = ()
     fast: Fast | None = None
     parameters: Mapping[str, Sequence[float]] = MappingProxyType({})
+    defaults: Mapping[str, float] = MappingProxyType({})
     elsewhere: Mapping[str, str] = MappingProxyType({})
     measured_in_full: bool = False
 

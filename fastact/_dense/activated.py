@@ -77,7 +77,7 @@ def chosen(
     """The activation of a layer of so many `columns`, however it is given; None for identity.
 
     It is given by name or as the function. If it has parameters, it is a tuple of that and a value
-    for each of them.
+    for each of them; alone, it has the declared defaults.
     """
     if isinstance(activation, Activated):
         activation = activation.argument
@@ -95,6 +95,7 @@ def chosen(
             f"of fastact, got {function!r}"
         )
     expected = list(getattr(known()[name], "parameters", ()))
+    given = given or tuple(getattr(known()[name], "defaults", {}).values())
     if len(given) != len(expected):
         wanted = ", ".join([f"fa.{name}", *expected])
         raise ValueError(

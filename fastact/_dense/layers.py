@@ -51,7 +51,8 @@ def dense(
         An activation of this package with one input, by name or as the function itself. None
         and "identity" mean no activation. Functions of rows, such as softmax, are computed along
         the last axis. If a function has a parameter besides its input, this is a pair of the
-        function and the parameter, a number or an array of shape (N,).
+        function and the parameter, a number or an array of shape (N,). The function
+        alone has its default, if its docstring names one.
     out : ndarray, shape (..., N), optional
         Array into which the result is written. It must not overlap an input or itself.
     saved : ndarray, shape (..., N), optional

@@ -135,6 +135,7 @@ two carry their rounding errors."""
         )
     ],
     parameters={"alpha": (1.0, 0.5, 2.0, 0.1)},
+    defaults={"alpha": 1.0},
 )
 @with_variants(one_number=True)
 def celu(x, alpha):

@@ -123,6 +123,7 @@ and are scaled by powers of 2.""",
     interval=(-5.0, 5.0),
     ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 0.76, "float64": 0.76},
     parameters={"b": (4.0, 1.0, 0.25, 0.01)},
+    defaults={"b": 4.0},
 )
 @with_variants(one_number=True)
 def squareplus(x, b):

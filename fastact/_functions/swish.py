@@ -70,6 +70,7 @@ is -0.0."""
     interval=(-10.0, 10.0),
     ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 0.95, "float64": 0.95},
     parameters={"beta": (1.0, 1.702, 0.5, -1.0)},
+    defaults={"beta": 1.0},
 )
 @with_variants(one_number=True)
 def swish(x, beta):

@@ -131,12 +131,23 @@ def test_stacks():
     assert fa.Sequential([(fa.prelu, VALUES), fa.Dense(np.ones((5, 1)))])(np.ones(5)).shape == (1,)
 
 
+@pytest.mark.parametrize("name", [name for name in PARAMETRIC if ACTIVATIONS[name].defaults])
+def test_a_function_alone_has_its_defaults(name):
+    x, W, b = layer()
+    ((parameter, value),) = ACTIVATIONS[name].defaults.items()
+    expected = getattr(fa, name)(fa.dense(x, W, b), np.float32(value))
+    for activation in (name, getattr(fa, name)):
+        assert_same(fa.dense(x, W, b, activation), expected)
+        assert fa.Dense(W, b, activation).parameters == {parameter: value}
+
+
 @pytest.mark.parametrize(
     ("activation", "error", "words"),
     [
         (lambda: fa.prelu, ValueError, r"\(fa.prelu, slope\), got prelu with 0 parameters"),
         (lambda: "prelu", ValueError, r"\(fa.prelu, slope\), got prelu with 0 parameters"),
         (lambda: (fa.prelu, 1, 2), ValueError, "with 2 parameters"),
+        (lambda: (fa.celu, 1, 2), ValueError, "with 2 parameters"),
         (lambda: (fa.relu, 1), ValueError, "fa.relu, got relu with 1 parameters"),
         (lambda: ("softmax", 1), ValueError, "softmax with 1 parameters"),
         (

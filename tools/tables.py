@@ -15,7 +15,17 @@ import numpy as np
 from mpmath import mp, mpf
 from scipy import special
 
-from fastact._kernels.tables import COMMON, ERF, ERFC, GELU, NDTR, TANH, Bell
+from fastact._kernels.tables import (
+    COMMON,
+    ERF,
+    ERFC,
+    GELU,
+    NDTR,
+    TANH,
+    TANHSHRINK,
+    Bell,
+    Octaves,
+)
 from fastact._kernels.vocabulary import ENTRIES
 from tools import minimax
 
@@ -131,9 +141,15 @@ BELLS = {
 }
 
 
+def octaves(k: int) -> tuple[float, float]:
+    """Return the ends of row k, of rows by the exponent and three bits."""
+    low, high = (2.0 ** (j // 8) * (1 + j % 8 / 8) for j in (k, k + 1))
+    return low, high
+
+
 def bell_interval(of: BellDerivation, k: int) -> tuple[float, float]:
     """Where `a` is in row k."""
-    low, high = (2.0 ** (j // 8) * (1 + j % 8 / 8) for j in (k, k + 1))
+    low, high = octaves(k)
     return (low - 1) / float(of.bell.scale), (high - 1) / float(of.bell.scale)
 
 
@@ -179,6 +195,37 @@ def bell_row(of: BellDerivation, k: int) -> tuple[float, ...]:
     )
 
 
+class OctaveDerivation(NamedTuple):
+    function: Callable  # in mpmath
+    arrays: Callable
+    tables: Octaves
+
+
+OCTAVES: dict[str, OctaveDerivation] = {
+    "TANHSHRINK": OctaveDerivation(lambda a: a - mp.tanh(a), lambda a: a - np.tanh(a), TANHSHRINK),
+}
+
+
+def octave_interval(of: OctaveDerivation, k: int) -> tuple[float, float]:
+    """Where `a` is in row k."""
+    low, high = octaves(k)
+    return low / float(of.tables.scale), high / float(of.tables.scale)
+
+
+def octave_row(of: OctaveDerivation, k: int) -> tuple[float, ...]:
+    """Return centre and coefficients."""
+    low, high = octave_interval(of, k)
+    margin = high * 2.0**-22  # since the product with the scale is rounded
+    place = accurate_value(of.arrays, (low + high) / 2, (high - low) / 25)
+    return place, *minimax.fit(
+        lambda t: of.function(place + t),
+        (low - margin - place, high + margin - place),
+        len(of.tables.pieces.slope),
+        lambda t: 1 / of.function(place + t),
+        BITS,
+    )
+
+
 def accurate_value(function: Callable, near: float, within: float) -> float:
     """Return the binary32 number where the function is closest to another one."""
     x = np.linspace(near - within, near + within, 20_001).astype(np.float32)
@@ -189,13 +236,10 @@ def accurate_value(function: Callable, near: float, within: float) -> float:
 
 
 if __name__ == "__main__":
-    for name, of in DERIVATIONS.items():
-        print(f"{name} = (")
-        for k in range(ENTRIES):
-            print(f"    ({', '.join(str(np.float32(c)) for c in row(of, k))}),")
-        print(")")
-    for name, of in BELLS.items():
-        print(f"{name} = (")
-        for k in range(ENTRIES):
-            print(f"    ({', '.join(str(np.float32(c)) for c in bell_row(of, k))}),")
-        print(")")
+    of_kinds = ((DERIVATIONS, row), (BELLS, bell_row), (OCTAVES, octave_row))
+    for derivations, derive in of_kinds:
+        for name, of in derivations.items():
+            print(f"{name} = (")
+            for k in range(ENTRIES):
+                print(f"    ({', '.join(str(np.float32(c)) for c in derive(of, k))}),")
+            print(")")

@@ -295,6 +295,57 @@ def test_constants_of_bells(name):
     assert error < 2.0**-28
 
 
+def test_rows_of_octaves_are_what_their_derivation_gives():
+    of = tables.OCTAVES["TANHSHRINK"]
+    assert len(kernel_tables._TANHSHRINK_ROWS) == ENTRIES
+    for k, row in enumerate(kernel_tables._TANHSHRINK_ROWS):
+        assert [np.float32(v) for v in row] == [np.float32(v) for v in tables.octave_row(of, k)], k
+
+
+def test_rows_of_octaves_have_the_error_that_is_stated():
+    """Relative to the result; in the last three rows, no value is nearly a binary32 number."""
+    of = tables.OCTAVES["TANHSHRINK"]
+    errors = []
+    for k, (centre, *coefficients) in enumerate(kernel_tables._TANHSHRINK_ROWS):
+        centre = float(np.float32(centre))
+        low, high = tables.octave_interval(of, k)
+
+        def function(t, centre=centre):
+            return of.function(centre + t)
+
+        single = [float(np.float32(c)) for c in coefficients]
+        ends = (low - centre, high - centre)
+        errors.append(minimax.error(single, function, ends, lambda t, f=function: 1 / f(t)))
+    assert 2.0**-26.6 < max(errors[:29]) <= 2.0**-26.5
+    assert 2.0**-25.2 < max(errors[29:]) <= 2.0**-25.1
+
+
+def test_constants_of_tanhshrink_by_tables():
+    of, cubic = kernel_tables.TANHSHRINK, function_file("tanhshrink")._CUBIC_BY_TABLES
+    columns = (of.pieces.centre, of.pieces.value, *of.pieces.slope)
+    for k, row in enumerate(kernel_tables._TANHSHRINK_ROWS):
+        for d in (2.0 ** (k // 8) * (1 + (k % 8 + part) / 8) for part in (0, 0.99)):
+            entry = (int(np.float32(d).view(np.uint32)) >> 20) % ENTRIES
+            assert [column.values[entry] for column in columns] == list(row)
+    assert 15.9 < float(cubic.enough) * float(of.scale) < 16
+    # From there on, x - 1 is less than half an ulp from the result.
+    with mp.workprec(100):
+        assert 1 - mp.tanh(mp.mpf(float(cubic.enough))) < 0.1 * np.spacing(cubic.enough - 1)
+        assert float(cubic.third) == float(np.float32(1 / 3))
+
+        def rest(b):
+            a = mp.sqrt(b)
+            return (a - mp.tanh(a)) / a**3 - mp.mpf(float(cubic.third))
+
+        interval = (0.0, 0.3095)  # to a little above 1 / scale^2
+        fitted = minimax.fit(rest, interval, len(cubic.rest) - 1, lambda b: 1, 24)
+        assert [np.float32(c) for c in fitted] == list(cubic.rest)
+        error = minimax.error([float(c) for c in cubic.rest], rest, interval, lambda b: 3)
+        assert 2.0**-29.3 < error <= 2.0**-29.2
+        mean = float(cubic.third) + float(rest(mp.mpf(interval[1]))) / 2
+        assert abs(float(cubic.mean) - mean) < 0.02
+
+
 def test_a_table_has_as_many_entries_as_a_lookup():
     assert len(vocabulary.Table(range(ENTRIES)).values) == ENTRIES
     with pytest.raises(ValueError, match="expected 32 numbers, got 31"):

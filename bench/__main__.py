@@ -17,6 +17,7 @@ FULL = {
     "libraries": list(peers.PEERS),
     "dtypes": list(workloads.DTYPES),
     "sizes": None,  # float32 has more sizes than the other dtypes
+    "other_sizes": None,
     "shapes": workloads.SHAPES,
     "shared_sizes": workloads.SHARED_SIZES,
     "shared_shapes": workloads.SHARED_SHAPES,
@@ -27,6 +28,7 @@ QUICK = {
     "libraries": [*peers.OWN, "numpy", "scipy"],
     "dtypes": ["float32", "float64"],
     "sizes": [256, *workloads.MIDDLE],
+    "other_sizes": [workloads.TYPICAL],  # of functions that are not measured in full
     "shapes": [(1, 784, 128), (256, 784, 128), (65536, 10, 32), (512, 512, 512)],
     "shared_sizes": [1 << 20],
     "shared_shapes": [(512, 512, 512)],
@@ -92,6 +94,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.libraries:
         options.libraries = [*peers.OWN, *options.libraries]
     options.shared_sizes, options.shared_shapes = options.sizes, options.shapes
+    options.other_sizes = options.sizes
     for name, value in (QUICK if options.quick else FULL).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -112,7 +115,7 @@ def chosen(options: argparse.Namespace) -> list[workloads.Workload]:
     """The single-threaded workloads that the options ask for."""
     functions, dtypes = options.functions, options.dtypes
     makers: dict[str, Callable[[], list[workloads.Workload]]] = {
-        "sizes": lambda: workloads.sizes(functions, dtypes, options.sizes),
+        "sizes": lambda: workloads.sizes(functions, dtypes, options.sizes, options.other_sizes),
         "layouts": lambda: workloads.layouts(functions, dtypes, workloads.TYPICAL),
         "scalars": lambda: workloads.scalars(functions, dtypes),
         "rows": lambda: workloads.rows(functions, dtypes, workloads.ROW_SHAPES),

@@ -95,7 +95,10 @@ def _in_full(functions: Iterable[str]) -> list[str]:
 
 
 def sizes(
-    functions: Iterable[str], dtypes: Iterable[str], chosen: Sequence[int] | None = None
+    functions: Iterable[str],
+    dtypes: Iterable[str],
+    chosen: Sequence[int] | None = None,
+    others: Sequence[int] | None = None,
 ) -> list[Workload]:
     """Contiguous arrays: all sizes for float32, the middle ones for the other dtypes.
 
@@ -105,13 +108,21 @@ def sizes(
     ----------
     functions, dtypes : iterable of str
     chosen : sequence of int, optional
-        Numbers of elements, for every function and dtype.
+        Numbers of elements instead of these.
+    others : sequence of int, optional
+        Numbers of elements for functions that are not measured in full; `chosen` by default.
     """
     whole = _in_full(functions := list(functions))
+
+    def of(function: str, dtype: str) -> Sequence[int]:
+        if function not in whole:
+            return others or chosen or MIDDLE
+        return chosen or (SIZES if dtype == "float32" else MIDDLE)
+
     return [
         Workload(function, dtype, (size,))
         for function, dtype in itertools.product(_elementwise(functions), dtypes)
-        for size in chosen or (SIZES if dtype == "float32" and function in whole else MIDDLE)
+        for size in of(function, dtype)
     ]
 
 

@@ -31,7 +31,7 @@ from bench import (
     weights,
     workloads,
 )
-from bench.__main__ import main, parse
+from bench.__main__ import chosen, main, parse
 from bench.peers import OURS, OURS_FAST, OURS_UNPACKED, OWN, PEERS
 from bench.peers.base import ARRAY_LAYOUTS, ROWS, Library, Peer, Unsupported
 from bench.workloads import Workload
@@ -223,6 +223,14 @@ def test_workloads_cover_what_is_promised():
     assert sum(declared.measured_in_full for declared in ACTIVATIONS.values()) > 5
     dense = {(w.function, w.dtype, w.shape) for w in every if w.dense}
     assert len(dense) == 2 * 2 * len(workloads.SHAPES)
+
+
+def test_a_quick_comparison_has_one_size_of_functions_that_are_not_measured_in_full():
+    quick = [w for w in chosen(parse(["--quick", "--parts", "sizes"])) if w.dtype == "float32"]
+    sizes = {f: {w.size for w in quick if w.function == f} for f in ("tanh", "mish")}
+    assert sizes == {"tanh": {256, *workloads.MIDDLE}, "mish": {workloads.TYPICAL}}
+    both = chosen(parse(["--quick", "--parts", "sizes", "--sizes", "64"]))
+    assert {w.size for w in both} == {64}
 
 
 def test_missing_library_is_reported(monkeypatch, command, capsys):

@@ -1,17 +1,32 @@
 """The committed counts of instructions are those of the code that is made now."""
 
+import itertools
+
 import pytest
 from assembly import assembly, row_assembly
 
 from bench import machine_code, operations
+from fastact._declarations.records import ACTIVATIONS
 from fastact._machine.formats import FLOATS
 from fastact._machine.targets import BASELINES
 
 TEXT = operations.RESULT.read_text(encoding="utf-8")
 COMMITTED = operations.read(TEXT)
 
-# Compiling takes most of the time. The other levels and formats have the same kernels.
-USUAL = [("x86-64-v3", "float32")]
+
+def kinds():
+    """Each function, target and format.
+
+    Compiling takes most of the time. So only one kind is tested by default, and code that is like
+    another's, but for conversions or a few instructions, for few functions.
+    """
+    for name, target, form in itertools.product(operations.names(), BASELINES, FLOATS):
+        usual = (target, form) == ("x86-64-v3", "float32")
+        like_another = target == "x86-64" or (
+            form in ("float16", "bfloat16") and target not in ("x86-64-v3", "x86-64-v4")
+        )
+        if not like_another or getattr(ACTIVATIONS.get(name), "measured_in_full", False):
+            yield pytest.param(name, target, form, marks=[] if usual else [pytest.mark.exhaustive])
 
 
 def belongs_to(line, name, form):
@@ -23,17 +38,7 @@ def belongs_to(line, name, form):
     operations.compiler(TEXT) != operations.COMPILER,
     reason=f"the counts are for {operations.compiler(TEXT)}, this is {operations.COMPILER}",
 )
-@pytest.mark.parametrize("name", operations.names())
-@pytest.mark.parametrize(
-    ("target", "form"),
-    [
-        pytest.param(
-            target, form, marks=[] if (target, form) in USUAL else [pytest.mark.exhaustive]
-        )
-        for target in BASELINES
-        for form in FLOATS
-    ],
-)
+@pytest.mark.parametrize(("name", "target", "form"), list(kinds()))
 def test_code_has_the_committed_number_of_instructions(name, target, form, monkeypatch):
     """If it is to have another, write the file again: ``python -m bench.operations``."""
     monkeypatch.setattr(operations, "assembly", lambda d, *others: assembly(d.name, *others))

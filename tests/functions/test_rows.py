@@ -216,8 +216,8 @@ def test_rules_of_reductions_are_derivatives(declared, dtype, axis):
     found = np.moveaxis(gradient, axis, -1).reshape(6, 9).astype(float)
     error = abs(found - g * exact).astype(float)
     tiny = np.finfo(np.float64).tiny if dtype == np.float64 else TINY[dtype.name]
-    allowed = 8 * eps * abs(g * exact).astype(float) * (1 + x.max(1, keepdims=True) - x) + tiny
-    assert (error <= allowed).all()
+    ulps = 0.51 if "16" in dtype.name else 2.1
+    assert (error <= ulps * 2 * eps * abs(g * exact).astype(float) + tiny).all()
     error = abs(tangent.reshape(6).astype(float) - (t * exact).sum(1)).astype(float)
     assert (error <= 8 * eps * abs(t).max(1)).all()
 

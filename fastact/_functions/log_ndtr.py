@@ -13,6 +13,7 @@ from fastact._kernels.normal import (
     DENSITY,
     RATIO,
     TAIL,
+    far_ratio,
     far_variable,
     gaussian,
     tail_of_ratio,
@@ -113,14 +114,15 @@ _RATIO = PerFormat(
         middle=RATIO.double.middle,
         pole=RATIO.double.pole,
         far=(
-            *(-0.11579416817635123, -0.11790090275272552, 0.03783664671813465),
-            *(-0.004044433970842006, -0.005412399358878832, 0.005225549716844917),
-            *(-0.0029147760948695306, 0.001166090313890194, -0.0003280994332676296),
-            *(4.944449644814876e-05, 5.9217750068710836e-06, -5.3643644593017375e-06),
-            *(9.412057677775475e-07, 2.2908267923668656e-07, -1.3022658185703003e-07),
-            *(2.03091423666254e-09, 1.249846817545554e-08, -1.8578287889374842e-09),
-            *(-1.1837950144408462e-09, 2.858760109338721e-10, 1.3658411193443803e-10),
-            *(-2.095575211374415e-11, -1.5299768634996396e-11, -1.8971001885597603e-12),
+            *(-0.09976486985242256, -0.14460685782276986, 0.04950156275490507),
+            *(-0.0002739569787695881, -0.01577733707469363, 0.014704735026974223),
+            *(-0.008648636906725366, 0.0036248162029754714, -0.0010120513459937353),
+            *(0.00010942059892599602, 4.938541377523458e-05, -2.476809210014353e-05),
+            *(1.5499439634697235e-06, 2.235455673405537e-06, -5.950073965420461e-07),
+            *(-1.6332849730634068e-07, 9.257291635757069e-08, 1.0971762937669894e-08),
+            *(-1.2261991544633976e-08, -7.905388781898402e-10, 1.3411236307126186e-09),
+            6.288664681180294e-11,
+            -8.110919634984594e-11,
         ),
     ),
 )
@@ -175,7 +177,7 @@ FITS = {
         _RATIO.single, 20, PerFormat(_RATIO.single.far, None), PerFormat(2.0**-28.2, None)
     ),
     "ratio far for log_ndtr, double": _far_fit(
-        _RATIO.double, 40, PerFormat(None, _RATIO.double.far), PerFormat(None, 2.0**-57.0)
+        _RATIO.double, 40, PerFormat(None, _RATIO.double.far), PerFormat(None, 2.0**-56.1)
     ),
 }
 
@@ -184,9 +186,9 @@ FITS = {
 def _tail(a, r, w):
     """(e, m) with 2^n (e + m) = Q(a), for n, r and w of :func:`gaussian`."""
     pieces = pick(_RATIO, a)
-    g = horner(far_variable(a, pieces), pieces.far)
+    g, g_low = far_ratio(far_variable(a, pieces), pieces.far)
     g = horner(a - pieces.centre, pieces.near) if a < pieces.split else g
-    return tail_of_ratio(a, like(a, -0.0), g, like(a, 0.5), r, w)
+    return tail_of_ratio(a, like(a, -0.0), g, g_low, like(a, 0.5), r, w)
 
 
 @scalar

@@ -28,6 +28,7 @@ globals().update(_ROW_GRADIENTS)
 _LATER = {
     "Dense": "_dense.layers",
     "dense": "_dense.layers",
+    "Gated": "_dense.gated",
     "Sequential": "_dense.sequential",
     "dense_backward": "_dense.backward",
     "show_config": "_runtime.configuration",

@@ -89,6 +89,9 @@ for dtype in "fd":
     for columns in range(1, 17):
         layer = fastact.Dense(np.ones((3, columns), dtype), activation="tanh")
         results[f"Dense {dtype} {columns}"] = layer(np.ones(3, dtype)).tobytes().hex()
+    for activation in ("silu", "tanh"):
+        layer = fastact.Gated(*np.ones((2, 3, 16), dtype), activation)
+        results[f"Gated {dtype} {activation}"] = layer(np.ones(3, dtype)).tobytes().hex()
 print(json.dumps([sorted({"numba", "llvmlite"} & set(sys.modules)), results]))
 """.replace("<CODES>", str(CODES))
 

@@ -12,6 +12,7 @@ _WRITTEN = "# Written by `python -m tools.documents` from the declarations.\n"
 _HEAD = """\
 from fastact import fast as fast
 from fastact._dense.backward import dense_backward as dense_backward
+from fastact._dense.gated import Gated as Gated
 from fastact._dense.layers import Dense as Dense
 from fastact._dense.layers import dense as dense
 from fastact._dense.sequential import Sequential as Sequential

@@ -111,6 +111,7 @@ def _dense_jobs(dtypes: Iterable[np.dtype]) -> list[Job]:
             jobs += [partial(weights.kernels, np.dtype(name), n) for n in widths.values()]
             if name == "float32":
                 jobs += _compact_jobs(widths, [dtype.name for dtype in dtypes])
+            jobs.append(partial(weights.gate_loops, None, np.dtype(name)))
             jobs.append(partial(engine.convert_addresses, form, form))
     return [*jobs, engine.undisturbed_address]
 

@@ -71,23 +71,26 @@ class Compact(NamedTuple):
         return self._replace(values=values)
 
 
-def compacted(caller: str, W: np.ndarray, name: str) -> Compact:
-    """`W`, of float16, bfloat16, float32 or float64, rounded once to nearest even."""
+def compacted(caller: str, argument: str, W: np.ndarray, name: str) -> Compact:
+    """`W`, of float16, bfloat16, float32 or float64, rounded once to nearest even.
+
+    `argument` is its name in error messages.
+    """
     form: Format = format_of(W.dtype.type)  # type: ignore[assignment] # has one
     dtype = W.dtype if form.bits == 16 else np.dtype(np.float32)
     if name != INT8:
         return Compact(name, _converted(W, form, FORMATS[name]), None, dtype)
     wide = convert.converted(W, np.dtype(np.float32)) if form.bits == 16 else W
-    return Compact(name, *undisturbed(lambda: _in_int8(caller, wide)), dtype)
+    return Compact(name, *undisturbed(lambda: _in_int8(caller, argument, wide)), dtype)
 
 
-def _in_int8(caller: str, W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _in_int8(caller: str, argument: str, W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The integers and the scale."""
     columns, infinite = W.shape[1], np.count_nonzero(~np.isfinite(W))
     if infinite:
         raise ValueError(
-            f"{caller}: W must be finite for weights_dtype={INT8!r}, got {infinite} of {W.size} "
-            "elements that are infinite or NaN"
+            f"{caller}: {argument} must be finite for weights_dtype={INT8!r}, got {infinite} of "
+            f"{W.size} elements that are infinite or NaN"
         )
     largest = np.abs(W).max(axis=0, initial=0)
     scale = (largest.astype(np.float64) / _LARGEST).astype(np.float32)
@@ -96,7 +99,7 @@ def _in_int8(caller: str, W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = np.where(low, np.nextafter(scale, np.float32(np.inf)), scale)
     if not np.isfinite(scale).all():
         raise ValueError(
-            f"{caller}: W must be at most {_LARGEST} times the largest float32 for "
+            f"{caller}: {argument} must be at most {_LARGEST} times the largest float32 for "
             f"weights_dtype={INT8!r}, got {largest.max()}"
         )
     divisor = np.where(scale == 0, 1, scale).astype(np.float64)  # of columns of zeros

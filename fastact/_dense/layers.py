@@ -138,7 +138,110 @@ def _zeros(char: str, columns: int) -> np.ndarray:
     return zeros
 
 
-class Dense(Frozen):
+class PackedLayer(Frozen):
+    """What layers with packed weights have in common. `_own` has one matrix, or two to multiply."""
+
+    activation: str
+    dtype: np.dtype[Any]
+    in_features: int
+    out_features: int
+    weights_dtype: str | None
+    _activated: Activated | None
+    _has_bias: tuple[bool, ...]
+    _own: weights.Weights  # in the type that the layer computes in for inputs of its dtype
+    _packed: dict[str, weights.Weights]
+    _call: weights.Layer
+    _caller: str  # the class that error messages name
+    _matrix = "W"  # the argument that determines the shape of the input
+
+    def _set(
+        self,
+        matrices: dict[str, Any],
+        biases: dict[str, Any],
+        activated: Activated | None,
+        weights_dtype: str | None,
+    ) -> None:
+        """Set the attributes, from checked arrays by the names of the arguments."""
+        dtype = common_type(self._caller, **matrices, **biases)
+        if weights_dtype is not None:
+            dtype = min(dtype, np.dtype(np.float32), key=lambda dtype: dtype.itemsize)
+            matrices = {
+                name: _in_format(self._caller, name, W, weights_dtype)
+                for name, W in matrices.items()
+            }
+        computed = compute_dtype(dtype)
+        own = _pack(list(matrices.values()), list(biases.values()), activated, computed)
+        depth, columns = own.shape
+        self._fix(
+            activation=IDENTITY if activated is None else activated.name,
+            dtype=dtype,
+            in_features=depth,
+            out_features=columns,
+            weights_dtype=weights_dtype,
+            _activated=activated,
+            _has_bias=tuple(b is not None for b in biases.values()),
+            _own=own,
+            _packed={computed.char: own},
+            _call=own.call,
+        )
+
+    @property
+    def parameters(self) -> dict[str, NDArray[Any] | float]:
+        return {} if self._activated is None else self._activated.named()
+
+    def _unpacked(self, k: int = 0) -> np.ndarray:
+        """The matrix with index k as it is used, as a new array."""
+        w = self._own.unpacked(k)
+        return convert.converted(w, self.dtype) if self.weights_dtype is None else w
+
+    def _stored(self, k: int = 0) -> np.ndarray | Compact:
+        """The same as it is stored, which ``__init__`` accepts."""
+        if self.weights_dtype is None:
+            return self._unpacked(k)
+        return self._own.compact(k)._replace(dtype=self.dtype)
+
+    def _bias(self, k: int = 0) -> np.ndarray | None:
+        """Its bias, as a new array, or None."""
+        if not self._has_bias[k]:
+            return None
+        return convert.converted(self._own.biases[k].copy(), self.dtype)
+
+    def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The result for x of shape (..., K), in `out` or a new array."""
+        y = self._call(x, out)
+        return self._carefully(x, out) if y is None else y
+
+    def _carefully(self, x: Any, out: Any, saved: Any = None) -> np.ndarray:
+        """The result for operands of any type and layout, or an error that says what is wrong."""
+        x = as_array(self._caller, "x", x)
+        check_input(self._caller, x, (self.in_features, self.out_features), self._matrix)
+        result = common_type(self._caller, x=x, W=self)
+        y = output(self._caller, out, x, self.out_features, result)
+        check_overlap(self._caller, y, x=x)
+        saved = _saved(self._caller, saved, result, y, x=x)
+        _blockwise(self._packed_as(compute_dtype(result)), x, y, saved)
+        return y
+
+    def _packed_as(self, dtype: np.dtype) -> weights.Weights:
+        """The weights packed in `dtype`, once for all callers."""
+        found = self._packed.get(dtype.char)
+        if found is None:
+            own = self._own
+            biases = [own.biases[k] if has else None for k, has in enumerate(self._has_bias)]
+            matrices: list[Any] = [own.unpacked(k) for k in range(len(biases))]
+            made = _pack(matrices, biases, self._activated, dtype)
+            found = self._packed.setdefault(dtype.char, made)
+        return found
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_features} -> {self.out_features}, "
+            f"{self._activated or IDENTITY}, {self.dtype}"
+            + (f", weights {self.weights_dtype})" if self.weights_dtype else ")")
+        )
+
+
+class Dense(PackedLayer):
     """A layer ``activation(x @ W + b)`` that packs its weights once.
 
     Parameters
@@ -211,16 +314,7 @@ class Dense(Frozen):
 
     __module__ = "fastact"  # for pickles, which stay valid if modules move inside the package
 
-    activation: str
-    dtype: np.dtype[Any]
-    in_features: int
-    out_features: int
-    weights_dtype: str | None
-    _activated: Activated | None
-    _has_bias: bool
-    _own: weights.Weights  # in the type that the layer computes in for inputs of its dtype
-    _packed: dict[str, weights.Weights]
-    _call: weights.Layer
+    _caller = "Dense"
 
     def __init__(
         self,
@@ -235,24 +329,7 @@ class Dense(Frozen):
         b = None if b is None else as_array("Dense", "b", b)
         check_weights("Dense", given, b)
         activated = chosen("Dense", activation, given.shape[1])
-        dtype = common_type("Dense", W=given, b=b)
-        if weights_dtype is not None:
-            dtype = min(dtype, np.dtype(np.float32), key=lambda dtype: dtype.itemsize)
-            given = _in_format(given, weights_dtype)
-        computed = compute_dtype(dtype)
-        own = _pack(given, b, activated, computed)
-        self._fix(
-            activation=IDENTITY if activated is None else activated.name,
-            dtype=dtype,
-            in_features=given.shape[0],
-            out_features=given.shape[1],
-            weights_dtype=weights_dtype,
-            _activated=activated,
-            _has_bias=b is not None,
-            _own=own,
-            _packed={computed.char: own},
-            _call=own.call,
-        )
+        self._set({"W": given}, {"b": b}, activated, weights_dtype)
 
     @property
     def W(self) -> np.ndarray:
@@ -263,17 +340,6 @@ class Dense(Frozen):
     def b(self) -> np.ndarray | None:
         """The bias, as a new array, or None."""
         return self._bias()
-
-    @property
-    def parameters(self) -> dict[str, NDArray[Any] | float]:
-        return {} if self._activated is None else self._activated.named()
-
-    def _unpacked(self) -> np.ndarray:
-        w = self._own.unpacked()
-        return convert.converted(w, self.dtype) if self.weights_dtype is None else w
-
-    def _bias(self) -> np.ndarray | None:
-        return convert.converted(self._own.bias.copy(), self.dtype) if self._has_bias else None
 
     def __call__(
         self,
@@ -287,36 +353,11 @@ class Dense(Frozen):
             y = self._call(x, out)
             if y is not None:
                 return y
-        x = as_array("Dense", "x", x)
-        check_input("Dense", x, (self.in_features, self.out_features))
-        result = common_type("Dense", x=x, W=self)
-        y = output("Dense", out, x, self.out_features, result)
-        check_overlap("Dense", y, x=x)
-        saved = _saved("Dense", saved, result, y, x=x)
-        _blockwise(self._packed_as(compute_dtype(result)), x, y, saved)
-        return y
-
-    def _packed_as(self, dtype: np.dtype) -> weights.Weights:
-        """The weights packed in `dtype`, once for all callers."""
-        found = self._packed.get(dtype.char)
-        if found is None:
-            bias = self._own.bias if self._has_bias else None
-            made = _pack(self._own.unpacked(), bias, self._activated, dtype)
-            found = self._packed.setdefault(dtype.char, made)
-        return found
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.in_features} -> {self.out_features}, "
-            f"{self._activated or IDENTITY}, {self.dtype}"
-            + (f", weights {self.weights_dtype})" if self.weights_dtype else ")")
-        )
+        return self._carefully(x, out, saved)
 
     def __reduce__(self) -> tuple[Any, ...]:
         activation = None if self._activated is None else self._activated.argument
-        compact = self.weights_dtype is not None
-        W = self._own.compact()._replace(dtype=self.dtype) if compact else self._unpacked()
-        arguments = (W, self._bias(), activation, self.weights_dtype)
+        arguments = (self._stored(), self._bias(), activation, self.weights_dtype)
         return again, (type(self), Dense, *arguments), self.__getstate__()
 
 
@@ -333,7 +374,7 @@ def _forward(
     check_overlap(caller, y, x=x, W=W, b=b)
     saved = _saved(caller, saved, result, y, x=x, W=W, b=b)
     if y.size:
-        packed = _pack(W, b, activated, compute_dtype(result), temporary=True)
+        packed = _pack([W], [b], activated, compute_dtype(result), temporary=True)
         _blockwise(packed, x, y, saved)
         packed.give_back()
     return y
@@ -350,27 +391,33 @@ def _saved(
     return saved  # type: ignore[no-any-return] # checked
 
 
-def _in_format(W: np.ndarray | Compact, name: Any) -> Compact:
-    """`W` as weights of fewer bits."""
-    if not isinstance(name, str) or name not in NAMES:
+def _in_format(caller: str, name: str, W: np.ndarray | Compact, form: Any) -> Compact:
+    """`W`, the argument `name`, as weights of fewer bits."""
+    if not isinstance(form, str) or form not in NAMES:
         known = ", ".join(map(repr, NAMES))
-        raise ValueError(f"Dense: weights_dtype must be None or one of {known}, got {name!r}")
+        raise ValueError(f"{caller}: weights_dtype must be None or one of {known}, got {form!r}")
     if isinstance(W, Compact):
         return W
-    return compacted("Dense", convert.converted(W, common_type("Dense", W=W)), name)
+    return compacted(caller, name, convert.converted(W, common_type(caller, **{name: W})), form)
 
 
 def _pack(
-    W: np.ndarray | Compact,
-    b: np.ndarray | None,
+    matrices: list[np.ndarray | Compact],
+    biases: list[np.ndarray | None],
     activated: Activated | None,
     dtype: np.dtype,
     temporary: bool = False,
 ) -> weights.Weights:
-    bias = None if b is None else convert.converted(b, dtype)
-    if not isinstance(W, Compact):
-        W = np.require(convert.converted(W, dtype), dtype, "A")  # with this very dtype object
-    return weights.Weights(W, bias, activated, temporary)
+    layers: list[Any] = [
+        (
+            # With this very dtype object.
+            W if isinstance(W, Compact) else np.require(convert.converted(W, dtype), dtype, "A"),
+            None if b is None else convert.converted(b, dtype),
+        )
+        for W, b in zip(matrices, biases, strict=True)
+    ]
+    (W, b), *second = layers
+    return weights.Weights(W, b, activated, temporary, second[0] if second else None)
 
 
 def _blockwise(
@@ -402,20 +449,22 @@ def _blockwise(
             convert.copy(kept, saved[start : start + rows])
 
 
-def check_weights(caller: str, W: np.ndarray, b: np.ndarray | None = None) -> None:
+def check_weights(
+    caller: str, W: np.ndarray, b: np.ndarray | None = None, names: tuple[str, str] = ("W", "b")
+) -> None:
     if W.ndim != 2:
-        raise ValueError(f"{caller}: W must have shape (K, N), got shape {W.shape}")
+        raise ValueError(f"{caller}: {names[0]} must have shape (K, N), got shape {W.shape}")
     if b is not None and b.shape != W.shape[1:]:
         raise ValueError(
-            f"{caller}: b must have shape {W.shape[1:]} to match the columns of W of shape "
-            f"{W.shape}, got shape {b.shape}"
+            f"{caller}: {names[1]} must have shape {W.shape[1:]} to match the columns of "
+            f"{names[0]} of shape {W.shape}, got shape {b.shape}"
         )
 
 
-def check_input(caller: str, x: np.ndarray, shape: tuple[int, int]) -> None:
+def check_input(caller: str, x: np.ndarray, shape: tuple[int, int], name: str = "W") -> None:
     if x.ndim == 0 or x.shape[-1] != shape[0]:
         raise ValueError(
-            f"{caller}: x must have shape (..., {shape[0]}) to match W of shape {shape}, "
+            f"{caller}: x must have shape (..., {shape[0]}) to match {name} of shape {shape}, "
             f"got shape {x.shape}"
         )
 

@@ -1,4 +1,4 @@
-"""Stacks of dense layers and activations."""
+"""Stacks of dense layers, gated layers and activations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastact._declarations.declare import ufunc_of
 from fastact._dense import layers
 from fastact._dense.activated import Activated, ActivationLike, chosen
 from fastact._dense.frozen import Frozen, again
-from fastact._dense.layers import Dense
+from fastact._dense.layers import Dense, PackedLayer
 from fastact._dense.weights import aligned
 from fastact._parallel.counts import get_num_threads
 from fastact._runtime.operands import as_array, common_type
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # importing numpy.typing takes a hundredth of NumPy's import 
 
 __all__ = ["Sequential"]
 
-Layer: TypeAlias = "Dense | Sequential | np.ufunc | Activated"
+Layer: TypeAlias = "PackedLayer | Sequential | np.ufunc | Activated"
 Step = Callable[[np.ndarray, np.ndarray | None], np.ndarray | None]
 
 # Rows go through all layers in blocks whose intermediate results take at most this size, so that
@@ -43,17 +43,17 @@ class Sequential(Frozen):
     Parameters
     ----------
     layers : iterable
-        :class:`Dense` layers, and activations as for :func:`dense`. "identity" and None are left
-        out. A `Sequential` is replaced by its layers, unless it is of
-        a subclass that overrides ``__call__``. At least one layer has to be a `Dense`.
+        :class:`Dense` and :class:`Gated` layers, and activations as for :func:`dense`. "identity"
+        and None are left out. A `Sequential` is replaced by its layers, unless it is of a subclass
+        that overrides ``__call__``. At least one layer has to be a `Dense` or a `Gated`.
     classes_ : array_like, optional
         The classes that the columns of the result stand for. They are stored, but not used.
 
     Attributes
     ----------
     layers : tuple
-        `Dense` layers and activations in order, and any `Sequential` that overrides ``__call__``.
-        An activation is a ufunc, or a function that passes its parameters to one.
+        `Dense` and `Gated` layers and activations in order, and any `Sequential` that overrides
+        ``__call__``. An activation is a ufunc, or a function that passes its parameters to one.
         ``len``, iteration and indexing apply to them; a slice is a `Sequential`.
     in_features, out_features : int
         The number of columns of the input and of the result.
@@ -114,11 +114,11 @@ class Sequential(Frozen):
 
     def __init__(
         self,
-        layers: Iterable[Dense | Sequential | Activated | ActivationLike],
+        layers: Iterable[PackedLayer | Sequential | Activated | ActivationLike],
         classes_: ArrayLike | None = None,
     ):
         stack = _flattened(layers)
-        dense = [layer for layer in stack if isinstance(layer, Dense | Sequential)]
+        dense = [layer for layer in stack if isinstance(layer, PackedLayer | Sequential)]
         first, last = dense[0].in_features, dense[-1].out_features
         types = {f"layer {k}": layer for k, layer in enumerate(dense)}
         self._fix(
@@ -367,7 +367,7 @@ class Sequential(Frozen):
 
     def __repr__(self) -> str:
         shown = (
-            layer if isinstance(layer, Dense | Sequential) else _activated(layer)
+            layer if isinstance(layer, PackedLayer | Sequential) else _activated(layer)
             for layer in self.layers
         )
         lines = "".join(f"{layer},\n" for layer in shown).replace("\n", "\n    ")
@@ -380,7 +380,7 @@ class Sequential(Frozen):
     def _named(self) -> list[Any]:
         """The layers, with activations as names, and tuples of names and parameters."""
         return [
-            layer if isinstance(layer, Dense | Sequential) else _activated(layer).argument
+            layer if isinstance(layer, PackedLayer | Sequential) else _activated(layer).argument
             for layer in self.layers
         ]
 
@@ -391,7 +391,7 @@ def _flattened(layers_: Any) -> tuple[Layer, ...]:
         layers_ = [layers_]
     if isinstance(layers_, str) or not hasattr(type(layers_), "__iter__"):
         raise TypeError(
-            "Sequential: layers must be a list or another iterable of Dense, Sequential and "
+            "Sequential: layers must be a list or another iterable of Dense, Gated, Sequential and "
             f"activations, got {layers_!r}"
         )
     stack: list[Layer] = []
@@ -399,8 +399,8 @@ def _flattened(layers_: Any) -> tuple[Layer, ...]:
     for index, given in enumerate(layers_):
         inner = isinstance(given, Sequential) and not _has_own_call(given)
         for layer in given.layers if inner else [given]:
-            if not isinstance(layer, Dense | Sequential):
-                what = f"layer {index} must be a Dense, a Sequential or"
+            if not isinstance(layer, PackedLayer | Sequential):
+                what = f"layer {index} must be a Dense, a Gated, a Sequential or"
                 activated = chosen("Sequential", layer, width, what)
                 if activated is not None:
                     plain = not activated.parameters
@@ -414,9 +414,9 @@ def _flattened(layers_: Any) -> tuple[Layer, ...]:
             width = layer.out_features
             stack.append(layer)
     if width is None:
-        raise ValueError(f"Sequential: layers must have at least one Dense, got {stack!r}")
+        raise ValueError(f"Sequential: layers must have at least one Dense or Gated, got {stack!r}")
     for index, layer in enumerate(stack):
-        if isinstance(layer, Dense | Sequential):
+        if isinstance(layer, PackedLayer | Sequential):
             break
         chosen("Sequential", layer, _input_width(tuple(stack)), f"layer {index} must be")
     return tuple(stack)
@@ -427,10 +427,10 @@ def _activated(layer: Layer) -> Activated:
     return chosen("Sequential", layer)  # type: ignore[return-value] # no identity in a stack
 
 
-def _has_own_call(layer: Dense | Sequential) -> bool:
+def _has_own_call(layer: PackedLayer | Sequential) -> bool:
     """Whether its class overrides ``__call__``, and may return other results."""
-    kind = type(layer)
-    return kind.__call__ not in (Dense.__call__, Sequential.__call__)
+    ours = (Dense.__call__, PackedLayer.__call__, Sequential.__call__)
+    return type(layer).__call__ not in ours
 
 
 class _Program:
@@ -531,9 +531,10 @@ def _compiled_program(stack: tuple[Layer, ...], dtype: np.dtype) -> _Program:
     steps: list[tuple[Step, int, np.dtype]] = []
     fusible, width = None, _input_width(stack)
     for layer in stack:
-        if isinstance(layer, Dense):
+        if isinstance(layer, PackedLayer):
             weights, width = layer._packed_as(dtype), layer.out_features
-            fusible = weights if layer._activated is None else None
+            plain = isinstance(layer, Dense) and layer._activated is None
+            fusible = weights if plain else None
             steps.append((weights.call, width, dtype))
         elif fusible is not None:
             steps[-1] = (fusible.bound(_activated(layer)), width, dtype)
@@ -548,14 +549,14 @@ def _general_program(stack: tuple[Layer, ...], dtypes: list[np.dtype]) -> _Progr
     steps: list[tuple[Step, int, np.dtype]] = []
     width = _input_width(stack)
     for layer, dtype in zip(stack, dtypes, strict=True):
-        if isinstance(layer, Dense):
+        if isinstance(layer, PackedLayer):
             width = layer.out_features
         steps.append((_call(layer), width, dtype))
     return _Program(steps)
 
 
 def _input_width(stack: tuple[Layer, ...]) -> int:
-    return next(layer.in_features for layer in stack if isinstance(layer, Dense | Sequential))
+    return next(layer.in_features for layer in stack if isinstance(layer, PackedLayer | Sequential))
 
 
 def _call(layer: Layer) -> Step:

@@ -4,7 +4,7 @@ import functools
 from _thread import _local  # as in threading, whose import takes longer than ours
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, addressof, c_int64, py_object
-from math import inf
+from math import inf, prod
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from fastact._compiler.symbols import SETTING
 from fastact._declarations.records import ACTIVATIONS, FAST, ROW_ACTIVATIONS
 from fastact._dense.activated import Activated
 from fastact._dense.compact import INT8, MEMORY, Compact
+from fastact._kernels.products import rounded_product
 from fastact._loading import loader
 from fastact._machine.formats import FORMATS
 from fastact._runtime import engine, layer_calls
@@ -21,6 +22,9 @@ from fastact._runtime import engine, layer_calls
 # Activations that only limit results from below, which the tiles do in registers. A pass over the
 # results took a fifth of the time of 65536 x 10 x 32 (bench/NOTES.md).
 _FLOORS = {"relu": 0.0}
+
+# The activations whose product with another number has a function of its own, rounded once.
+_PRODUCTS = {"silu": "swiglu", "gelu": "geglu", "relu": "reglu", "sigmoid": "glu"}
 
 _Words = c_int64 * len(FIELDS)
 
@@ -68,23 +72,33 @@ class Kernels:
     def places(
         self, packed: np.ndarray, terms: np.ndarray, depth: int, columns: int
     ) -> "dict[str, int | Address]":
-        """The fields of a plan for weights that are packed in the rows of an array."""
+        """The fields of a plan for weights that are packed in the rows of an array.
+
+        If it has three axes, the first one is that of layers.
+        """
         return {
             "w": Address(packed.ctypes.data, packed),
-            "w_vector": packed.strides[0],
-            "w_final": (len(packed) - 1) * packed.strides[0],
+            "w_vector": packed.strides[-2],
+            "w_final": (packed.shape[-2] - 1) * packed.strides[-2],
             "w_k": self.lanes * packed.itemsize,
             "depth": depth,
             "columns": columns,
             "bias": Address(terms.ctypes.data, terms),
         }
 
-    def plan(self, activation: Activated | None, **fields: "int | Address") -> "Address":
+    def plan(
+        self, activation: Activated | None, gated: bool = False, /, **fields: "int | Address"
+    ) -> "Address":
         """A plan with `activation` and the given `fields`; all other fields are 0."""
         name = None if activation is None else activation.name
-        loop, row_wise = _epilogue(name, self.dtype)
-        floor = bits_of(_FLOORS.get(name or "", -inf), FORMATS[self.dtype.name])
-        fields |= {"loop": loop, "row_wise": row_wise, "floor": floor, "dtype": id(self.dtype)}
+        floor = -inf
+        if gated:
+            fields["gate"], fields["product"] = gate_loops(name, self.dtype)
+        else:
+            fields["loop"], fields["row_wise"] = _epilogue(name, self.dtype)
+            floor = _FLOORS.get(name or "", floor)
+        fields["floor"] = bits_of(floor, FORMATS[self.dtype.name])
+        fields["dtype"] = id(self.dtype)
         for parameter in () if activation is None else activation.arrays(self.dtype):
             fields["parameter"] = Address(parameter.ctypes.data, parameter)
             fields["parameter_column"] = parameter.itemsize * (parameter.ndim > 0)
@@ -139,6 +153,15 @@ def _epilogue(activation: str | None, dtype: np.dtype) -> tuple[int, int]:
     return engine.loop_address(declared.kernel, declared.nin, type(dtype), alone=True), 0
 
 
+@functools.cache
+def gate_loops(activation: str | None, dtype: np.dtype) -> tuple[int, int]:
+    """The loop of the activation of a gate, 0 if there is none, and that of the product."""
+    name = _PRODUCTS.get(activation or "")
+    loop, _ = (0, 0) if name else _epilogue(activation, dtype)
+    kernel = ACTIVATIONS[name].kernel if name else rounded_product
+    return loop, engine.loop_address(kernel, 2, type(dtype), alone=True)
+
+
 class Weights:
     """W and b packed for the tiles: vectors of columns, each contiguous along k.
 
@@ -151,6 +174,16 @@ class Weights:
     activation : Activated or None
     temporary : bool
         Whether to pack into a buffer that :meth:`give_back` keeps for the next weights.
+    second : tuple of w and b, optional
+        Those of a second layer with the same input, in the same types. Then the result is the
+        product of both. The inputs of a product with a function of its own (swiglu, glu, ...) are
+        the sums of the first layer and of the second; otherwise the first sum is the input of the
+        activation.
+
+    Attributes
+    ----------
+    biases : list of ndarray, shape (N,)
+        Of each layer.
     """
 
     def __init__(
@@ -159,46 +192,50 @@ class Weights:
         b: np.ndarray | None,
         activation: Activated | None,
         temporary: bool = False,
+        second: "tuple[np.ndarray | Compact, np.ndarray | None] | None" = None,
     ):
-        self._compact = None
-        factors = np.empty(0)
-        if isinstance(w, Compact):
-            given, w = w, w.values
-            self.kernels = kernels(np.dtype(np.float32), w.shape[1], given.name)
-            self._compact = given._replace(values=np.empty(0))  # `w` is not kept
-            if w.dtype != self.kernels.memory:
-                w = given.unscaled()
-            if given.scale is not None:
-                factors = given.scale
-        else:
-            self.kernels = kernels(w.dtype, w.shape[1])
-        self.shape = depth, columns = w.shape
+        given = [(w, b), second] if second else [(w, b)]
+        self._compact: list[Compact] = []
+        name = w.name if isinstance(w, Compact) else None
+        self.kernels = kernels(np.dtype(np.float32) if name else w.dtype, w.shape[1], name)
+        depth, columns = w.shape
+        self.shape = depth, columns
         # Not w.dtype, which may be equal without being the object that compiled code compares with.
         self.dtype = self.kernels.dtype
-        lanes, itemsize = self.kernels.lanes, w.itemsize
+        lanes, memory = self.kernels.lanes, self.kernels.memory
         vectors = -(-columns // lanes)
         # Vectors at a distance of a multiple of 4 KB would share the same sets of the cache.
         row = depth * lanes
-        row += _ALIGNMENT // itemsize * (row * itemsize % 4096 == 0)
+        row += _ALIGNMENT // memory.itemsize * (row * memory.itemsize % 4096 == 0)
+        shape = len(given), vectors, row
         if temporary:
-            self._packed, self._buffer = _borrowed((vectors, row), w.dtype)
+            self._packed, self._buffer = _borrowed(shape, memory)
         else:
-            self._packed = aligned((vectors, row), w.dtype)
+            self._packed = aligned(shape, memory)
         self._plans: dict[Activated | None, Address] = {}
         self._activation = activation
-        self.bias = np.zeros(columns, self.dtype) if b is None else np.array(b, self.dtype)
-        scaled = self.kernels.stored.scaled
-        terms = np.stack([self.bias, factors], axis=1) if scaled else self.bias
-        self._fields = self.kernels.places(self._packed, terms, depth, columns)
-        place = self._fields["w"], self._fields["w_vector"]
-        self.kernels.pack(w.ctypes.data, *w.strides, depth, columns, *place)
+        self.biases, terms = [], []
+        for packed, (w, b) in zip(self._packed, given, strict=True):
+            factors = np.empty(0)
+            if isinstance(w, Compact):
+                self._compact.append(w._replace(values=np.empty(0)))  # `w` is not kept
+                factors = factors if w.scale is None else w.scale
+                w = w.values if w.values.dtype == memory else w.unscaled()
+            bias = np.zeros(columns, self.dtype) if b is None else np.array(b, self.dtype)
+            self.biases.append(bias)
+            scaled = self.kernels.stored.scaled
+            terms.append(np.stack([bias, factors], axis=1) if scaled else bias)
+            place = packed.ctypes.data, packed.strides[0]
+            self.kernels.pack(w.ctypes.data, *w.strides, depth, columns, *place)
+        together = np.concatenate(terms) if second else terms[0]
+        self._fields = self.kernels.places(self._packed, together, depth, columns)
         self.call = self.bound(activation)
 
     def bound(self, activation: Activated | None) -> Layer:
         """The compiled function of x and out with this activation. It keeps alive all it reads."""
         plan = self._plans.get(activation)
         if plan is None:
-            made = self.kernels.plan(activation, **self._fields)
+            made = self.kernels.plan(activation, len(self.biases) > 1, **self._fields)
             plan = self._plans.setdefault(activation, made)
         return self.kernels.bound(plan, self.shape)
 
@@ -218,40 +255,39 @@ class Weights:
         if len(self._buffer) <= _SCRATCH_LIMIT:
             _scratch.buffer = self._buffer
 
-    def unpacked(self) -> np.ndarray:
+    def unpacked(self, layer: int = 0) -> np.ndarray:
         """W, as it is used, as a new array."""
-        return self._in_memory() if self._compact is None else self.compact().widened()
+        return self.compact(layer).widened() if self._compact else self._in_memory(layer)
 
-    def compact(self) -> Compact:
+    def compact(self, layer: int = 0) -> Compact:
         """The weights of fewer bits that were given."""
-        values = self._in_memory()
-        return self._compact.of(values)  # type: ignore[union-attr] # was given
+        return self._compact[layer].of(self._in_memory(layer))
 
-    def _in_memory(self) -> np.ndarray:
+    def _in_memory(self, layer: int) -> np.ndarray:
         depth, columns = self.shape
         lanes = self.kernels.lanes
         w = np.empty(self.shape, self.kernels.memory)
-        for p, vector in enumerate(self._packed):
+        for p, vector in enumerate(self._packed[layer]):
             start = min(p * lanes, columns - lanes)
             w[:, start : start + lanes] = vector[: depth * lanes].reshape(depth, lanes)
         return w
 
 
-def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised array that starts at a cache line."""
-    size = shape[0] * shape[1] * dtype.itemsize
+    size = prod(shape) * dtype.itemsize
     buffer = np.empty(size + _ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT
     return buffer[start : start + size].view(dtype).reshape(shape)
 
 
-def _borrowed(shape: tuple[int, int], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def _borrowed(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """An aligned array, and the buffer that it is in: the last one that this thread gave back.
 
     The buffer is removed from `_scratch`, so that a signal handler, trace function or destructor
     that runs while it is in use gets another one.
     """
-    size = shape[0] * shape[1] * dtype.itemsize
+    size = prod(shape) * dtype.itemsize
     buffer = vars(_scratch).pop("buffer", None)
     if buffer is None or len(buffer) < size:
         buffer = aligned((1, size), np.dtype(np.uint8))[0]

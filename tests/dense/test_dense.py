@@ -836,7 +836,8 @@ def on_target(monkeypatch, fresh_kernels):
     def switch(name):
         if TARGET.architecture != "x86_64":
             pytest.skip("runs code for x86-64")
-        monkeypatch.setattr(loader, "host", lambda: BASELINES[name])
+        for module in (loader, host):
+            monkeypatch.setattr(module, "host", lambda: BASELINES[name])
         fresh_kernels()
 
     return switch

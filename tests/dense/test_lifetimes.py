@@ -90,7 +90,7 @@ def test_a_bound_function_keeps_all_that_it_reads(dtype):
         name: weights.bound(None if name is None else Activated(name))
         for name in (None, "tanh", "softmax")
     }
-    read = [weakref.ref(weights._packed), weakref.ref(weights.bias)]
+    read = [weakref.ref(weights._packed), weakref.ref(weights.biases[0])]
     del weights
     gc.collect()
     assert all(reference() is not None for reference in read)

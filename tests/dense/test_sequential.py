@@ -220,7 +220,7 @@ def test_copies(copied):
 @pytest.mark.parametrize(
     "layers, message",
     [
-        (lambda: [], "layers must have at least one Dense, got \\[\\]"),
+        (lambda: [], "layers must have at least one Dense or Gated, got \\[\\]"),
         (lambda: ["relu"], "layers must have at least one Dense"),
         (
             lambda: [dense(3, 4), "relu", dense(5, 2)],

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from test_dense import LAYOUTS, TARGET, exactly, normal, rare, wild
 
 import fastact as fa
+from fastact._compiler import host
 from fastact._compiler.gemm import loops as gemm_loops
 from fastact._dense import weights
 from fastact._dense.compact import NAMES
@@ -381,7 +382,8 @@ def fresh_kernels(monkeypatch):
 def test_code_for_lesser_machines(name, target, monkeypatch, fresh_kernels):
     if TARGET.architecture != "x86_64":
         pytest.skip("runs code for x86-64")
-    monkeypatch.setattr(loader, "host", lambda: BASELINES[target])
+    for module in (loader, host):
+        monkeypatch.setattr(module, "host", lambda: BASELINES[target])
     fresh_kernels()
     rng = np.random.default_rng(9)
     for rows, depth, columns in ((1, 30, 40), (7, 33, 3), (33, 300, 33), (3, 9, 4), (90, 400, 70)):
@@ -420,7 +422,6 @@ def test_no_size_of_a_panel_matters(name, monkeypatch, fresh_kernels):
 
 def uncached(form, lanes, stored):
     """The addresses of new code, since the cache knows no constants that tests have changed."""
-    from fastact._compiler import host
     from fastact._compiler.gemm import module
     from fastact._compiler.symbols import SETTING
     from fastact._loading import linker

@@ -1,4 +1,4 @@
-"""The examples run, and agree with scikit-learn about every label."""
+"""The examples run, agree with scikit-learn about every label, and have small errors."""
 
 import re
 
@@ -11,14 +11,17 @@ EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path):
-    printed = run_python(path.read_text(encoding="utf-8"))
+    source = path.read_text(encoding="utf-8")
+    printed = run_python(source)
     for equal, all_of_them in re.findall(
         r"labels equal to scikit-learn's: (\d+) of (\d+)", printed
     ):
         assert equal == all_of_them
     for difference in re.findall(r"largest difference.*: (\S+)", printed):
         assert float(difference) < 1e-12
-    assert "scikit-learn" in printed
+    for error in re.findall(r"error: (\S+)", printed):
+        assert float(error) < 1e-5
+    assert ("scikit-learn" in printed) == ("sklearn" in source)
 
 
 def test_there_are_examples():
@@ -27,4 +30,5 @@ def test_there_are_examples():
         "perceptron",
         "mlp_digits",
         "gelu_network",
+        "feed_forward",
     }

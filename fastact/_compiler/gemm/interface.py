@@ -23,8 +23,14 @@ FIELDS = (
     "parameter",
     "parameter_column",
     "dtype",
+    "gate",
+    "product",
 )
-"""The fields of a plan, an array of int64 that describes weights, bias and activation."""
+"""The fields of a plan, an array of int64 that describes weights, bias and activation.
+
+A plan of a gated layer has no `loop`, but that of the activation of the `gate`, or 0, and that of
+the `product` of two inputs. All other plans have no product.
+"""
 
 ENTRIES = {"packed": 3, "direct": 5, "pack": 7}
 """The compiled functions that callers use, with their numbers of arguments."""

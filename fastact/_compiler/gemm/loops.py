@@ -12,7 +12,7 @@ from math import inf
 from llvmlite import ir
 
 from fastact._compiler.builder import Function, Integer
-from fastact._compiler.gemm import narrow, several_rows
+from fastact._compiler.gemm import gated, narrow, several_rows
 from fastact._compiler.gemm.interface import DONE, REFUSED, Plan, Storage, bits_of
 from fastact._compiler.gemm.tiles import LINE, TILE
 from fastact._compiler.ndarray_fields import NDArray
@@ -70,9 +70,13 @@ def loops_ir(form: Format, lanes: int, target: Target, stored: Storage) -> str:
     """LLVM IR of the entries as ``inner.*``, which call ``tile``, ``apply``, ``transpose``,
     ``parts`` and ``fan_out``."""
     module = ir.Module()
-    forward = _forward(module, form, lanes, target, stored)
-    _run_chunk(module, forward, form, lanes, stored)
-    layer = _layer(module, _shared(module, forward, lanes), form)
+    activate = _activate(module, form)
+    forward = _forward(module, activate, form, lanes, target, stored)
+    widest = max(FAR_BYTES // (lanes * stored.form.itemsize), 1)
+    both = gated.gated(module, forward, activate, form, lanes, target, stored, widest)
+    computed = _computed(module, forward, both)
+    _run_chunk(module, computed, form, lanes, stored)
+    layer = _layer(module, _shared(module, computed, lanes), form)
     _packed(module, layer)
     if "direct" in stored.entries(form):
         _direct(module, layer, form, lanes)
@@ -81,7 +85,7 @@ def loops_ir(form: Format, lanes: int, target: Target, stored: Storage) -> str:
 
 
 def _forward(
-    module: ir.Module, form: Format, lanes: int, target: Target, stored: Storage
+    module: ir.Module, activate: Function, form: Format, lanes: int, target: Target, stored: Storage
 ) -> Function:
     width, w_width = lanes * form.itemsize, lanes * stored.form.itemsize
     terms_width = width * stored.terms
@@ -93,7 +97,6 @@ def _forward(
     has_parts = several_rows.applies(form, lanes, target)
     if has_parts:
         several = several_rows.several_rows(module, form, lanes, target)
-    activate = _activate(module, form)
     f = Function(
         module, "forward", "plan", "x", "x.row", "x.k", "rows", "w", "w.vector", "w.final", "w.k",
         "depth", "columns", "bias", "parameter", "out", "out.row",
@@ -102,7 +105,10 @@ def _forward(
     w, w_vector, w_final, w_k, depth, columns, bias, parameter = of_layer
     vectors = (columns + (lanes - 1)) // lanes
     packed = w_k.equals(w_width)
-    w_bytes = depth * columns * stored.form.itemsize
+    # The strips of a gated layer are read in turns, and are as far away as all of W.
+    strip = Plan(f, plan).get("product").differs(0)
+    of_all = f.select(strip, Plan(f, plan).get("columns"), columns)
+    w_bytes = depth * of_all * stored.form.itemsize
     beyond, far = w_bytes > W_CACHED, w_bytes > W_FAR
     # Each vector of packed W is a stream of its own; those of a row that is not packed are one.
     streams = f.select(far & (rows < ROWS_AT_ONCE + 1), max(FAR_BYTES // w_width, 1), STREAMS)
@@ -129,11 +135,7 @@ def _forward(
         panel = (room + (LINE - 1)) // LINE * LINE
     block_limit = WIDENED_BLOCK if widens else LARGE_BLOCK
     fitting = f.select(beyond, block_limit, SMALL_BLOCK) // (columns * form.itemsize)
-    many = tall
-    if has_parts:
-        many = several_rows.rows_at_once(f, columns, form, lanes, target)
-    elif has_narrow:
-        many = f.constant(narrow.rows_at_once(form, target))
+    many = narrow.rows_at_once(f, tall, columns, form, lanes, target)
     block = f.maximum(fitting // many, 1) * many
     wide = narrow.widest(form, target)
     transposable = x_k.equals(form.itemsize) & (depth >= wide) & (columns < wide)
@@ -207,8 +209,18 @@ def _forward(
                             f.call(TILE, *of_x, *of_w, *others, 0, 0)
                     r.set(row + h)
                 p.set(at + v)
-        f.call(activate, plan, parameter, out_block, block_rows, columns, out_row)
+        loop = Plan(f, plan).get("loop")
+        f.call(activate, loop, plan, parameter, out_block, block_rows, columns, out_row)
     f.return_(DONE)
+    return f
+
+
+def _computed(module: ir.Module, forward: Function, both: Function) -> Function:
+    """``forward``, or `both` for a plan with a product."""
+    f = Function(module, "computed", *(argument.name for argument in forward.function.args))
+    with f.when(Plan(f, f.arguments[0]).get("product").differs(0)):
+        f.return_(f.call(both, *f.arguments))
+    f.return_(f.call(forward, *f.arguments))
     return f
 
 
@@ -219,14 +231,15 @@ _WORDS = (
 """The words of a job after its head: the data that the threads of a call share."""
 
 
-def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
-    """``forward`` in several threads if that is worth it."""
+def _shared(module: ir.Module, computed: Function, lanes: int) -> Function:
+    """``computed`` in several threads if that is worth it."""
     f = Function(module, "shared", *_WORDS[:-3])
     plan, _, _, _, rows, *_, depth, columns, _, _, _, _ = f.arguments
-    work = rows * columns * depth
+    layers = f.select(Plan(f, plan).get("product").equals(0), 1, 2)
+    work = rows * columns * depth * layers
     parts = f.call("parts", work)
     with f.when(parts < 2):
-        f.return_(f.call(forward, *f.arguments))
+        f.return_(f.call(computed, *f.arguments))
     # Every thread reads all of x or all of W, whichever is smaller.
     vectors = columns // lanes
     whole_rows = Plan(f, plan).get("row_wise").differs(0)
@@ -246,7 +259,7 @@ def _shared(module: ir.Module, forward: Function, lanes: int) -> Function:
 
 
 def _run_chunk(
-    module: ir.Module, forward: Function, form: Format, lanes: int, stored: Storage
+    module: ir.Module, computed: Function, form: Format, lanes: int, stored: Storage
 ) -> None:
     """run_chunk(job, index): compute one of the chunks of rows or of columns."""
     f = Function(module, "inner.run_chunk", "job", "index")
@@ -257,7 +270,7 @@ def _run_chunk(
     names = _WORDS[:-3]
 
     def part(**changes: Integer) -> Integer:
-        return f.call(forward, *(changes.get(name, word[name]) for name in names))
+        return f.call(computed, *(changes.get(name, word[name]) for name in names))
 
     with f.when(word["by_columns"].differs(0)):
         # The columns beyond the whole vectors belong to the last chunk.
@@ -323,10 +336,10 @@ def _height(module: ir.Module, target: Target) -> Function:
 
 def _activate(module: ir.Module, form: Format) -> Function:
     """Run the activation's loop over a block of rows, in place."""
-    f = Function(module, "activate", "plan", "parameter", "at", "rows", "columns", "row")
-    plan_address, parameter, at, rows, columns, row = f.arguments
+    f = Function(module, "activate", "loop", "plan", "parameter", "at", "rows", "columns", "row")
+    loop, plan_address, parameter, at, rows, columns, row = f.arguments
     plan = Plan(f, plan_address)
-    loop, column = plan.get("loop"), plan.get("parameter_column")
+    column = plan.get("parameter_column")
     with f.when(loop.equals(0)):
         f.return_(DONE)
     with f.when(plan.get("row_wise").differs(0)):

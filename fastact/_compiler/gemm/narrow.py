@@ -11,7 +11,7 @@ from math import inf
 
 from llvmlite import ir
 
-from fastact._compiler.builder import Function
+from fastact._compiler.builder import Function, Integer
 from fastact._compiler.gemm import several_rows
 from fastact._compiler.gemm.interface import Storage, bits_of
 from fastact._compiler.gemm.tiles import LINE, finished_ir, floor_ir, terms_ir
@@ -36,8 +36,13 @@ def applies(form: Format, lanes: int, target: Target) -> bool:
     return lanes < widest(form, target) and not several_rows.applies(form, lanes, target)
 
 
-def rows_at_once(form: Format, target: Target) -> int:
-    return VECTORS * widest(form, target)
+def rows_at_once(
+    f: Function, tall: Integer, columns: Integer, form: Format, lanes: int, target: Target
+) -> Integer:
+    """The rows that are computed together, in whatever way; `tall` if by tiles of W."""
+    if several_rows.applies(form, lanes, target):
+        return several_rows.rows_at_once(f, columns, form, lanes, target)
+    return f.constant(VECTORS * widest(form, target)) if applies(form, lanes, target) else tall
 
 
 def sizes(form: Format, lanes: int) -> list[tuple[int, int]]:

@@ -19,6 +19,7 @@ from conftest import ROOT
 import fastact
 from bench import (
     bounds,
+    feed_forward,
     machine,
     measure,
     peers,
@@ -571,6 +572,22 @@ def test_times_of_weights_in_fewer_bits(capsys):
     shapes = [line.split("|")[1].strip() for line in lines]
     assert shapes == ["3 x 4 x 5", "2 x 3 x 40"]
     assert all(float(cell) > 0 for line in lines for cell in line.split("|")[2:-1])
+
+
+def test_times_of_feed_forward_blocks(capsys):
+    sizes = ["--rows", "1", "3", "--width", "8", "--hidden", "20", "--repetitions", "3"]
+    feed_forward.main(sizes)
+    _, _, *lines = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert [first for first, *_ in cells] == ["1 x 8 x 20", "3 x 8 x 20"]
+    assert all(float(cell) > 0 for _, *times in cells for cell in times if cell)
+
+
+def test_feed_forward_blocks_must_agree(monkeypatch):
+    other = {feed_forward.SEPARATE: lambda x, out, weights: lambda: out.fill(7)}
+    monkeypatch.setattr(feed_forward, "BLOCKS", feed_forward.BLOCKS | other)
+    with pytest.raises(RuntimeError, match="separate layers computes another result"):
+        feed_forward.calls(1, 8, 20)
 
 
 def test_compared_tiles_are_those_that_are_compiled(monkeypatch):

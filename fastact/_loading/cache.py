@@ -29,6 +29,8 @@ import llvmlite
 import llvmlite.binding
 import numpy as np
 
+from fastact._loading import whole_file
+
 if TYPE_CHECKING:
     from fastact._machine.targets import Target
 
@@ -383,17 +385,7 @@ def _read(path: str, key: bytes) -> bytes | None:
 
 
 def _write(path: str, key: bytes, code: bytes) -> None:
-    """Put the whole entry in place at once; a process that is killed leaves a temporary file."""
-    temporary = f"{path}.{os.urandom(8).hex()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o644)
-    try:
-        with open(descriptor, "wb") as stream:
-            stream.write(_HEADER + _checksum(key, code) + code)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    whole_file.write(path, [_HEADER + _checksum(key, code) + code], 0o644, lasting=False)
 
 
 def _scan(place: str) -> Iterator[Entry]:

@@ -17,10 +17,10 @@ from fastact._runtime import engine
 
 KILLED = """
 import os, signal, sys
-from fastact._loading import cache
+from fastact._loading import cache, whole_file
 from fastact._machine.targets import BASELINES
 
-LINES = {cache._write.__code__, cache._evict.__code__}
+LINES = {whole_file.write.__code__, cache._evict.__code__}
 
 def kill_at(line):
     left = line

@@ -31,6 +31,7 @@ _LATER = {
     "Gated": "_dense.gated",
     "Sequential": "_dense.sequential",
     "dense_backward": "_dense.backward",
+    "load": "_dense.saved",
     "show_config": "_runtime.configuration",
 }
 _MODULES = ["fast"]  # also imported at the first access

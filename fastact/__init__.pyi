@@ -4,6 +4,7 @@ from fastact._dense.backward import dense_backward as dense_backward
 from fastact._dense.gated import Gated as Gated
 from fastact._dense.layers import Dense as Dense
 from fastact._dense.layers import dense as dense
+from fastact._dense.saved import load as load
 from fastact._dense.sequential import Sequential as Sequential
 from fastact._functions.celu import celu as celu
 from fastact._functions.celu import celu_backward as celu_backward

@@ -1,5 +1,6 @@
-"""The base class of layers and stacks: fixed attributes, and copies of the same class."""
+"""The base class of layers and stacks: fixed attributes, copies of the same class, and files."""
 
+import os
 from typing import Any
 
 
@@ -16,6 +17,36 @@ class Frozen:
         for name in vars(self).keys() & attributes:
             raise AttributeError(f"{type(self).__name__}: {name} can be set only once, by __init__")
         vars(self).update(attributes, _fixed=frozenset((*attributes, "_fixed")))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file, from which :func:`load` reads it.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            A file there is replaced at once: if the program or the system stops, it is either the
+            old one or the new one. The usual suffix is ".safetensors".
+
+        Raises
+        ------
+        TypeError
+            If the model or a layer of it is of a subclass, if `classes_` are neither numbers nor
+            strings, and if `path` is not a path.
+        ValueError
+            If attributes were added to a layer, since they would be lost, and for a layer with
+            neither inputs nor bias.
+        OSError
+            If the file cannot be written.
+
+        Notes
+        -----
+        The file has the format of the package safetensors, with the layers as JSON in its metadata.
+        All weights are stored as the layer uses them, also those of fewer bits. If a layer occurs
+        twice in a stack, it is stored twice.
+        """
+        from fastact._dense import saved  # here, to keep the import of layers short
+
+        saved.save(self, path)
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in self._fixed:

@@ -27,6 +27,7 @@ def write(path: str, parts: "Iterable[bytes | memoryview]", mode: int, lasting: 
         with open(descriptor, "wb") as stream:
             for part in parts:
                 stream.write(part)
+                del part  # before the next one is made
             if lasting:
                 stream.flush()
                 os.fsync(descriptor)

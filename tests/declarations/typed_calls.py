@@ -1,5 +1,6 @@
 """Calls as users write them, with the expected types; for type checkers, never run."""
 
+from pathlib import Path
 from typing import Any, TypeAlias, assert_type
 
 import ml_dtypes
@@ -82,6 +83,8 @@ def dense_layers(single: Single, double: Double) -> None:
     assert_type(model[:2], fa.Sequential)
     assert not isinstance(model[0], str)
     assert_type(len(model) + len(list(model)), int)
+    model.save("model.safetensors")
+    assert_type(fa.load(Path("model.safetensors")), fa.Dense | fa.Sequential)
     assert_type(fa.Sequential.from_sklearn(object()), fa.Sequential)
     assert_type(fa.Sequential.from_torch(object()), fa.Sequential)
 

@@ -29,6 +29,26 @@ class TorchModule(NamedTuple):
     parameters: Callable[[Any], tuple[Any, ...]] = lambda module: ()
 
 
+class OnnxOperator(NamedTuple):
+    """An operator of ONNX that computes an activation.
+
+    Attributes
+    ----------
+    name : str
+        The operator: "Relu".
+    operands : callable
+        ``operands(*inputs, **attributes)``, with the inputs of the operator after the first and its
+        attributes: the parameters of the activation, or None if the operator computes something
+        else then. Its defaults are those of ONNX. The axis of a function of rows is not among them.
+    requirement : str
+        What `operands` requires, worded for an error message: "have alpha=1".
+    """
+
+    name: str
+    operands: Callable[..., tuple[Any, ...] | None] = lambda: ()
+    requirement: str = ""
+
+
 class KerasFunction(NamedTuple):
     """A function of Keras' NumPy backend that computes an activation.
 
@@ -140,6 +160,12 @@ class Activation(Record):
         The largest absolute value of the derivative; infinite where the function jumps.
     torch_modules : sequence of TorchModule
         The modules that :meth:`fastact.Sequential.from_torch` converts to the activation.
+    onnx_operators : sequence of OnnxOperator
+        The operators that :meth:`fastact.Sequential.from_onnx` converts to the activation.
+    onnx_formulas : sequence of callable
+        ``formula(m, x, *parameters)``: what exporters write instead of an operator, in terms of
+        ``+``, ``-``, ``*``, ``/``, powers, activations without parameters, and ``exp``, ``log`` and
+        ``abs`` of the module `m`.
     sklearn_names : sequence of str
         The names of the activation in the neural networks of scikit-learn.
     keras_functions : sequence of KerasFunction
@@ -178,6 +204,8 @@ class Activation(Record):
     range: tuple[float, float] = (-inf, inf)
     steepest: float = inf
     torch_modules: Sequence[TorchModule] = ()
+    onnx_operators: Sequence[OnnxOperator] = ()
+    onnx_formulas: Sequence[Callable[..., Any]] = ()
     sklearn_names: Sequence[str] = ()
     keras_functions: Sequence[KerasFunction] = ()
     pytensor_ops: Sequence[str] = ()
@@ -248,6 +276,8 @@ def fast_of(declared: Activation) -> FastActivation | None:
         "summary": f"{declared.summary.removesuffix('.')}, in the fast tier.",
         "ulp": declared.ulp | declared.fast.ulp,
         "torch_modules": (),
+        "onnx_operators": (),
+        "onnx_formulas": (),
         "sklearn_names": (),
         "keras_functions": (),
         "pytensor_ops": (),
@@ -396,7 +426,7 @@ class RowActivation(Record):
         Rows and their results.
     ulp : dict
         A bound in ulp that samples stay below, by format name.
-    torch_modules, sklearn_names, keras_functions, elsewhere
+    torch_modules, onnx_operators, onnx_formulas, sklearn_names, keras_functions, elsewhere
         As of :class:`Activation`.
     """
 
@@ -410,6 +440,8 @@ class RowActivation(Record):
     specials: Sequence[tuple[Sequence[float], Sequence[float]]]
     ulp: dict[str, float]
     torch_modules: Sequence[TorchModule] = ()
+    onnx_operators: Sequence[OnnxOperator] = ()
+    onnx_formulas: Sequence[Callable[..., Any]] = ()
     sklearn_names: Sequence[str] = ()
     keras_functions: Sequence[KerasFunction] = ()
     elsewhere: Mapping[str, str] = MappingProxyType({})

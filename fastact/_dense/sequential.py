@@ -265,6 +265,85 @@ class Sequential(Frozen):
 
         return cls(from_torch.stack(module))
 
+    @classmethod
+    def from_onnx(cls, model: Any, output: str | None = None) -> Sequential:
+        """The layers of an ONNX model.
+
+        Parameters
+        ----------
+        model : str, path-like, bytes or onnx.ModelProto
+            A path, the content of a file, or a model in memory. With a path, weights may be in
+            other files. The model has one input, and the operators between it and the output form
+            a chain. Weights are copied.
+
+            - MatMul, Gemm (transA=0), and Add, Sub, Mul, Div and Neg with numbers for columns.
+            - BatchNormalization in inference form, for an input of two axes.
+            - Relu, LeakyRelu, PRelu, Elu(alpha=1), Celu, Selu, Gelu, Swish, Sigmoid, HardSigmoid,
+              HardSwish, Mish, Softplus, Softsign, Tanh, Erf, Clip, and Max and Min with a number.
+            - Softmax and LogSoftmax along the last axis.
+            - Activations that are written as several operators: gelu with Erf or Tanh, silu with
+              Sigmoid, mish, softplus, log_sigmoid, and others.
+            - Scaler, LinearClassifier and LinearRegressor, and what scikit-learn's converter writes
+              for two classes.
+            - Dropout, Identity, Cast between floating-point types, Flatten, and Reshape, Squeeze
+              and Unsqueeze that keep the columns. These are left out.
+
+        output : str, optional
+            The name of the output that is the result. By default, it is the only one of
+            floating-point numbers, or of probabilities as dicts.
+
+        Returns
+        -------
+        Sequential
+            It takes and returns rows: the last axis is that of features. If the model flattens
+            inputs of more axes, the result is that of the model for ``x.reshape(len(x), -1)``.
+            `classes_` are those of the model, if they are as many as the columns.
+
+        Raises
+        ------
+        TypeError
+            For other operators, and constants and inputs that are no floating-point numbers. The
+            message names the node.
+        ValueError
+            For a file that is no valid model, several inputs, an unknown `output`, operators older
+            than version 7, attributes that are not supported, branches around layers, and weights
+            that depend on the input.
+        OSError
+            For a path that cannot be read.
+        ImportError
+            Without the package onnx, which the extra "onnx" installs.
+
+        Notes
+        -----
+        Scalings and BatchNormalization become parts of layers as in :meth:`from_torch`, and so do
+        numbers by which Gemm multiplies. A layer has the type of its weights: a Cast before it or
+        after it changes neither this nor the type of the result.
+
+        Several operators count as an activation if their formula is that of the activation, with
+        constants that differ by at most two eps of their type. Attributes are numbers of float32 in
+        ONNX; 1/6, 0.01 and the constants of Selu are exact here. Clip with other limits than -1 and
+        1, or 0 and 6, and HardSigmoid with other attributes than 1/6 and 1/2 have an error of a few
+        eps of the larger limit. A limit of Clip that is the largest number of its type counts as
+        none.
+
+        Examples
+        --------
+        >>> import numpy as np, fastact as fa
+        >>> import onnx
+        >>> text = '''<ir_version: 10, opset_import: ["": 20]>
+        ... graph (float[N, 2] x) => (float[N, 1] y)
+        ... <float[2, 1] W = {1, 1}, float[1] b = {-0.5}>
+        ... {h = MatMul(x, W) s = Add(h, b) y = Relu(s)}
+        ... '''
+        >>> fa.Sequential.from_onnx(onnx.parser.parse_model(text))
+        Sequential(
+            Dense(2 -> 1, relu, float32),
+        )
+        """
+        from fastact._dense import from_onnx
+
+        return cls(*from_onnx.stack(model, output))
+
     def __call__(self, x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Apply all layers to x of shape (..., in_features).
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import TorchModule
+from fastact._declarations.records import OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import (
     BELOW,
@@ -136,6 +136,11 @@ two carry their rounding errors."""
     ],
     parameters={"alpha": (1.0, 0.5, 2.0, 0.1)},
     defaults={"alpha": 1.0},
+    onnx_operators=[
+        OnnxOperator(
+            "Celu", lambda alpha=1.0: (alpha,) if alpha > 0 else None, "have a positive alpha"
+        )
+    ],
 )
 @with_variants(one_number=True)
 def celu(x, alpha):

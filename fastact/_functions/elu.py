@@ -5,7 +5,7 @@ from math import inf, nan
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS, NARROW
 from fastact._kernels.elementary import BELOW, below_reduced, product, rounded, scales
 from fastact._kernels.vocabulary import (
@@ -56,6 +56,9 @@ e^x = s (1 + p), where s is a power of 2, the result is s - 1, which is exact, p
     steepest=1.0,
     torch_modules=[TorchModule("ELU", lambda module: module.alpha == 1, "have alpha=1")],
     keras_functions=[KerasFunction("nn.elu", lambda alpha=1.0: () if np.all(alpha == 1) else None)],
+    onnx_operators=[
+        OnnxOperator("Elu", lambda alpha=1.0: () if alpha == 1 else None, "have alpha=1")
+    ],
 )
 @with_variants(narrow=_narrow)
 def elu(x):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
+from fastact._declarations.records import OnnxOperator
 from fastact._declarations.sources import BY_TABLES, EXP_AND_SUMS
 from fastact._kernels.elementary import (
     BELOW,
@@ -128,6 +129,7 @@ errors, so that nothing cancels near 0."""
     range=(-1.0, 1.0),
     steepest=1.1283791670955126,
     pytensor_ops=["math.Erf"],
+    onnx_operators=[OnnxOperator("Erf")],
 )
 @with_variants(
     tables=_erf_by_tables,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import BELL_BY_TABLES
 from fastact._kernels.elementary import EXP, Fit, product, rounded, scales, two_sum
 from fastact._kernels.normal import (
@@ -91,6 +91,10 @@ is the exact function."""
     keras_functions=[
         KerasFunction("nn.gelu", lambda approximate=True: None if approximate else ())
     ],
+    onnx_operators=[
+        OnnxOperator("Gelu", lambda approximate="none": () if approximate == "none" else None)
+    ],
+    onnx_formulas=[lambda m, x: x * (1 + m.erf(x / 2**0.5)) / 2],
 )
 @with_variants(tables=_gelu_by_tables, tables_in_16_bits=False, vectors={("float32", 256): 8})
 def gelu(x):

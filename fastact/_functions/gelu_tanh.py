@@ -1,13 +1,13 @@
 """The approximation of the Gaussian error linear unit by the hyperbolic tangent."""
 
 from collections.abc import Callable
-from math import inf, nan
+from math import inf, nan, pi
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import normalised, product, rounded, scales, times_power
 from fastact._kernels.gates import Near, gate_slope, halved_slope
@@ -125,6 +125,10 @@ subnormal, and -0.0 below. This is ``torch.nn.GELU(approximate="tanh")``."""
     keras_functions=[
         KerasFunction("nn.gelu", lambda approximate=True: () if approximate else None)
     ],
+    onnx_operators=[
+        OnnxOperator("Gelu", lambda approximate="none": () if approximate == "tanh" else None)
+    ],
+    onnx_formulas=[lambda m, x: x * (1 + m.tanh((2 / pi) ** 0.5 * (x + 0.044715 * x**3))) / 2],
 )
 @with_variants(
     vectors={("float32", 256): 8, ("float32", 512): 2},

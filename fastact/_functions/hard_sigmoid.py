@@ -47,6 +47,7 @@ rounded once.""",
     steepest=1 / 6,
     torch_modules=[TorchModule("Hardsigmoid")],
     keras_functions=[KerasFunction("nn.hard_sigmoid")],
+    onnx_formulas=[lambda m, x: m.relu6(x + 3) / 6],
 )
 @with_variants(narrow=_narrow)
 def hard_sigmoid(x):

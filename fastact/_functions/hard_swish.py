@@ -5,7 +5,7 @@ from math import inf
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._kernels.elementary import product, rounded, scales, sixth, two_sum
 from fastact._kernels.vocabulary import (
     PerFormat,
@@ -75,6 +75,8 @@ same result. So nothing cancels. At and below -3, also for -inf, the result is -
     steepest=1.5,
     torch_modules=[TorchModule("Hardswish")],
     keras_functions=[KerasFunction("nn.hard_silu")],
+    onnx_operators=[OnnxOperator("HardSwish")],
+    onnx_formulas=[lambda m, x: x * m.hard_sigmoid(x), lambda m, x: x * m.relu6(x + 3) / 6],
 )
 @with_variants(narrow=_narrow)
 def hard_swish(x):

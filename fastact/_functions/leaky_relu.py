@@ -2,8 +2,10 @@
 
 from math import inf
 
+import numpy as np
+
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import TorchModule
+from fastact._declarations.records import OnnxOperator, TorchModule
 from fastact._kernels.vocabulary import at_least, like, muladd, or_nan, quiet, with_variants
 
 
@@ -31,6 +33,11 @@ rounded correctly.""",
     torch_modules=[
         TorchModule(
             "LeakyReLU", lambda module: module.negative_slope == 0.01, "have negative_slope=0.01"
+        )
+    ],
+    onnx_operators=[
+        OnnxOperator(
+            "LeakyRelu", lambda alpha=0.01: () if np.float32(alpha) == np.float32(0.01) else None
         )
     ],
 )

@@ -3,7 +3,7 @@
 from math import inf, nan
 
 from fastact._declarations.declare import row_activation, row_derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels import log_sums
 from fastact._kernels.elementary import two_sum
@@ -69,6 +69,8 @@ about -R, is as accurate as the others. It is no less accurate where m is large.
         "SciPy": "special.log_softmax: over all axes by default",
     },
     keras_functions=[KerasFunction("nn.log_softmax")],
+    onnx_operators=[OnnxOperator("LogSoftmax")],
+    onnx_formulas=[lambda m, x: m.log(m.softmax(x))],
 )
 
 

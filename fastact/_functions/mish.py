@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import (
     EXP,
@@ -82,6 +82,11 @@ is multiplied last, so that the result is accurate until it is subnormal, and -0
     steepest=1.0884981611712279,
     torch_modules=[TorchModule("Mish")],
     keras_functions=[KerasFunction("Mish.static_call")],
+    onnx_operators=[OnnxOperator("Mish")],
+    onnx_formulas=[
+        lambda m, x: x * m.tanh(m.softplus(x)),
+        lambda m, x: x * m.tanh(m.log(1 + m.exp(x))),
+    ],
 )
 @with_variants(
     vectors={("float32", 256): 8},

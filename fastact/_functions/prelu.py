@@ -5,7 +5,7 @@ from math import inf, nan
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._kernels.vocabulary import like, or_nan, quiet, with_variants
 
 
@@ -43,6 +43,11 @@ elsewhere. For `slope` 0 and `x` -inf, the result is NaN.""",
         TorchModule("PReLU", parameters=lambda module: (module.weight,)),
     ],
     parameters={"slope": (0.25, 0.01, 1.0, -0.5)},
+    onnx_operators=[
+        OnnxOperator("LeakyRelu", lambda alpha=0.01: (alpha,)),
+        OnnxOperator("PRelu", lambda slope: (slope,)),
+    ],
+    onnx_formulas=[lambda m, x, slope: m.relu(x) - slope * m.relu(-x)],
 )
 @with_variants(one_number=True)
 def prelu(x, slope):

@@ -50,6 +50,7 @@ and the quotient is computed as in silu."""
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 0.9},
     range=(-0.16361018963635358, inf),
     steepest=1.0998393194610405,
+    onnx_formulas=[lambda m, x: x * m.sigmoid(1.702 * x)],
 )
 def quick_gelu(x):
     limits = pick(_QUICK_GELU, x)

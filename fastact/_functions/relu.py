@@ -3,7 +3,7 @@
 from math import inf
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._kernels.vocabulary import at_least, like, or_nan, quiet
 
 
@@ -29,6 +29,7 @@ from fastact._kernels.vocabulary import at_least, like, or_nan, quiet
     torch_modules=[TorchModule("ReLU")],
     sklearn_names=["relu"],
     keras_functions=[KerasFunction("nn.relu")],
+    onnx_operators=[OnnxOperator("Relu")],
 )
 def relu(x):
     return quiet(at_least(x, like(x, 0)))

@@ -21,6 +21,7 @@ Transformers for Language Modeling", NeurIPS 2021).""",
     ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.5, "float64": 0.5},
     nondecreasing=True,
     range=(0.0, inf),
+    onnx_formulas=[lambda m, x: m.relu(x) ** 2],
 )
 def relu2(x):
     x = at_least(x, like(x, 0))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import EXPM1, below_reduced, product, rounded, scales
 from fastact._kernels.vocabulary import (
@@ -84,6 +84,10 @@ def _reference(m, x):
     return below * c.product + above * c.scale + low
 
 
+# alpha and gamma of ONNX, which are numbers of float32.
+_ONNX = (1.67326319217681884765625, 1.05070102214813232421875)
+
+
 @activation(
     summary="Scaled exponential linear unit, element-wise.",
     formula="selu(x) = scale * (x if x > 0 else alpha * (exp(x) - 1))",
@@ -105,6 +109,13 @@ The factors scale and scale * alpha are sums of two numbers, and so is e^x - 1."
     range=(-1.7580993408473768, inf),
     steepest=1.7580993408473768,
     torch_modules=[TorchModule("SELU")],
+    onnx_operators=[
+        OnnxOperator(
+            "Selu",
+            lambda alpha=_ONNX[0], gamma=_ONNX[1]: () if (alpha, gamma) == _ONNX else None,
+            "have the alpha and gamma that are the defaults",
+        )
+    ],
     keras_functions=[KerasFunction("nn.selu")],
 )
 @with_variants(narrow=_narrow)

@@ -5,7 +5,7 @@ from math import inf, nan
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import Fast, KerasFunction, TorchModule
+from fastact._declarations.records import Fast, KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS, NARROW
 from fastact._kernels.elementary import product, rounded, scales
 from fastact._kernels.logistic import constants, denominator, negative_exp
@@ -92,6 +92,8 @@ quotient."""
     keras_functions=[KerasFunction("nn.sigmoid")],
     pytensor_ops=["math.Sigmoid"],
     fast=Fast(fast_sigmoid, ulp={"float32": 2.49, "float64": 2.5}),
+    onnx_operators=[OnnxOperator("Sigmoid")],
+    onnx_formulas=[lambda m, x: 1 / (1 + m.exp(-x))],
 )
 @with_variants(
     narrow=_narrow,

@@ -5,7 +5,7 @@ from math import inf, nan
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import product, rounded, scales, times_power
 from fastact._kernels.gates import FARTHEST, halved_slope, silu_slope
@@ -52,6 +52,8 @@ accurate until it is subnormal, and -0.0 below."""
     steepest=1.0998393194610405,
     torch_modules=[TorchModule("SiLU")],
     keras_functions=[KerasFunction("nn.silu")],
+    onnx_operators=[OnnxOperator("Swish", lambda alpha=1.0: () if alpha == 1 else None)],
+    onnx_formulas=[lambda m, x: x * m.sigmoid(x), lambda m, x: x / (1 + m.exp(-x))],
 )
 @with_variants(
     vectors={("float32", 512): 2, ("float64", 512): 2},

@@ -3,7 +3,7 @@
 from math import inf, nan
 
 from fastact._declarations.declare import row_activation, row_derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels import exp_sums
 from fastact._kernels.vocabulary import (
@@ -102,6 +102,7 @@ the last one is in e^r - 1. The sum and its reciprocal carry their rounding erro
     torch_modules=[_TORCH],
     sklearn_names=["softmax"],
     keras_functions=[KerasFunction("nn.softmax")],
+    onnx_operators=[OnnxOperator("Softmax")],
 )
 
 

@@ -68,6 +68,7 @@ softmin = row_activation(
             "have dim=-1 or dim=1, the last axis of rows",
         )
     ],
+    onnx_formulas=[lambda m, x: m.softmax(-x)],
 )
 
 

@@ -5,7 +5,7 @@ from math import inf, nan
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS, NARROW
 from fastact._kernels.elementary import (
     EXP,
@@ -126,6 +126,8 @@ above which x replaces the result."""
     torch_modules=[_TORCH],
     keras_functions=[KerasFunction("nn.softplus")],
     pytensor_ops=["math.Softplus"],
+    onnx_operators=[OnnxOperator("Softplus")],
+    onnx_formulas=[lambda m, x: m.log(1 + m.exp(x))],
 )
 @with_variants(narrow=_narrow, vectors=_VECTORS)
 def softplus(x):
@@ -155,6 +157,7 @@ than half the smallest subnormal number."""
     steepest=1.0,
     torch_modules=[TorchModule("LogSigmoid")],
     keras_functions=[KerasFunction("nn.log_sigmoid")],
+    onnx_formulas=[lambda m, x: m.log(m.sigmoid(x)), lambda m, x: -m.softplus(-x)],
 )
 @with_variants(narrow=_narrow_log_sigmoid, vectors=_VECTORS)
 def log_sigmoid(x):

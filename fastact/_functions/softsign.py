@@ -5,7 +5,7 @@ from math import inf, nan
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import KerasFunction, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._kernels.elementary import product, rounded, scales
 from fastact._kernels.vocabulary import (
     PerFormat,
@@ -57,6 +57,8 @@ step with the residual gives the quotient. Infinite inputs give 1 and -1.""",
     steepest=1.0,
     torch_modules=[TorchModule("Softsign")],
     keras_functions=[KerasFunction("nn.softsign")],
+    onnx_operators=[OnnxOperator("Softsign")],
+    onnx_formulas=[lambda m, x: x / (1 + m.abs(x))],
 )
 @with_variants(narrow=_narrow)
 def softsign(x):

@@ -3,6 +3,7 @@
 from math import inf, nan
 
 from fastact._declarations.declare import activation, derivative
+from fastact._declarations.records import OnnxOperator
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._functions.silu import slope_of_silu
 from fastact._kernels.elementary import product, rounded, times
@@ -71,6 +72,8 @@ is -0.0."""
     ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 0.95, "float64": 0.95},
     parameters={"beta": (1.0, 1.702, 0.5, -1.0)},
     defaults={"beta": 1.0},
+    onnx_operators=[OnnxOperator("Swish", lambda alpha=1.0: (alpha,))],
+    onnx_formulas=[lambda m, x, beta: x * m.sigmoid(beta * x)],
 )
 @with_variants(one_number=True)
 def swish(x, beta):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import Fast, KerasFunction, TorchModule
+from fastact._declarations.records import Fast, KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import BY_TABLES, EXP_AND_SUMS, NARROW
 from fastact._kernels.elementary import (
     BELOW,
@@ -136,6 +136,7 @@ p / (1 - p). The division is corrected once: its residual is exact, since p <= p
     keras_functions=[KerasFunction("nn.tanh"), KerasFunction("numpy.tanh")],
     pytensor_ops=["basic.Tanh"],
     fast=Fast(fast_tanh, ulp={"float32": 2.57, "float64": 2.8}),
+    onnx_operators=[OnnxOperator("Tanh")],
 )
 @with_variants(
     tables=_tanh_by_tables,

@@ -148,6 +148,7 @@ standard", ACM TOMS 17, 1991)."""
     steepest=1.0,
     torch_modules=[TorchModule("Tanhshrink")],
     keras_functions=[KerasFunction("nn.tanh_shrink")],
+    onnx_formulas=[lambda m, x: x - m.tanh(x)],
 )
 @with_variants(tables=_by_tables, tables_in_16_bits=False)
 def tanhshrink(x):

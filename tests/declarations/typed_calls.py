@@ -87,6 +87,7 @@ def dense_layers(single: Single, double: Double) -> None:
     assert_type(fa.load(Path("model.safetensors")), fa.Dense | fa.Sequential)
     assert_type(fa.Sequential.from_sklearn(object()), fa.Sequential)
     assert_type(fa.Sequential.from_torch(object()), fa.Sequential)
+    assert_type(fa.Sequential.from_onnx(b"", "y"), fa.Sequential)
 
 
 def others_are_accepted(single: Single, double: Double, integers: Integers) -> None:

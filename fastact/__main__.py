@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from fastact import __version__
-from fastact._cli import Refused, cache, info, plot, warmup
+from fastact._cli import Refused, cache, describe, info, plot, run, warmup
 
-VERBS = (plot, warmup, cache, info)
+VERBS = (describe, run, plot, warmup, cache, info)
 """In the order in which the help lists them."""
 
 

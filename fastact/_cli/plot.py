@@ -6,12 +6,12 @@ module that imports matplotlib.
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from fastact._cli import Refused
 from fastact._cli._curve import Curve, trace
+from fastact._cli._files import write
 from fastact._declarations.records import ACTIVATIONS, DERIVATIVES
 from fastact._functions import UFUNCS
 
@@ -82,17 +82,3 @@ def curve(name: str) -> Curve:
 
     known = derivative if name in DERIVATIVES else None
     return trace(function, *ACTIVATIONS[name].interval, known)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Replace the file at `path` in one step, so that a failure keeps its old content."""
-    try:
-        place = Path(os.path.realpath(path))
-        partial = place.with_name(f".{place.name}.{os.getpid()}")
-        try:
-            partial.write_bytes(content)
-            partial.replace(place)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as reason:
-        raise Refused(f"cannot write '{path}': {reason.strerror}") from None

@@ -1,0 +1,39 @@
+"""Files that verbs read and write."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastact._cli import Refused
+
+if TYPE_CHECKING:
+    from fastact import Sequential
+
+
+def load_model(path: Path) -> "Sequential":
+    """The model in a file: an ONNX model, or one that was saved by this package."""
+    import fastact
+
+    try:
+        if path.suffix.lower() == ".onnx":
+            return fastact.Sequential.from_onnx(path)
+        loaded: Sequential = fastact.load(path)  # type: ignore[attr-defined] # until it is merged
+        return loaded
+    except OSError as reason:
+        raise Refused(f"cannot read '{path}': {reason.strerror}") from None
+    except (ImportError, TypeError, ValueError) as reason:
+        raise Refused(f"cannot convert '{path}': {reason}") from reason
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace the file at `path` in one step, so that a failure keeps its old content."""
+    try:
+        place = Path(os.path.realpath(path))
+        partial = place.with_name(f".{place.name}.{os.getpid()}")
+        try:
+            partial.write_bytes(content)
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as reason:
+        raise Refused(f"cannot write '{path}': {reason.strerror}") from None

@@ -1,0 +1,149 @@
+"""The verbs for models: describe and run."""
+
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from conftest import ROOT
+
+import fastact as fa
+from fastact.__main__ import main
+
+TEXT = """<ir_version: 10, opset_import: ["": 21, "ai.onnx.ml": 3]>
+graph (float[N, 3] x) => (float[N, 2] y) {
+h = Gemm(x, W, b) s = PRelu(h, a) z = MatMul(s, V) y = Softmax(z) }"""
+RNG = np.random.default_rng(0)
+ARRAYS = {
+    name: RNG.normal(size=shape).astype("f")
+    for name, shape in {"W": (3, 4), "b": 4, "a": 4, "V": (4, 2)}.items()
+}
+X = RNG.normal(size=(5, 3)).astype("f")
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """A model in the file model.onnx of the current folder, which has rows in x.npy as well."""
+    monkeypatch.chdir(tmp_path)
+    proto = onnx.parser.parse_model(TEXT)
+    for name, array in ARRAYS.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(proto, "model.onnx")
+    np.save("x.npy", X)
+    return fa.Sequential.from_onnx("model.onnx")
+
+
+def refused(capsys, *arguments):
+    """What is printed to stderr before the exit with status 2; stdout must stay empty."""
+    with pytest.raises(SystemExit) as exit_:
+        main(list(arguments))
+    assert exit_.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1
+    return output.err
+
+
+def test_describe(model, capsys):
+    assert main(["describe", "model.onnx"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["layer", "shape", "activation", "dtype", "parameters", "bytes"],
+        ["0", "3", "->", "4", "prelu", "float32", "20", "80"],
+        ["1", "4", "->", "2", "softmax", "float32", "8", "32"],
+        ["total", "3", "->", "2", "float32", "28", "112"],
+    ]
+
+
+def test_models_that_were_saved(capsys, monkeypatch):
+    """A file with another suffix is loaded by `fastact.load`."""
+    layers = [
+        fa.Dense(np.ones((3, 40), "f"), np.ones(40), "relu", "int8"),
+        fa.Dense(np.ones((40, 2), "f"), None, "tanh", "bfloat16"),
+        "softmax",
+    ]
+    given = []
+    saved = fa.Sequential(layers, classes_=["a", "b"])
+    monkeypatch.setattr(fa, "load", lambda path: (given.append(path), saved)[1], raising=False)
+    assert main(["describe", "model.safetensors"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [str(path) for path in given] == ["model.safetensors"]
+    assert lines[1:] == [
+        ["0", "3", "->", "40", "relu", "int8", "160", str(120 + 160 + 160)],
+        ["1", "40", "->", "2", "tanh", "bfloat16", "80", "160"],
+        ["2", "softmax", "0", "0"],
+        ["total", "3", "->", "2", "float32", "240", "600"],
+        ["classes:", "a,", "b"],
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv"])
+def test_run(model, suffix, capsys):
+    np.savetxt("x.csv", X, fmt="%.9g", delimiter=",")
+    assert main(["run", "model.onnx", "--input", f"x.{suffix}", "--output", "y.npy"]) == 0
+    y = np.load("y.npy")
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y, model(X))
+    assert capsys.readouterr().out == ""
+
+
+def test_run_replaces_the_output_in_one_step(model, monkeypatch):
+    """A failure keeps the old file."""
+    np.save("y.npy", X)
+    arguments = ["run", "model.onnx", "-i", "x.npy", "-o", "y.npy"]
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(arguments)
+    np.testing.assert_array_equal(np.load("y.npy"), X)
+    assert main(arguments) == 0
+    np.testing.assert_array_equal(np.load("y.npy"), model(X))
+    assert sorted(os.listdir()) == ["model.onnx", "x.npy", "y.npy"]
+
+
+def test_run_between_standard_input_and_output(model):
+    content = io.BytesIO()
+    np.save(content, X)
+    done = subprocess.run(
+        [sys.executable, "-m", "fastact", "run", "model.onnx", "-i", "-", "-o", "-"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        input=content.getvalue(),
+        capture_output=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    np.testing.assert_array_equal(np.load(io.BytesIO(done.stdout)), model(X))
+
+
+def test_requests_that_are_refused(model, capsys):
+    np.save("wide.npy", np.ones((2, 5)))
+    np.save("text.npy", np.array([["a", "b", "c"]]))
+    np.save("objects.npy", np.array([None, 1]), allow_pickle=True)
+    np.savez("several.npz", x=X)
+    for name in ("broken.npy", "broken.csv", "broken.onnx"):
+        with open(name, "w", encoding="utf-8") as file:
+            file.write("1,x\n")
+    for given, message in {
+        "absent.npy": "cannot read 'absent.npy': No such file or directory",
+        "wide.npy": r"cannot take 'wide.npy': Sequential: x must have shape (..., 3) to match W",
+        "text.npy": "cannot take 'text.npy': Sequential: x must be",
+        "objects.npy": "'objects.npy' must contain an array of numbers: ",
+        "several.npz": "'several.npz' must contain one array, got several",
+        "broken.npy": "'broken.npy' must contain an array of numbers: ",
+        "broken.csv": "'broken.csv' must contain an array of numbers: ",
+    }.items():
+        assert message in refused(capsys, "run", "model.onnx", "-i", given, "-o", "y.npy")
+    message = refused(capsys, "run", "model.onnx", "-i", "x.npy", "-o", "absent/y.npy")
+    assert "cannot write 'absent/y.npy': No such file or directory" in message
+    assert not os.path.exists("y.npy")
+    for verb in (["describe"], ["run", "-i", "x.npy", "-o", "y.npy"]):
+        assert "cannot read 'absent.onnx': No such" in refused(capsys, *verb, "absent.onnx")
+        message = refused(capsys, *verb, "broken.onnx")
+        assert "cannot convert 'broken.onnx': from_onnx: model must be a valid ONNX" in message
+
+
+def test_without_the_package_onnx(model, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert 'pip install "fastact[onnx]" installs it' in refused(capsys, "describe", "model.onnx")

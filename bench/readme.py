@@ -21,13 +21,15 @@ from fastact._declarations.records import (
     DERIVATIVES,
     FAST,
     LIBRARIES,
+    NORMALIZATIONS,
     OBJECTIVES,
     ROW_ACTIVATIONS,
     ROW_REDUCTIONS,
     Activation,
+    Normalization,
     RowActivation,
     RowReduction,
-    of_rows,
+    along_rows,
     row_derivatives,
 )
 
@@ -54,20 +56,22 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def _listed(records: Iterable[Activation | RowActivation | RowReduction]) -> str:
+def _listed(
+    records: Iterable[Activation | RowActivation | RowReduction | Normalization],
+) -> str:
     return "\n".join(f"- {declared.summary} `{declared.formula}`" for declared in records)
 
 
 def functions(found: Results) -> str:
     """The declared summary and formula of each activation."""
-    return _listed([*ACTIVATIONS.values(), *of_rows().values()])
+    return _listed([*ACTIVATIONS.values(), *along_rows().values()])
 
 
 def conventions(found: Results) -> str:
     """The name of each function in other libraries, and how it differs there."""
     rows = [
         [declared.name, *(declared.elsewhere.get(library, "") for library in LIBRARIES)]
-        for declared in [*ACTIVATIONS.values(), *of_rows().values()]
+        for declared in [*ACTIVATIONS.values(), *along_rows().values()]
     ]
     return tables.table(rows, ["fastact", *LIBRARIES], len(LIBRARIES) + 1, "github")
 
@@ -108,7 +112,7 @@ def derivatives(found: Results) -> str:
 def reference(found: Results) -> str:
     """An entry of the API reference for every function, under the heading of its kind."""
     kinds = {
-        "Activations": [*ACTIVATIONS, *ROW_ACTIVATIONS],
+        "Activations": [*ACTIVATIONS, *ROW_ACTIVATIONS, *NORMALIZATIONS],
         "Reductions": [*ROW_REDUCTIONS],
         "Derivatives": [
             *(declared.name for declared in DERIVATIVES.values()),

@@ -31,6 +31,7 @@ from fastact._functions.hard_swish import hard_swish_backward as hard_swish_back
 from fastact._functions.hard_tanh import hard_tanh as hard_tanh
 from fastact._functions.hard_tanh import hard_tanh_backward as hard_tanh_backward
 from fastact._functions.heaviside import heaviside as heaviside
+from fastact._functions.layer_norm import layer_norm as layer_norm
 from fastact._functions.leaky_relu import leaky_relu as leaky_relu
 from fastact._functions.leaky_relu import leaky_relu_backward as leaky_relu_backward
 from fastact._functions.log1mexp import log1mexp as log1mexp
@@ -64,6 +65,7 @@ from fastact._functions.relu2 import relu2 as relu2
 from fastact._functions.relu2 import relu2_backward as relu2_backward
 from fastact._functions.relu6 import relu6 as relu6
 from fastact._functions.relu6 import relu6_backward as relu6_backward
+from fastact._functions.rms_norm import rms_norm as rms_norm
 from fastact._functions.selu import selu as selu
 from fastact._functions.selu import selu_backward as selu_backward
 from fastact._functions.sigmoid import sigmoid as sigmoid

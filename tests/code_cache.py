@@ -14,7 +14,7 @@ import pytest
 from kinds import TYPICAL
 
 import fastact
-from fastact._declarations.records import FAST, OBJECTIVES, ROW_ACTIVATIONS
+from fastact._declarations.records import FAST, NORMALIZATIONS, OBJECTIVES, ROW_ACTIVATIONS
 from fastact._loading import cache
 from fastact._machine.targets import BASELINES
 
@@ -71,7 +71,13 @@ def one_warning(*words):
 
 CODES = {
     name: "efd" + "bBhHiIlLqQ" * getattr(declared, "keeps_integers", False)
-    for name, declared in {**TYPICAL, **FAST, **ROW_ACTIVATIONS, **OBJECTIVES}.items()
+    for name, declared in {
+        **TYPICAL,
+        **FAST,
+        **ROW_ACTIVATIONS,
+        **NORMALIZATIONS,
+        **OBJECTIVES,
+    }.items()
 }
 
 USE_ALL = """

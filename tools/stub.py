@@ -3,8 +3,8 @@
 from fastact._declarations.records import (
     FAST,
     OBJECTIVES,
+    along_rows,
     element_wise,
-    of_rows,
     row_derivatives,
 )
 
@@ -34,7 +34,7 @@ def stub() -> str:
     modules = {
         name: declared.kernel.__module__ for name, declared in (element_wise() | OBJECTIVES).items()
     }
-    modules |= {name: declared.steps.__module__ for name, declared in of_rows().items()}
+    modules |= {name: declared.steps.__module__ for name, declared in along_rows().items()}
     modules |= {declared.name: declared.rule.__module__ for declared in row_derivatives().values()}
     names = sorted(modules, key=lambda name: (modules[name], name))
     lines = [f"from {modules[name]} import {name} as {name}\n" for name in names]

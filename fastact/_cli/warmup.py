@@ -144,8 +144,8 @@ def _mixed_jobs(functions: Iterable[np.ufunc], dtypes: Sequence[np.dtype]) -> li
     given = np.dtypes.Float64DType
     for nin, nout, signature in dict.fromkeys((f.nin, f.nout, f.signature) for f in functions):
         make: Callable[..., int] = partial(engine.mixed_address, nout=nout)
-        if signature == "(n)->()":
-            continue  # NumPy casts its inputs
+        if signature not in (None, "(n)->(n)"):
+            continue  # NumPy casts the inputs
         if signature:
             make = engine.mixed_rows_address
         jobs.append(partial(make, (given,) * nin, given, 0))

@@ -140,3 +140,25 @@ define internal float @decode({storage_type(form, target)} %s) alwaysinline {{{
     }
   ret float %v
 }}{encode}"""
+
+
+def wide_conversions_ir(form: Format, target: Target) -> str:
+    """The same for loops that compute in double, whatever `form` computes in.
+
+    Numbers of the 16-bit formats are rounded to float before.
+    """
+    if form.bits == 64:
+        return conversions_ir(form, target)
+    storage = storage_type(form, target)
+    narrow = conversions_ir(form, target).replace("code(", "code.single(")
+    return f"""{narrow}
+define internal double @decode({storage} %s) alwaysinline {{
+  %v = call float @decode.single({storage} %s)
+  %wide = fpext float %v to double
+  ret double %wide
+}}
+define internal {storage} @encode(double %wide) alwaysinline {{
+  %v = fptrunc double %wide to float
+  %s = call {storage} @encode.single(float %v)
+  ret {storage} %s
+}}"""

@@ -1,17 +1,23 @@
 """Functions that declare activations: each stores a record and makes the ufunc."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastact._declarations import hidden, row_gradients
-from fastact._declarations.docstrings import docstring, row_docstring, row_gradient_docstring
+from fastact._declarations.docstrings import (
+    docstring,
+    normalization_docstring,
+    row_docstring,
+    row_gradient_docstring,
+)
 from fastact._declarations.records import (
     ACTIVATIONS,
     DERIVATIVES,
     FAST,
+    NORMALIZATIONS,
     OBJECTIVES,
     REDUCTION_DERIVATIVES,
     ROW_ACTIVATIONS,
@@ -20,6 +26,7 @@ from fastact._declarations.records import (
     SUFFIX,
     Activation,
     Derivative,
+    Normalization,
     Objective,
     ReductionDerivative,
     RowActivation,
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from fastact._declarations.typing import (
         Declarator,
         DerivativeDeclarator,
+        NormalizationUfunc,
         ObjectiveDeclarator,
         ReductionGradientDeclarator,
         RowGradientDeclarator,
@@ -147,7 +155,9 @@ def row_activation(**fields: Any) -> "RowUfunc":
     """
     declared = RowActivation(**fields)
     ROW_ACTIVATIONS[declared.name] = declared
-    return _of_rows(declared, "(n)->(n)", engine.mixed_rows_address)  # type: ignore[return-value] # typing.pyi declares the type
+    return _of_rows(  # type: ignore[return-value] # typing.pyi declares the type
+        declared, "(n)->(n)", row_docstring(declared), make_mixed=engine.mixed_rows_address
+    )
 
 
 def row_reduction(**fields: Any) -> "RowReductionUfunc":
@@ -160,25 +170,47 @@ def row_reduction(**fields: Any) -> "RowReductionUfunc":
     """
     declared = RowReduction(**fields)
     ROW_REDUCTIONS[declared.name] = declared
-    return _of_rows(declared, "(n)->()")  # type: ignore[return-value] # as above
+    return _of_rows(declared, "(n)->()", row_docstring(declared))  # type: ignore[return-value] # as above
+
+
+def normalization(**fields: Any) -> "NormalizationUfunc":
+    """Declare a function that normalises rows, and return its ufunc.
+
+    Parameters
+    ----------
+    **fields
+        The attributes of :class:`Normalization`.
+    """
+    declared = Normalization(**fields)
+    NORMALIZATIONS[declared.name] = declared
+    return _of_rows(  # type: ignore[return-value] # as above
+        declared,
+        declared.signature,
+        normalization_docstring(declared),
+        engine.normalization_address,
+        inputs=["x", *declared.parameters],
+    )
 
 
 def _of_rows(
-    declared: RowActivation | RowReduction,
+    declared: RowActivation | RowReduction | Normalization,
     signature: str,
+    doc: str,
+    address: Callable[..., int] = engine.rows_address,
     make_mixed: ufunc.MakeMixed | None = None,
+    inputs: Sequence[str] = ("x",),
 ) -> np.ufunc:
     made = ufunc.create(
         name=declared.name,
-        nin=1,
-        doc=row_docstring(declared),
+        nin=len(inputs),
+        doc=doc,
         types="efd",
         choose=functools.partial(engine.choose_dtype, keeps_integers=False),
-        make_loop=functools.partial(engine.rows_address, declared.steps),
+        make_loop=functools.partial(address, declared.steps),
         make_mixed=make_mixed,
         signature=signature,
     )
-    hidden.refuse(made)
+    hidden.refuse(made, inputs)
     UFUNCS[declared.name] = made
     return made
 

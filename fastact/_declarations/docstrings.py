@@ -9,6 +9,7 @@ from fastact._declarations.records import (
     WITHOUT_FMA_BACKWARD,
     Activation,
     Derivative,
+    Normalization,
     Objective,
     ReductionDerivative,
     RowActivation,
@@ -187,6 +188,93 @@ Largest error, a bound that holds for all sampled inputs::
 NumPy clears the status flags before it calls the loop of a generalized ufunc.{casts}
 
 {_row_examples(declared)}"""
+
+
+def normalization_docstring(declared: Normalization) -> str:
+    """The docstring of the ufunc of a function that normalises rows."""
+    name, columns = declared.name, ", ".join(declared.columns)
+    specials = "\n".join(
+        f"    {name}({', '.join(map(str, operands))}) = {_shown(result)}"
+        for *operands, result in declared.specials
+    )
+    numbers = ["np.ones(n)", "np.zeros(n)"][: len(declared.columns)]
+    without = " and ".join(
+        f"``{number}`` for `{column}`"
+        for number, column in zip(numbers, declared.columns, strict=True)
+    )
+    (*operands, result), *_ = declared.specials
+    arguments = ", ".join(map(_written_row, operands))
+    axes = ", ".join(["0"] * (1 + len(declared.columns)))
+    given = ", ".join(["x", *declared.columns, "1e-5"])
+    made = ", ".join(["np.ones(2)", "np.zeros(2)"][: len(declared.columns)])
+    return f"""{declared.summary}
+
+{declared.formula}
+
+Parameters
+----------
+x : array_like, shape (..., n)
+    float16, float32, float64 and (with ml_dtypes) bfloat16 keep their type.
+{columns} : array_like, shape (n,) or (..., n)
+    A number for each element of a row. Axes before the last one are broadcast with those of `x`,
+    so that rows can have their own. {without.capitalize()} leaves a function without it.
+eps : array_like
+    Is added to the mean square: one number, or one for each row. PyTorch's LayerNorm has 1e-5 by
+    default, its RMSNorm ``np.finfo(x.dtype).eps``. It is converted to the common type: 1e-5 is
+    1.0014e-05 in float16.
+out : ndarray, None, or tuple of ndarray and None, optional
+    Array into which the result is written. It must have the shape of the result, and may be one
+    of the inputs.
+axis : int, optional
+    The axis along which the rows lie in all operands. Default is the last axis.
+axes : list of tuple of int, optional
+    The same for each operand: ``axes=[1, {axes[3:]}, (), 1]`` for the axis 1 of `x`.
+**kwargs
+    Other arguments of generalized ufuncs: `casting`, `order`, `dtype`, `subok`, `signature`.
+
+Returns
+-------
+y : ndarray
+    Has the shape of the broadcast operands, and their common type by NumPy's rules. If that is
+    an integer type or bool, it is float64. Inputs of other types are cast by NumPy.
+
+Raises
+------
+TypeError
+    For complex, longdouble, string, datetime and object inputs, and without one of the operands:
+    a ufunc has no default values.
+ValueError
+    For operands of different lengths, an `x` or {" or ".join(declared.columns)} without an axis,
+    masked arrays with masked elements, and a pandas Series, Index or DataFrame of a nullable type
+    with missing values. Hidden elements are not detected where they are not for
+    :data:`fastact.softmax`.
+
+Notes
+-----
+{declared.notes}{_elsewhere(declared.elsewhere)}
+
+The result for a row depends on the operands for that row alone. It is the same to the last bit,
+whatever the content, number and memory layout of the other rows. There is no derivative yet.
+
+Special values::
+
+{specials}
+
+{declared.invalid}
+
+Largest error, a bound that holds for all sampled inputs::
+
+{_accuracy(declared.ulp)}
+
+{_ENVIRONMENT}
+NumPy clears the status flags before it calls the loop of a generalized ufunc.
+
+{_EXAMPLES}
+>>> fa.{name}({arguments}).tolist()
+{_shown(result)}
+>>> x, {columns} = np.ones((2, 3), np.float32), {made}
+>>> fa.{name}({given}, axis=0).shape
+(2, 3)"""
 
 
 def row_gradient_docstring(declared: RowDerivative | ReductionDerivative) -> str:

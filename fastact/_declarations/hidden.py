@@ -9,7 +9,7 @@ it with the arrays of the Series. NumPy itself does not look up this attribute.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -20,17 +20,20 @@ from fastact._runtime.operands import check_present, check_unmasked
 _MODULE = "numpy.ma.core"
 
 
-def refuse(ufunc: np.ufunc) -> None:
-    """Make `ufunc` raise ValueError for masked arrays and Series with hidden elements."""
+def refuse(ufunc: np.ufunc, inputs: Sequence[str]) -> None:
+    """Make `ufunc` raise ValueError for masked arrays and Series with hidden elements.
+
+    `inputs` are the names of its inputs.
+    """
 
     def domain(*operands: Any) -> np.ndarray:
-        for operand in operands:
-            check_unmasked(ufunc.__name__, "x", operand)
+        for name, operand in zip(inputs, operands, strict=False):
+            check_unmasked(ufunc.__name__, name, operand)
         return np.zeros((), bool)  # masks no element of the result
 
     def call(*operands: Any, **keywords: Any) -> Any:
-        for operand in operands[: ufunc.nin]:
-            check_present(ufunc.__name__, "x", operand)
+        for name, operand in zip(inputs, operands, strict=False):
+            check_present(ufunc.__name__, name, operand)
         return ufunc(*operands, **keywords)
 
     if hasattr(ufunc, "__dict__"):  # older versions of NumPy have none

@@ -483,6 +483,65 @@ def of_rows() -> dict[str, RowActivation | RowReduction]:
     return ROW_ACTIVATIONS | ROW_REDUCTIONS
 
 
+class Normalization(Record):
+    """The record of an activation that divides rows by the root of their mean square.
+
+    It is a generalized ufunc of the input, of rows of the same length, and of a number:
+    "(n),(n),(n),()->(n)".
+
+    Attributes
+    ----------
+    name, summary, formula, notes, invalid, ulp, torch_modules, sklearn_names, elsewhere
+        As of :class:`RowActivation`.
+    steps : type
+        A class whose functions are the steps of ``_kernels/normalization_steps.py``, with an
+        attribute ``scheme``, and another such class ``in_double`` for formats that are narrower
+        than float64.
+    reference : callable
+        ``reference(xp, x, *rows, eps)``: the definition, along the last axis of an array `x`, in
+        terms of a module `xp` that has ``mean`` and ``sqrt`` with the signatures of the array API
+        standard.
+    specials : sequence of tuple
+        The operands, then the result.
+    """
+
+    name: str
+    steps: type
+    summary: str
+    formula: str
+    notes: str
+    invalid: str
+    reference: Callable[..., Any]
+    specials: Sequence[tuple[Any, ...]]
+    ulp: dict[str, float]
+    torch_modules: Sequence[TorchModule] = ()
+    sklearn_names: Sequence[str] = ()
+    elsewhere: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the operands that have a number for each column."""
+        return list(self.steps.scheme.operands)  # type: ignore[attr-defined] # every class has one
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of all inputs but the first."""
+        return [*self.columns, "eps"]
+
+    @property
+    def signature(self) -> str:
+        return f"{'(n),' * (1 + len(self.columns))}()->(n)"
+
+
+NORMALIZATIONS: dict[str, Normalization] = {}
+"""Every declared normalization by name."""
+
+
+def along_rows() -> dict[str, RowActivation | RowReduction | Normalization]:
+    """All functions of whole rows by name, those with parameters among them."""
+    return ROW_ACTIVATIONS | NORMALIZATIONS | ROW_REDUCTIONS
+
+
 class _RowRule(Record):
     """What the records of derivatives of functions of rows have in common."""
 
@@ -557,11 +616,14 @@ def row_derivatives() -> dict[str, RowDerivative | ReductionDerivative]:
     return ROW_DERIVATIVES | REDUCTION_DERIVATIVES
 
 
-def activations() -> dict[str, Activation | RowActivation]:
-    """The activations that layers accept: with one input, or one besides one parameter."""
+def activations() -> dict[str, Activation | RowActivation | Normalization]:
+    """The activations that layers accept.
+
+    They have one input, or one besides a parameter, or they are of rows.
+    """
     unary = {
         name: declared
         for name, declared in ACTIVATIONS.items()
         if declared.nin == 1 + len(declared.parameters) <= 2
     }
-    return unary | ROW_ACTIVATIONS | FAST
+    return unary | ROW_ACTIVATIONS | NORMALIZATIONS | FAST

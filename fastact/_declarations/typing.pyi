@@ -54,6 +54,12 @@ class RowReductionUfunc(np.ufunc):  # type: ignore[misc]
     @overload
     def __call__(self, x: ArrayLike, /, out: None = None, **kwargs: Any) -> Any: ...
 
+class NormalizationUfunc(np.ufunc):  # type: ignore[misc]
+    @overload
+    def __call__(self, *args: ArrayLike, out: _Array | tuple[_Array], **kwargs: Any) -> _Array: ...
+    @overload
+    def __call__(self, *args: ArrayLike, **kwargs: Any) -> NDArray[Any]: ...
+
 class RowGradient(Protocol):
     def __call__(
         self, grad_output: ArrayLike, output: ArrayLike, axis: int = -1

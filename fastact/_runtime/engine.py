@@ -152,6 +152,44 @@ def rows_address(
 
 
 @apart
+def normalization_address(
+    steps: type, dtype: DType, target: "Target | None" = None, alone: bool = False
+) -> int:
+    """Like :func:`rows_address`, for the `steps` of a function that normalises rows.
+
+    The data pointers point to the first row of the input, to that of each of the operands for
+    columns, to epsilon, and to the first row of the output. The strides are those of all of them
+    from row to row, then those of all but epsilon from element to element.
+    """
+    from fastact._kernels.normalization_steps import counts, steps_for
+    from fastact._parallel import pool
+    from fastact._runtime import loop_timing
+
+    form = format_of(dtype.type)
+    if form is None or form.is_integer:
+        raise TypeError(f"no function of rows computes in {dtype.type.__name__}")
+    scheme, own = steps.scheme, steps_for(steps, form.bits)  # type: ignore[attr-defined] # all have one
+
+    def build(target: "Target") -> bytes:
+        from fastact._compiler import pipeline
+        from fastact._compiler.loops import normalization
+
+        scalars = normalization.steps_ir(own, scheme, target)
+        text = normalization.normalization_ir(scheme, scalars, form, target)
+        return pipeline.object_code(text, scalars.values(), target)
+
+    kernels = [getattr(own, name) for name in counts(scheme)]
+    name = f"{steps.__name__.strip('_').lower()}-{form.name}"
+    found = load(name, build, _LOOP, repr((form, scheme)), kernels, target)
+    if alone:
+        return found[ALONE]
+    columns = len(scheme.operands)
+    cost = loop_timing.of_normalization(found[ALONE], columns, form.itemsize)
+    pool.attach(found[SETTING], cost, 2 * form.itemsize)
+    return found[ENTRY]
+
+
+@apart
 def gemm_addresses(form: Format, lanes: int, stored: "Storage | None" = None) -> dict[str, int]:
     """Compile the loops of dense layers, or load their code.
 

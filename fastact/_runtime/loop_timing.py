@@ -26,6 +26,13 @@ def of_rows(address: int, itemsize: int) -> float:
     return _of(address, 2, itemsize, [_ELEMENTS // _ROW, _ROW], steps)
 
 
+def of_normalization(address: int, columns: int, itemsize: int) -> float:
+    """The same for a loop with so many operands for `columns`, the same for all rows."""
+    row = _ROW * itemsize
+    steps = [row, *[0] * (columns + 1), row, *[itemsize] * (columns + 2)]
+    return _of(address, columns + 3, itemsize, [_ELEMENTS // _ROW, _ROW], steps)
+
+
 def _of(
     address: int, operands: int, itemsize: int, lengths: list[int], strides: list[int]
 ) -> float:

@@ -14,7 +14,7 @@ from fastact.__main__ import main
 from fastact._cli import warmup
 from fastact._compiler import host as host_module
 from fastact._compiler.gemm.interface import lanes_for
-from fastact._declarations.records import FAST, OBJECTIVES, element_wise, of_rows
+from fastact._declarations.records import FAST, OBJECTIVES, along_rows, element_wise
 from fastact._loading import cache, loader
 from fastact._machine.formats import FLOATS
 
@@ -63,7 +63,7 @@ m.main({warm})
 def test_warmup_knows_everything():
     run_python(USE_ALL)
     count = sum(4 + 8 * declared.keeps_integers for declared in element_wise().values())
-    count += 4 * len([*FAST, *of_rows(), *OBJECTIVES])
+    count += 4 * len([*FAST, *along_rows(), *OBJECTIVES])
     host = host_module.host()
     for form in (FLOATS["float32"], FLOATS["float64"]):
         count += len({lanes_for(columns, form, host) for columns in range(1, 17)})

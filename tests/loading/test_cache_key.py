@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 import fastact
 from fastact._compiler import host
 from fastact._compiler.gemm.interface import Storage
-from fastact._declarations.records import element_wise, of_rows
+from fastact._declarations.records import NORMALIZATIONS, element_wise, of_rows
 from fastact._kernels.row_steps import counts, scheme_of
 from fastact._loading import cache
 from fastact._machine.formats import FLOATS
@@ -178,6 +178,9 @@ def test_key_has_every_source_that_makes_code(kept, monkeypatch):
         shared = [module for module in modules if module.startswith("_kernels.")]
         made_by = (*FRONT, "_compiler.loops.rows", *shared)
         check(engine.rows_address, declared.steps, single, made_by=made_by, kernels=kernels)
+    for declared in NORMALIZATIONS.values():
+        made_by = (*FRONT, "_compiler.loops.normalization", "_kernels.normalization")
+        check(engine.normalization_address, declared.steps, single, made_by=made_by)
     for stored in (None, Storage(FLOATS["float16"]), Storage(FLOATS["float32"], scaled=True)):
         check(
             engine.gemm_addresses, FLOATS["float32"], 4, stored, made_by=["_compiler.gemm.module"]

@@ -27,10 +27,11 @@ from fastact._compiler.gemm import module
 from fastact._compiler.gemm.interface import Storage
 from fastact._compiler.loops import convert as convert_loops
 from fastact._compiler.loops import mixed as mixed_loops
+from fastact._compiler.loops import normalization as normalization_loops
 from fastact._compiler.loops import rows as row_loops
 from fastact._compiler.loops import undisturbed
 from fastact._compiler.threads import helpers as helper_code
-from fastact._declarations.records import ROW_ACTIVATIONS, element_wise
+from fastact._declarations.records import NORMALIZATIONS, ROW_ACTIVATIONS, element_wise
 from fastact._loading import linker
 from fastact._machine.formats import FLOAT32, FLOAT64, FORMATS
 from fastact._machine.targets import BASELINES
@@ -61,6 +62,14 @@ def rows_code(target):
     )
 
 
+def normalization_code(target):
+    steps = NORMALIZATIONS["layer_norm"].steps
+    scheme = steps.scheme
+    scalars = normalization_loops.steps_ir(steps, scheme, target)
+    text = normalization_loops.normalization_ir(scheme, scalars, FLOAT64, target)
+    return pipeline.object_code(text, scalars.values(), target)
+
+
 def scalar_code(target):
     kernel = element_wise()["softplus"].kernel
     scalar = frontend.scalar_ir(kernel, FLOAT64, 1, target)
@@ -80,6 +89,7 @@ def narrow_gemm_code(name, target):
 CODE = {
     "loop": functools.partial(kernel_code, "softplus", "float64"),
     "rows": rows_code,
+    "normalization": normalization_code,
     "scalar": scalar_code,
     "gemm": gemm_code,
     "gemm of int8": functools.partial(narrow_gemm_code, "int8"),
@@ -115,7 +125,7 @@ def test_all_makers_of_object_files_are_tried():
     )
     makers = [module.__name__ for module in modules if hasattr(module, "object_code")]
     made = {name.removeprefix(f"{package.__name__}.") for name in makers}
-    assert made == {  # "loop", "rows" and "scalar" are made by the pipeline
+    assert made == {  # The pipeline makes "loop", "rows", "normalization" and "scalar".
         *("pipeline", "gemm.module", "loops.convert", "loops.mixed", "loops.undisturbed"),
         *("direct_call", "layer_call", "threads.helpers"),
     }

@@ -12,7 +12,7 @@ import pytest
 from conftest import FLOATS, PEERS, assert_same, is_nan, run_python, sample
 
 import fastact
-from fastact._declarations.records import OBJECTIVES, element_wise, of_rows
+from fastact._declarations.records import OBJECTIVES, along_rows, element_wise
 from fastact._runtime import engine
 from fastact._runtime import ufunc as ufunc_module
 
@@ -33,7 +33,7 @@ def quietly(function, *args, **kwargs):
 
 def test_public_names():
     ufuncs = {name for name in dir(fastact) if isinstance(getattr(fastact, name), np.ufunc)}
-    assert ufuncs == {*element_wise(), *of_rows(), *OBJECTIVES}
+    assert ufuncs == {*element_wise(), *along_rows(), *OBJECTIVES}
 
 
 def test_attributes(every_activation, every_ufunc):

@@ -5,9 +5,10 @@ Consecutive steps for the same lane are one loop, which LLVM vectorises.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from fastact._compiler.loops.loop_metadata import LoopMetadata, aligned_stack, wide_vectors
-from fastact._kernels.row_steps import Scheme, Source
+from fastact._kernels.row_steps import SHARES, Scheme, Source
 from fastact._machine.targets import Target
 
 LINE = 64  # bytes of a line of the caches, or a part of one
@@ -26,7 +27,10 @@ TERM = ["t0", "t1"]
 
 KEPT_TERM = ["s0", "t1"]
 
-BUFFERED = ["x", "y", *KEPT_TERM, *TERM]
+# Elements in the type of computation, and factors and summands for them.
+WIDE = ["z", "w", "b"]
+
+BUFFERED = ["x", "y", *KEPT_TERM, *TERM, *WIDE]
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class Shape:
     vectors: int
     notes: LoopMetadata
     target: Target
-    padding: float  # the infinity that is larger than no element
-    scheme: Scheme
+    padding: float = -inf  # the infinity that is larger than no element
+    scheme: Scheme = SHARES
 
     @property
     def largest(self) -> list[str]:
@@ -249,7 +253,7 @@ row.last:
   call void @llvm.prefetch.p0(ptr %line.{k}, i32 0, i32 {near}, i32 1)"""
         attributes = wide_vectors(shape.target)
         # What is computed from elements can need many registers. The other steps need few.
-        if any("x" in inputs and step != "larger" for step, inputs, _ in self.calls):
+        if any({"x", "z"} & {*inputs} and step != "larger" for step, inputs, _ in self.calls):
             attributes += f" {aligned_stack(shape.target)}"
         metadata = shape.notes.vectorised(shape.vector, shape.vectors, unrolled=False)
         return f"""

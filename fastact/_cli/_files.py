@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 from fastact._cli import Refused
 
 if TYPE_CHECKING:
-    from fastact import Sequential
+    from fastact import Dense, Gated, Sequential
 
 
-def load_model(path: Path) -> "Sequential":
-    """The model in a file: an ONNX model, or one that was saved by this package."""
+def load_model(path: Path) -> "Dense | Gated | Sequential":
+    """The model in a file: an ONNX model, or a layer or stack that was saved by this package."""
     import fastact
 
     try:
         if path.suffix.lower() == ".onnx":
             return fastact.Sequential.from_onnx(path)
-        loaded: Sequential = fastact.load(path)  # type: ignore[attr-defined] # until it is merged
-        return loaded
+        return fastact.load(path)
     except OSError as reason:
         raise Refused(f"cannot read '{path}': {reason.strerror}") from None
     except (ImportError, TypeError, ValueError) as reason:

@@ -26,8 +26,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table."""
+    from fastact import Sequential
+
     model = load_model(options.model)
-    rows = [(k, *_described(layer)) for k, layer in enumerate(model)]
+    layers = model.layers if isinstance(model, Sequential) else [model]
+    rows = [(k, *_described(layer)) for k, layer in enumerate(layers)]
     count, size = (sum(row[column] for row in rows) for column in (4, 5))
     total = ("total", _shape(model), "", model.dtype, count, size)
     lines = [[str(cell) for cell in row] for row in (HEADERS, *rows, total)]
@@ -37,28 +40,34 @@ def run(options: argparse.Namespace) -> int:
         cells = [cell.ljust(width) for cell, width in zip(texts, widths, strict=False)]
         cells += [cell.rjust(width) for cell, width in zip(numbers, widths[NUMBERS:], strict=True)]
         print("  ".join(cells))
-    if model.classes_ is not None:
+    if isinstance(model, Sequential) and model.classes_ is not None:
         print(f"classes: {', '.join(map(str, model.classes_))}")
     return 0
 
 
 def _described(layer: Any) -> tuple[Any, ...]:
     """The cells of a layer after its number."""
-    from fastact import Dense
+    from fastact import Dense, Gated
+    from fastact._dense.compact import MEMORY
 
-    if not isinstance(layer, Dense):  # an activation
-        return "", getattr(layer, "name", getattr(layer, "__name__", layer)), "", 0, 0
-    weights = layer.in_features * layer.out_features
-    biases = 0 if layer.b is None else layer.out_features
+    if not isinstance(layer, Dense | Gated):  # an activation
+        values = getattr(layer, "parameters", ())
+        count = sum(np.size(value) for value in values)
+        name = getattr(layer, "name", getattr(layer, "__name__", layer))
+        return "", name, "", count, 8 * count  # in float64
+    arrays = (
+        [layer.W, layer.b]
+        if isinstance(layer, Dense)
+        else [layer.W_gate, layer.W_up, layer.b_gate, layer.b_up]
+    )
+    weights = sum(array.size for array in arrays if array is not None and array.ndim == 2)
+    biases = sum(array.size for array in arrays if array is not None and array.ndim == 1)
     values = sum(np.size(value) for value in layer.parameters.values())
-    size = (biases + values) * layer.dtype.itemsize
-    if layer.weights_dtype is None:
-        size += weights * layer.dtype.itemsize
-    else:
-        scales = layer.out_features * layer.dtype.itemsize if layer.weights_dtype == "int8" else 0
-        size += weights * (1 if layer.weights_dtype == "int8" else 2) + scales
-    dtype = layer.weights_dtype or layer.dtype
-    return _shape(layer), layer.activation, dtype, weights + biases + values, size
+    stored = layer.weights_dtype or layer.dtype.name
+    scales = weights // max(layer.in_features, 1) if stored == "int8" else 0
+    size = weights * MEMORY[stored].itemsize + (biases + values) * layer.dtype.itemsize + 4 * scales
+    kind = "gated, " * isinstance(layer, Gated)
+    return _shape(layer), kind + layer.activation, stored, weights + biases + values, size
 
 
 def _shape(layer: Any) -> str:

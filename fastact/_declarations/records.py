@@ -491,7 +491,8 @@ class Normalization(Record):
 
     Attributes
     ----------
-    name, summary, formula, notes, invalid, ulp, torch_modules, sklearn_names, elsewhere
+    name, summary, formula, notes, invalid, ulp, torch_modules, sklearn_names, onnx_operators, \
+    onnx_formulas, elsewhere
         As of :class:`RowActivation`.
     steps : type
         A class whose functions are the steps of ``_kernels/normalization_steps.py``, with an
@@ -516,6 +517,8 @@ class Normalization(Record):
     ulp: dict[str, float]
     torch_modules: Sequence[TorchModule] = ()
     sklearn_names: Sequence[str] = ()
+    onnx_operators: Sequence[OnnxOperator] = ()
+    onnx_formulas: Sequence[Callable[..., Any]] = ()
     elsewhere: Mapping[str, str] = MappingProxyType({})
 
     @property

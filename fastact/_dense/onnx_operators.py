@@ -12,7 +12,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastact._declarations.records import ROW_ACTIVATIONS, OnnxOperator, activations
+from fastact._declarations.records import (
+    NORMALIZATIONS,
+    ROW_ACTIVATIONS,
+    OnnxOperator,
+    activations,
+)
 from fastact._dense.folding import Activation, Affine, Part, Scaling, batch_normalization, clip
 from fastact._dense.formulas import Formula, applied
 from fastact._dense.onnx_graph import Node
@@ -31,7 +36,7 @@ for _name, _declared in activations().items():
 def _activation(rows: Rows, node: Node) -> list[Part]:
     attributes = dict(node.attributes)
     known = _ACTIVATIONS[node.operator]
-    if known[0][0] in ROW_ACTIVATIONS:
+    if known[0][0] in ROW_ACTIVATIONS | NORMALIZATIONS:
         # Up to version 12, all axes from this one on are a row.
         axis = attributes.pop("axis", 1 if rows.version < 13 else -1)
         if axis not in (-1, rows.rank - 1):

@@ -21,7 +21,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from fastact._dense import safetensors
 from fastact._dense.activated import IDENTITY, Activated, chosen, known
 from fastact._dense.compact import INT8, NAMES, Compact
 from fastact._dense.frozen import Frozen
+from fastact._dense.gated import Gated
 from fastact._dense.layers import Dense
 from fastact._dense.safetensors import Entry, entry
 from fastact._dense.sequential import Sequential
@@ -39,6 +40,7 @@ __all__ = ["load"]
 VERSION = 1
 
 _KEY, _CHECKSUM = "fastact", "fastact_crc32"
+_OF_GATED = "_gate", "_up"  # the ends of names of arrays
 _UNICODE = 0x110000  # code points are less
 
 _Described = tuple[dict[str, Any], dict[str, Entry]]
@@ -59,7 +61,7 @@ def save(model: Frozen, path: Any) -> None:
         raise ValueError(f"save: {place}: {error}") from error
 
 
-def load(path: str | os.PathLike[str]) -> Dense | Sequential:
+def load(path: str | os.PathLike[str]) -> Dense | Gated | Sequential:
     """Read a model from a file that its ``save`` has written.
 
     Parameters
@@ -68,7 +70,7 @@ def load(path: str | os.PathLike[str]) -> Dense | Sequential:
 
     Returns
     -------
-    Dense or Sequential
+    Dense, Gated or Sequential
         Its results, weights and other attributes have the same bits as those of the model that
         was saved.
 
@@ -86,7 +88,7 @@ def load(path: str | os.PathLike[str]) -> Dense | Sequential:
 
     See Also
     --------
-    Dense.save, Sequential.save : Write a model.
+    Dense.save, Gated.save, Sequential.save : Write a model.
 
     Notes
     -----
@@ -126,7 +128,7 @@ def load(path: str | os.PathLike[str]) -> Dense | Sequential:
         raise ValueError(f"load: {place}: {error}") from error
 
 
-def _loaded(entries: dict[str, Entry], metadata: dict[str, str]) -> Dense | Sequential:
+def _loaded(entries: dict[str, Entry], metadata: dict[str, str]) -> Dense | Gated | Sequential:
     if _KEY not in metadata:
         raise ValueError(
             f"it must have a text {_KEY!r} that describes the layers, as files of save() do, got "
@@ -149,7 +151,7 @@ def _loaded(entries: dict[str, Entry], metadata: dict[str, str]) -> Dense | Sequ
     _, model = _fields(described, version=int, model=dict)
     arrays = _Arrays(entries, "", set())
     made = _made(model, arrays)
-    if not isinstance(made, Dense | Sequential):
+    if not isinstance(made, Dense | Gated | Sequential):
         raise ValueError(f"the model must be a layer or a stack, got {made}")
     unused = entries.keys() - arrays.used
     if unused:
@@ -278,25 +280,39 @@ def _made_activation(name: str, arrays: _Arrays, columns: int | None = None) -> 
     return chosen("activation", (name, *given), columns)
 
 
-def _described_dense(name: str, layer: Dense) -> _Described:
-    shape = layer.in_features, layer.out_features
-    if not layer.in_features and not layer._has_bias:
-        raise ValueError(f"save: {name} must have inputs or a bias, got {layer!r}")
+def _described_layer(name: str, layer: Dense | Gated) -> _Described:
+    """A layer, with the arrays "W", "scale" and "b"; of a gated one, twice."""
     fields, arrays = _activation(layer._activated)
     fields |= {"dtype": layer.dtype.name, "weights_dtype": layer.weights_dtype}
-    if layer.weights_dtype is None:
-        arrays["W"] = Entry(layer.dtype.name, shape, layer._unpacked)
-    else:
-        arrays["W"] = Entry(layer.weights_dtype, shape, lambda: layer._own.compact().values)
-    if layer.weights_dtype == INT8:
-        arrays["scale"] = Entry("float32", shape[1:], lambda: layer._own.compact().scale)  # type: ignore[arg-type, return-value] # int8 has one
-    bias = layer._bias()
-    if bias is not None:
-        arrays["b"] = entry(bias)
+    for suffix, k in _matrices(layer).items():
+        bias = layer._bias(k)
+        if not layer.in_features and bias is None:
+            raise ValueError(f"save: {name} must have inputs or a bias, got {layer!r}")
+        arrays |= _described_weights(layer, suffix, k)
+        if bias is not None:
+            arrays[f"b{suffix}"] = entry(bias)
     return fields, arrays
 
 
-def _made_dense(fields: dict[str, Any], arrays: _Arrays) -> Dense:
+def _matrices(layer: Dense | Gated) -> dict[str, int]:
+    """The indices of the matrices of a layer, by the ends of the names of their arrays."""
+    return (
+        {"": 0} if isinstance(layer, Dense) else dict(zip(_OF_GATED, layer._indices, strict=True))
+    )
+
+
+def _described_weights(layer: Dense | Gated, suffix: str, k: int) -> dict[str, Entry]:
+    shape = layer.in_features, layer.out_features
+    if layer.weights_dtype is None:
+        return {f"W{suffix}": Entry(layer.dtype.name, shape, lambda: layer._unpacked(k))}
+    found = {f"W{suffix}": Entry(layer.weights_dtype, shape, lambda: layer._own.compact(k).values)}
+    if layer.weights_dtype == INT8:
+        found[f"scale{suffix}"] = Entry("float32", shape[1:], lambda: layer._own.compact(k).scale)  # type: ignore[arg-type, return-value] # int8 has one
+    return found
+
+
+def _made_layer(fields: dict[str, Any], arrays: _Arrays, suffixes: tuple[str, ...]) -> Any:
+    """The arguments of a layer: W, b, activation and `weights_dtype`, and its type."""
     name, dtype, weights_dtype = _fields(
         fields, activation=str, dtype=str, weights_dtype=str | None
     )
@@ -304,21 +320,45 @@ def _made_dense(fields: dict[str, Any], arrays: _Arrays) -> Dense:
         raise ValueError(
             f"dtype and weights_dtype must be those of a layer, got {dtype!r} and {weights_dtype!r}"
         )
-    W: Any = arrays.get("W", weights_dtype or dtype, 2)
-    b = _of_type(arrays.get("b", dtype, 1), dtype) if "b" in arrays else None
+    pairs = [_made_weights(arrays, suffix, dtype, weights_dtype) for suffix in suffixes]
+    activated = _made_activation(name, arrays, pairs[0][0].shape[1])
+    return pairs, activated, weights_dtype, dtype
+
+
+def _made_weights(
+    arrays: _Arrays, suffix: str, dtype: str, weights_dtype: str | None
+) -> tuple[Any, np.ndarray | None]:
+    W: Any = arrays.get(f"W{suffix}", weights_dtype or dtype, 2)
+    bias = f"b{suffix}"
+    b = _of_type(arrays.get(bias, dtype, 1), dtype) if bias in arrays else None
     if not len(W) and b is None:
         # Otherwise a small file could have any number of columns, each with a bias of 0 in memory.
-        raise ValueError(f"W must have rows if there is no b, got shape {W.shape}")
-    activated = _made_activation(name, arrays, W.shape[1])
+        raise ValueError(f"W{suffix} must have rows if there is no {bias}, got shape {W.shape}")
     if weights_dtype is None:
-        W = _of_type(W, dtype)
-    else:
-        # A copy, since the layer keeps it, but must not depend on the file.
-        scale = arrays.get("scale", "float32", 1).copy() if weights_dtype == INT8 else None
-        if scale is not None and scale.shape != W.shape[1:]:
-            raise ValueError(f"scale must have shape {W.shape[1:]}, got shape {scale.shape}")
-        W = Compact(weights_dtype, W, scale, _dtype(dtype))
-    made = Dense(W, b, activated, weights_dtype)
+        return _of_type(W, dtype), b
+    # A copy, since the layer keeps it, but must not depend on the file.
+    of_int8 = weights_dtype == INT8
+    scale = arrays.get(f"scale{suffix}", "float32", 1).copy() if of_int8 else None
+    if scale is not None and scale.shape != W.shape[1:]:
+        raise ValueError(f"scale{suffix} must have shape {W.shape[1:]}, got shape {scale.shape}")
+    return Compact(weights_dtype, W, scale, _dtype(dtype)), b
+
+
+def _made_dense(fields: dict[str, Any], arrays: _Arrays) -> Dense:
+    ((W, b),), activated, weights_dtype, dtype = _made_layer(fields, arrays, ("",))
+    return _of_dtype(Dense(W, b, activated, weights_dtype), dtype)
+
+
+def _made_gated(fields: dict[str, Any], arrays: _Arrays) -> Gated:
+    (gate, up), activated, weights_dtype, dtype = _made_layer(fields, arrays, _OF_GATED)
+    made = Gated(gate[0], up[0], activated, gate[1], up[1], weights_dtype)
+    return _of_dtype(made, dtype)
+
+
+L = TypeVar("L", Dense, Gated)
+
+
+def _of_dtype(made: L, dtype: str) -> L:
     if made.dtype != dtype:
         raise ValueError(f"dtype must be that of the weights, {made.dtype}, got {dtype!r}")
     return made
@@ -413,7 +453,8 @@ def _dtype(name: str) -> np.dtype[Any]:
 
 _KINDS = {
     "Sequential": _Kind(Sequential, _described_stack, _made_stack),
-    "Dense": _Kind(Dense, _described_dense, _made_dense),
+    "Dense": _Kind(Dense, _described_layer, _made_dense),
+    "Gated": _Kind(Gated, _described_layer, _made_gated),
     "activation": _Kind(Activated, _described_activation, _made_of_activation),
 }
 """By the name in files."""

@@ -3,7 +3,7 @@
 from math import inf, nan
 
 from fastact._declarations.declare import normalization
-from fastact._declarations.records import TorchModule
+from fastact._declarations.records import OnnxOperator, TorchModule
 from fastact._kernels import normalization as steps
 from fastact._kernels.normalization_steps import Scheme
 
@@ -64,6 +64,12 @@ is a row of NaN.""",
             "LayerNorm",
             lambda module: len(module.normalized_shape) == 1,
             "have a normalized_shape of one axis",
+        )
+    ],
+    onnx_operators=[
+        OnnxOperator(
+            "LayerNormalization",
+            lambda scale, bias=0.0, epsilon=1e-5, stash_type=1: (scale, bias, epsilon),
         )
     ],
     elsewhere={

@@ -57,26 +57,42 @@ def test_describe(model, capsys):
     ]
 
 
-def test_models_that_were_saved(capsys, monkeypatch):
-    """A file with another suffix is loaded by `fastact.load`."""
+def test_models_that_were_saved(capsys, tmp_path):
+    """A file with another suffix is one of `save`."""
     layers = [
         fa.Dense(np.ones((3, 40), "f"), np.ones(40), "relu", "int8"),
-        fa.Dense(np.ones((40, 2), "f"), None, "tanh", "bfloat16"),
+        fa.Gated(
+            np.ones((40, 5), "f"), np.ones((40, 5), "f"), b_up=np.ones(5), weights_dtype="int8"
+        ),
+        ("prelu", [0.1, 0.2, 0.3, 0.4, 0.5]),
+        fa.Dense(np.ones((5, 2), "f"), None, "tanh", "bfloat16"),
         "softmax",
     ]
-    given = []
-    saved = fa.Sequential(layers, classes_=["a", "b"])
-    monkeypatch.setattr(fa, "load", lambda path: (given.append(path), saved)[1], raising=False)
-    assert main(["describe", "model.safetensors"]) == 0
+    path = str(tmp_path / "model.safetensors")
+    fa.Sequential(layers, classes_=["a", "b"]).save(path)
+    assert main(["describe", path]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [str(path) for path in given] == ["model.safetensors"]
     assert lines[1:] == [
         ["0", "3", "->", "40", "relu", "int8", "160", str(120 + 160 + 160)],
-        ["1", "40", "->", "2", "tanh", "bfloat16", "80", "160"],
-        ["2", "softmax", "0", "0"],
-        ["total", "3", "->", "2", "float32", "240", "600"],
+        ["1", "40", "->", "5", "gated,", "silu", "int8", "405", str(400 + 20 + 40)],
+        ["2", "prelu", "5", "40"],
+        ["3", "5", "->", "2", "tanh", "bfloat16", "10", "20"],
+        ["4", "softmax", "0", "0"],
+        ["total", "3", "->", "2", "float32", "580", "960"],
         ["classes:", "a,", "b"],
     ]
+
+
+def test_a_single_layer(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    layer = fa.Dense(np.ones((3, 2)), activation="tanh")
+    layer.save("layer.safetensors")
+    assert main(["describe", "layer.safetensors"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1].split()
+    assert last == ["total", "3", "->", "2", "float64", "6", "48"]
+    np.save("x.npy", X)
+    assert main(["run", "layer.safetensors", "--input", "x.npy", "--output", "y.npy"]) == 0
+    np.testing.assert_array_equal(np.load("y.npy"), layer(X))
 
 
 @pytest.mark.parametrize("suffix", ["npy", "csv"])

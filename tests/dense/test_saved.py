@@ -48,17 +48,21 @@ def assert_equal(found, model):
 
 def assert_equal_layers(found, layer):
     assert type(found) is type(layer)
-    if not isinstance(layer, fa.Dense):
+    if not isinstance(layer, fa.Dense | fa.Gated):
         assert str(found) == str(layer)
         if isinstance(layer, Activated):
             assert_same_bits(found.named(), layer.named())
         return
     assert (found.dtype, found.weights_dtype) == (layer.dtype, layer.weights_dtype)
-    assert (found.b is None) == (layer.b is None)
-    assert_same_bits({"W": found.W, "b": found.b}, {"W": layer.W, "b": layer.b})
+    gated = isinstance(layer, fa.Gated)
+    names = ("W_gate", "W_up", "b_gate", "b_up") if gated else ("W", "b")
+    ours, theirs = ({name: getattr(of, name) for name in names} for of in (found, layer))
+    for name in names:
+        assert (ours[name] is None) == (theirs[name] is None)
+    assert_same_bits(ours, theirs)
     assert_same_bits(found.parameters, layer.parameters)
-    if layer.weights_dtype is not None:
-        ours, theirs = found._own.compact(), layer._own.compact()
+    for k in range(1 + gated) if layer.weights_dtype is not None else ():
+        ours, theirs = found._own.compact(k), layer._own.compact(k)
         assert_same_bits(
             ours._asdict() | {"name": 0, "dtype": 0}, theirs._asdict() | {"name": 0, "dtype": 0}
         )
@@ -83,11 +87,19 @@ def models(draw):
         shape = width, draw(st.sampled_from([0, 1, 17]))
         dtype, compact = draw(st.sampled_from(FLOATS)), draw(st.sampled_from([None, *NAMES]))
         activation = draw(st.sampled_from(ACTIVATIONS))
-        W, b = (rng.integers(0, 256, (*s, dtype.itemsize), np.uint8) for s in (shape, shape[1:]))
-        W, b = (a.view(dtype)[..., 0] for a in (W, b))
-        if compact == "int8":
-            W = rng.normal(size=shape).astype(dtype)
-        layers.append(fa.Dense(W, draw(st.sampled_from([b, None])), activation, compact))
+        biases = []
+        matrices = []
+        for _ in range(2):
+            W, b = (
+                rng.integers(0, 256, (*s, dtype.itemsize), np.uint8) for s in (shape, shape[1:])
+            )
+            W, b = (a.view(dtype)[..., 0] for a in (W, b))
+            matrices.append(rng.normal(size=shape).astype(dtype) if compact == "int8" else W)
+            biases.append(draw(st.sampled_from([b, None])))
+        if shape[0] and activation != "softmax" and draw(st.booleans()):
+            layers.append(fa.Gated(*matrices, activation, *biases, compact))
+        else:
+            layers.append(fa.Dense(matrices[0], biases[0], activation, compact))
         layers += draw(st.lists(st.sampled_from(ACTIVATIONS[:2]), max_size=2))
         width = shape[1]
         if not width:
@@ -105,6 +117,21 @@ def test_loaded_models_are_the_same(tmp_path_factory, drawn):
     assert_equal(found, model)
     x = rng.normal(size=(5, model.in_features)).astype(model.dtype)
     assert_same(found(x), model(x))
+
+
+@each_type
+@pytest.mark.parametrize("weights_dtype", [None, *NAMES])
+@pytest.mark.parametrize("activation", ["sigmoid", ("prelu", SLOPES)], ids=str)
+def test_a_gated_layer(tmp_path, dtype, weights_dtype, activation):
+    rng = np.random.default_rng(0)
+    gate, up = rng.normal(size=(2, 40, 3)).astype(dtype)
+    b = np.array([0, -0.0, 1]).astype(dtype)
+    for biases in ((None, b), (b, None)):
+        layer = fa.Gated(gate, up, activation, *biases, weights_dtype)
+        found = again(layer, tmp_path / "layer")
+        assert_equal(found, layer)
+        x = rng.normal(size=(5, 40)).astype(dtype)
+        assert_same(found(x), layer(x))
 
 
 @each_type
@@ -217,7 +244,7 @@ def with_attribute(model):
         (
             lambda: Tenfold(np.eye(2)),
             TypeError,
-            "model must be one of Sequential, Dense or an .*Tenfold$",
+            "model must be one of Sequential, Dense, Gated or an .*Tenfold$",
         ),
         (
             lambda: fa.Sequential([Tenfold(np.eye(2))]),
@@ -456,7 +483,10 @@ FIRST = {"layers.0.W": (1, 1)}
         (described(PLAIN, ONE, version=None), "it must have version 1 of the format, got None$"),
         (described(PLAIN, ONE, checksum=""), "it must have the checksum .* got ''; it was damaged"),
         (described(3), "model must be of type dict, got 3$"),
-        (described({}), "kind of a layer must be one of Sequential, Dense, activation, got None$"),
+        (
+            described({}),
+            "kind of a layer must be one of Sequential, Dense, Gated, activation, got None$",
+        ),
         (described({"kind": "os.system"}), "kind of a layer must be .* got 'os.system'$"),
         (described({"kind": ["Dense"]}), "kind of a layer must be .* got "),
         (described({"kind": "Dense"}), "there must be activation, dtype, weights_dtype, got $"),

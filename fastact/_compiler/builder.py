@@ -4,7 +4,7 @@ It is for code that handles addresses and counts, which Numba takes much longer 
 (bench/NOTES.md). Variables are stack slots, which LLVM's passes turn into registers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from llvmlite import ir
@@ -124,10 +124,21 @@ class Function:
         with self.builder.goto_entry_block():
             return Integer(self, self.builder.ptrtoint(self.builder.alloca(I64, length), I64))
 
-    def copy(self, source: Integer, sink: Integer, kind: ir.Type, align: int) -> None:
-        """Move a value of type `kind` from one address to another."""
+    def copy(
+        self,
+        source: Integer,
+        sink: Integer,
+        kind: ir.Type,
+        align: int,
+        order: Sequence[int] | None = None,
+    ) -> None:
+        """Move a value of type `kind`, or a vector in another order, to another address."""
         pointers = [self.builder.inttoptr(at.value, kind.as_pointer()) for at in (source, sink)]
-        self.builder.store(self.builder.load(pointers[0], align=align), pointers[1], align=align)
+        value = self.builder.load(pointers[0], align=align)
+        if order is not None:
+            places = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), list(order))
+            value = self.builder.shuffle_vector(value, value, places)
+        self.builder.store(value, pointers[1], align=align)
 
     def select(self, condition: Integer, yes: Integer | int, no: Integer | int) -> Integer:
         value = self.builder.select(condition.value, self.value(yes), self.value(no))

@@ -86,8 +86,8 @@ class Gated(PackedLayer):
     abs(activation(gate)) * d_up`` of the product of the exact sums, and the errors of the
     activation and the product.
 
-    In one row, N products of both layers are computed at a time, or fewer if they are many. They
-    stay in the first-level cache until they are multiplied.
+    Both sums are computed for a few rows and columns at a time, and are multiplied while they are
+    in the first-level cache.
 
     References
     ----------

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fastact._compiler.gemm.interface import FIELDS, Storage, bits_of, lanes_for
+from fastact._compiler.gemm.interface import FIELDS, Storage, bits_of, lanes_for, memory_order
 from fastact._compiler.symbols import SETTING
 from fastact._declarations.records import ACTIVATIONS, FAST, ROW_ACTIVATIONS
 from fastact._dense.activated import Activated
@@ -45,6 +45,7 @@ class Kernels:
     def __init__(self, dtype: np.dtype, lanes: int, stored: Storage):
         self.dtype, self.lanes, self.stored = dtype, lanes, stored
         self.memory = MEMORY[stored.form.name]
+        self.order = memory_order(stored.form, lanes, loader.host())
         addresses = engine.gemm_addresses(FORMATS[dtype.name], lanes, stored)
         self._packed = addresses["packed"]
         # ctypes releases the GIL during the call.
@@ -265,11 +266,11 @@ class Weights:
 
     def _in_memory(self, layer: int) -> np.ndarray:
         depth, columns = self.shape
-        lanes = self.kernels.lanes
+        lanes, order = self.kernels.lanes, self.kernels.order
         w = np.empty(self.shape, self.kernels.memory)
         for p, vector in enumerate(self._packed[layer]):
             start = min(p * lanes, columns - lanes)
-            w[:, start : start + lanes] = vector[: depth * lanes].reshape(depth, lanes)
+            w[:, [start + k for k in order]] = vector[: depth * lanes].reshape(depth, lanes)
         return w
 
 

@@ -28,6 +28,17 @@ class Lookup(NamedTuple):
     operation: Operation
 
 
+class Shuffle(NamedTuple):
+    """An instruction that selects bytes within each 128-bit part of a vector.
+
+    Its name is that of LLVM's function of ``<N x i8> %bytes`` and ``<N x i8> %places``. Where a
+    place is negative, the result is 0.
+    """
+
+    feature: str  # LLVM's name of the feature that provides it
+    name: str
+
+
 class Environment(NamedTuple):
     """The floating-point environment, as lines of LLVM IR.
 
@@ -41,11 +52,12 @@ class Environment(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """The features that vectors of some width need, their registers, and a table lookup."""
+    """The features that vectors of some width need, their registers, a lookup and a shuffle."""
 
     features: tuple[str, ...] = ()
     registers: int = 16
     lookup: Lookup | None = None
+    shuffle: Shuffle | None = None
 
 
 class Costs(NamedTuple):
@@ -128,6 +140,13 @@ class Target:
         return self.instructions.vectors[self.vector_bits].lookup
 
     @property
+    def shuffle(self) -> Shuffle | None:
+        """The instruction that selects bytes of parts of vectors, or None."""
+        shuffle = self.instructions.vectors[self.vector_bits].shuffle
+        there = shuffle is not None and f"+{shuffle.feature}" in self.features.split(",")
+        return shuffle if there else None
+
+    @property
     def tiles(self) -> Mapping[int, int]:
         """The largest number of rows of a register tile, by its number of vectors."""
         name = f"{self.instructions.vectors[self.vector_bits].registers} registers"
@@ -161,7 +180,7 @@ def target_of(triple: str, cpu: str, features: Mapping[str, bool]) -> Target:
 # pointers to the rows of x into the integer registers. The wide, flat tiles are for one or two
 # rows: W arrives faster from memory in more streams (bench/NOTES.md).
 TILES = {
-    "16 registers": {1: 8, 2: 6, 3: 4, 4: 2},
+    "16 registers": {1: 8, 2: 6, 3: 4, 4: 2, 5: 1, 6: 1, 7: 1},
     "16 registers, no fma": {1: 8, 2: 6, 3: 3, 4: 2},  # a product needs one more
     "32 registers": {1: 8, 2: 8, 3: 8, 4: 6, 5: 2, 6: 2, 7: 2, 8: 2},
 }
@@ -185,8 +204,9 @@ _X86_64 = Architecture(
                     "(<16 x float> %low, <16 x i32> %numbers, <16 x float> %high)",
                 ),
             ),
+            shuffle=Shuffle("avx512bw", "llvm.x86.avx512.pshuf.b.512"),
         ),
-        256: Vectors(features=("avx2",)),
+        256: Vectors(features=("avx2",), shuffle=Shuffle("avx2", "llvm.x86.avx2.pshuf.b")),
         128: Vectors(),
     },
     fma="fma",

@@ -379,7 +379,9 @@ def test_attributes(activation):
 class Halved(fa.Gated):
     """Another result, other arguments of ``__init__``, and overridden attributes."""
 
-    activation = "identity"
+    @property
+    def activation(self):
+        return "identity"
 
     def __init__(self, factor):
         super().__init__(GATE, UP, "sigmoid")

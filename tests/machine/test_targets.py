@@ -1,5 +1,6 @@
 """The processor that code is made for: detected, requested or unknown."""
 
+import dataclasses
 import json
 import platform
 import re
@@ -263,3 +264,15 @@ def test_an_architecture_is_complete(architecture):
     for bits, vectors in facts.vectors.items():
         if vectors.lookup is not None:
             assert vectors.lookup.lanes * 32 == bits
+
+
+def test_a_shuffle_needs_its_feature():
+    """A processor may have the widest vectors without it."""
+    there = {
+        level: target.shuffle and target.shuffle.feature for level, target in BASELINES.items()
+    }
+    assert there == dict.fromkeys(BASELINES) | {"x86-64-v3": "avx2", "x86-64-v4": "avx512bw"}
+    full = BASELINES["x86-64-v4"]
+    assert (
+        dataclasses.replace(full, features=full.features.replace("+avx512bw,", "")).shuffle is None
+    )

@@ -76,6 +76,17 @@ class Plan:
         return self.function.load(self.address + 8 * FIELDS.index(name))
 
 
+def memory_order(stored: Format, lanes: int, target: "Target") -> list[int]:
+    """The column of a vector that each of its elements in packed W belongs to.
+
+    It is that in which ``_compiler/gemm/widening.py`` widens them with fewest instructions.
+    """
+    if stored.kind == "bfloat" and target.shuffle is not None and lanes == 16:
+        quarters = (0, 2, 1, 3)
+        return [4 * quarter + k for quarter in quarters for k in range(4)]
+    return list(range(lanes))
+
+
 def bits_of(number: float, form: Format) -> int:
     """The bits of `number`, as a signed integer."""
     code, integer = {32: ("f", "i"), 64: ("d", "q")}[form.bits]

@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from fastact._compiler.builder import Function, Integer
 from fastact._compiler.gemm import gated, narrow, several_rows
-from fastact._compiler.gemm.interface import DONE, REFUSED, Plan, Storage, bits_of
+from fastact._compiler.gemm.interface import DONE, REFUSED, Plan, Storage, bits_of, memory_order
 from fastact._compiler.gemm.tiles import LINE, TILE
 from fastact._compiler.ndarray_fields import NDArray
 from fastact._compiler.threads.fan_out import JOB
@@ -30,6 +30,7 @@ ROWS_AT_ONCE = 16  # the least that a thread takes: two of the tallest tiles
 CHUNKS = 4  # per thread; each chunk reads all of the operand that is not divided
 # The most vectors of packed W at a time for few rows (bench/NOTES.md).
 STREAMS = 6
+WIDENED_STREAMS = 8  # of elements in fewer bits, where more sums hide that widening takes time
 W_FAR = 1 << 21  # bytes of W that no second level holds
 FAR_BYTES = 192  # of each k at a time of such a W
 W_FETCHED = 1 << 24  # bytes of a W that is not packed, from which strips are prefetched
@@ -80,7 +81,7 @@ def loops_ir(form: Format, lanes: int, target: Target, stored: Storage) -> str:
     _packed(module, layer)
     if "direct" in stored.entries(form):
         _direct(module, layer, form, lanes)
-    _pack(module, form, lanes, stored)
+    _pack(module, form, lanes, target, stored)
     return str(module)
 
 
@@ -110,8 +111,11 @@ def _forward(
     of_all = f.select(strip, Plan(f, plan).get("columns"), columns)
     w_bytes = depth * of_all * stored.form.itemsize
     beyond, far = w_bytes > W_CACHED, w_bytes > W_FAR
+    most_streams = WIDENED_STREAMS if widens else STREAMS
     # Each vector of packed W is a stream of its own; those of a row that is not packed are one.
-    streams = f.select(far & (rows < ROWS_AT_ONCE + 1), max(FAR_BYTES // w_width, 1), STREAMS)
+    streams = f.select(far & (rows < ROWS_AT_ONCE + 1), max(FAR_BYTES // w_width, 1), most_streams)
+    if widens:
+        streams = f.minimum(streams, _one_tile(f, rows, target))
     most = f.call(breadth, rows, vectors, f.select(packed, streams, vectors))
     tall = f.call(height, most)
     groups = (vectors + most - 1) // most
@@ -323,6 +327,17 @@ def _breadth(module: ir.Module, target: Target) -> Function:
     return f
 
 
+def _one_tile(f: Function, rows: Integer, target: Target) -> Integer:
+    """The most vectors of a tile that has all `rows`; no limit if it would have fewer than three.
+
+    One tile widens W once, and needs no panel.
+    """
+    most, none = f.constant(0), max(target.tiles)
+    for v, tallest in target.tiles.items():
+        most = f.select(rows < tallest + 1, v, most)
+    return f.select(most < 3, none, most)
+
+
 def _height(module: ir.Module, target: Target) -> Function:
     """height(vectors): the largest number of rows of a tile of so many vectors."""
     f = Function(module, "height", "vectors")
@@ -421,11 +436,13 @@ def _direct(module: ir.Module, layer: Function, form: Format, lanes: int) -> Non
     f.return_(f.call(layer, plan, x, out_address, *weights, parameter))
 
 
-def _pack(module: ir.Module, form: Format, lanes: int, stored: Storage) -> None:
+def _pack(module: ir.Module, form: Format, lanes: int, target: Target, stored: Storage) -> None:
     """pack(w, w_k, w_column, depth, columns, to, to_vector): copy to vectors of columns, by k."""
     kinds = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
     item = kinds.get(stored.form.name, ir.IntType(stored.form.bits))
     size = stored.form.itemsize
+    order = memory_order(stored.form, lanes, target)
+    in_order = order == sorted(order)
     f = Function(
         module, "inner.pack", "w", "w.k", "w.column", "depth", "columns", "to", "to.vector"
     )
@@ -436,7 +453,10 @@ def _pack(module: ir.Module, form: Format, lanes: int, stored: Storage) -> None:
         sink = to + p * to_vector + start * (lanes * size)
         strip = f.minimum(depth - start, STRIP)
         with f.when(w_column.equals(size)), f.loop(strip) as k:
-            f.copy(source + k * w_k, sink + k * (lanes * size), ir.VectorType(item, lanes), size)
+            f.copy(
+                source + k * w_k, sink + k * (lanes * size), ir.VectorType(item, lanes), size,
+                None if in_order else order,
+            )  # fmt: skip
         with f.when(w_column.differs(size)):
             # Columns with contiguous k, as in transposed weights, are copied by square blocks.
             rest = f.constant(0)
@@ -446,11 +466,20 @@ def _pack(module: ir.Module, form: Format, lanes: int, stored: Storage) -> None:
                     at = q * lanes
                     f.call("transpose", source + at * size, w_column, sink + at * (lanes * size))
                 rest = squares * lanes
-            with f.loop(f.constant(lanes)) as lane, f.loop(strip, start=rest) as k:
+            with f.loop(f.constant(lanes)) as place, f.loop(strip, start=rest) as k:
+                lane = place if in_order else _ordered(f, place, order)
                 f.copy(
                     source + lane * w_column + k * w_k,
-                    sink + lane * size + k * (lanes * size),
+                    sink + place * size + k * (lanes * size),
                     item,
                     size,
                 )
     f.return_(DONE)
+
+
+def _ordered(f: Function, place: Integer, order: list[int]) -> Integer:
+    """``order[place]``."""
+    lane = f.constant(order[0])
+    for k, value in enumerate(order):
+        lane = f.select(place.equals(k), value, lane)
+    return lane

@@ -57,12 +57,12 @@ def compiled(
     pipeline.optimise(module, machine)
     # Tiles need no optimisation; the passes would only take time, 10 ms for each tile.
     for group in groups:
-        text = declarations_ir(form, group.lanes) + "".join(
+        text = declarations_ir(form, group.lanes, target) + "".join(
             _tile_ir(form, size, target, group) for size in group.sizes
         )
         module.link_in(pipeline.parse(text, target, machine))
     if has_parts:
-        text = declarations_ir(form, narrow.widest(form, target))
+        text = declarations_ir(form, narrow.widest(form, target), target)
         text += several_rows.tiles_ir(form, lanes, target, stored)
         module.link_in(pipeline.parse(text, target, machine))
     pipeline.hide(module, visible)

@@ -8,7 +8,7 @@ the results, since that of relu would otherwise take another pass over them.
 
 from collections.abc import Iterable
 
-from fastact._compiler.conversions import decode_ir, storage_type
+from fastact._compiler.gemm import widening
 from fastact._compiler.gemm.interface import Storage
 from fastact._compiler.loops.loop_metadata import wide_vectors
 from fastact._machine.formats import Format
@@ -110,7 +110,7 @@ def tile_ir(
     )
     products = "".join(
         f"\n  %wv.{j}.p = getelementptr i8, ptr %w.{j}, i64 %w.at"
-        + widened_ir(f"%wv.{j}", stored.form, form, lanes, target)
+        + _weights_ir(f"%wv.{j}", stored.form, form, lanes, target)
         for j in columns
     )
     for i in heads:
@@ -200,16 +200,12 @@ finish:{
 }}"""
 
 
-def widened_ir(value: str, stored: Format, form: Format, lanes: int, target: Target) -> str:
+def _weights_ir(value: str, stored: Format, form: Format, lanes: int, target: Target) -> str:
     """IR that loads `lanes` elements of format `stored` at ``VALUE.p`` as a vector of `form`."""
-    if stored == form:
-        kind = f"<{lanes} x {SCALARS[form.name][0]}>"
-        return f"\n  {value} = load {kind}, ptr {value}.p, align {form.itemsize}"
-    kind = f"<{lanes} x {storage_type(stored, target)}>"
-    return f"""
-  {value}.stored = load {kind}, ptr {value}.p, align {stored.itemsize}""" + decode_ir(
-        stored, target, value, f"{value}.stored", lanes
-    )
+    if stored != form:
+        return widening.load_ir(value, stored, lanes, target)
+    kind = f"<{lanes} x {SCALARS[form.name][0]}>"
+    return f"\n  {value} = load {kind}, ptr {value}.p, align {form.itemsize}"
 
 
 def terms_ir(place: str, base: str, offset: str, form: Format, lanes: int, stored: Storage) -> str:
@@ -268,13 +264,14 @@ def floor_ir(form: Format, lanes: int) -> str:
   %floors = shufflevector {vector} %floor.first, {vector} poison, <{lanes} x i32> zeroinitializer"""
 
 
-def declarations_ir(form: Format, lanes: int) -> str:
+def declarations_ir(form: Format, lanes: int, target: Target) -> str:
     """The declarations that tiles need."""
     scalar, suffix = SCALARS[form.name]
     vector = f"<{lanes} x {scalar}>"
     return f"""
 declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
-declare {vector} @llvm.fma.v{lanes}{suffix}({vector}, {vector}, {vector})"""
+declare {vector} @llvm.fma.v{lanes}{suffix}({vector}, {vector}, {vector})\
+{widening.declarations_ir(target)}"""
 
 
 def multiply_add(

@@ -103,7 +103,7 @@ COMPACT = [
     Storage(FORMATS["int8"], True),
 ]
 WIDENING = {
-    ("bfloat16", "x86_64"): r"\tv?pmovzxwd\t|\tv?punpck[lh]wd\t",
+    ("bfloat16", "x86_64"): r"\tvpshufb\t|\tv?punpck[lh]wd\t|\tpmovzxwd\t",
     ("float16", "x86_64"): r"\tvcvtph2psx?\t",
     ("int8", "x86_64"): r"\tv?cvtdq2ps\t",
     ("bfloat16", "aarch64"): r"\tu?shll\t",

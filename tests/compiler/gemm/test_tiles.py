@@ -56,7 +56,7 @@ def tiles(target, name, lanes):
     """The machine code of all tiles, by rows and vectors."""
     machine = pipeline.machine_of(TARGETS[target])
     form, sizes = FORMATS[name], sizes_of(TARGETS[target])
-    text = tile_module.declarations_ir(form, lanes) + "".join(
+    text = tile_module.declarations_ir(form, lanes, TARGETS[target]) + "".join(
         tile_module.tile_ir(form, *size, lanes, TARGETS[target]) for size in sizes
     )
     text = pipeline.for_target(text, TARGETS[target], str(machine.target_data))

@@ -18,7 +18,7 @@ import fastact as fa
 from fastact._compiler import host
 from fastact._compiler.gemm import loops as gemm_loops
 from fastact._dense import weights
-from fastact._dense.compact import NAMES
+from fastact._dense.compact import NAMES, compacted
 from fastact._loading import loader
 from fastact._machine.targets import BASELINES
 
@@ -358,6 +358,16 @@ thread.join()
 assert (found[0] == expected).all()
 """
     run_python(code)
+
+
+@each
+def test_packed_weights_do_not_depend_on_their_layout(name):
+    W = normal(np.random.default_rng(14), (37, 75), SINGLE)
+    given_ = compacted("Dense", "W", W, name)
+    in_turn = given_._replace(values=np.asfortranarray(given_.values))
+    rows, columns = (weights.Weights(w, None, None) for w in (given_, in_turn))
+    assert_same(rows._packed[..., : 37 * 4], columns._packed[..., : 37 * 4])
+    assert_same(columns.unpacked(), rounded(W, name))
 
 
 @each

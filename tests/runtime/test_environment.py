@@ -142,6 +142,7 @@ def test_layers_raise_no_floating_point_error(layer_dtype):
             y = fastact.dense(x, W, b, name)
             assert_same(fastact.Dense(W, b, name)(x), y)
             fastact.dense(x[::-1, ::-1], np.asfortranarray(W), b, name)
+            fastact.Gated(W, W, name, b)(x)
 
 
 @needs_registers
@@ -164,6 +165,23 @@ def test_registers_and_layers(layer_dtype, registers, state):
             assert after == before
             assert_same(out, expected)
             assert_same(packed, expected)
+
+
+@needs_registers
+@layer_dtype
+@pytest.mark.parametrize("state", STATES)
+def test_registers_and_gated_layers(layer_dtype, registers, state):
+    wanted = registers.value(state)
+    x, W, b = layer_operands(layer_dtype, (5, 6, 37))
+    for name in ("identity", "silu", "tanh"):
+        layer = fastact.Gated(W, W[::-1], name, b)
+        expected, out = layer(x), np.zeros((5, 37), layer_dtype)
+        assert not is_nan(expected).all() and is_nan(expected).any()
+        with registers.set(wanted):
+            layer(x, out=out)
+            after = registers.read()
+        assert after == wanted
+        assert_same(out, expected)
 
 
 # Layers that convert operands or results.
@@ -425,6 +443,10 @@ def call_with_traps():
         with registers.set(unmasked):
             fastact.dense(x, W, b, "sigmoid", out=out)
             layer(x, out=out)
+        gated = fastact.Gated(W, W, "silu", b)
+        gated(x, out=out)
+        with registers.set(unmasked):
+            gated(x, out=out)
     print("alive", flush=True)
     with registers.set(unmasked):
         np.divide(np.ones(1), np.zeros(1), out=np.empty(1))

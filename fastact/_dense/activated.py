@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from fastact._declarations.declare import ufunc_of
-from fastact._declarations.records import ACTIVATIONS, activations
+from fastact._declarations.records import NORMALIZATIONS, activations
 from fastact._runtime.operands import as_array, compute_dtype
 
 if TYPE_CHECKING:
@@ -35,14 +35,23 @@ class Activated(NamedTuple):
     name: str
     parameters: tuple[float | tuple[float, ...], ...] = ()
 
-    def arrays(self, dtype: np.dtype) -> list[np.ndarray]:
-        """The values as arrays of `dtype`, of shape () or (N,)."""
-        return [np.array(value, dtype) for value in self.parameters]
+    def arrays(self, dtype: np.dtype, columns: int) -> list[np.ndarray]:
+        """The values as arrays of `dtype`, of shape () or (N,) for so many `columns`.
+
+        Normalizations need (N,) for all parameters but the last.
+        """
+        found = [np.array(value, dtype) for value in self.parameters]
+        if self.name not in NORMALIZATIONS:
+            return found
+        *rows, last = found
+        return [*(np.broadcast_to(row, columns) for row in rows), last]
 
     def applied(self, x: np.ndarray, out: np.ndarray | None = None) -> NDArray[Any]:
         """The ufunc of `x` and the parameters, along the last axis if it is one of rows."""
         dtype = x.dtype if x.dtype.kind not in "biu" else compute_dtype(np.dtype(np.float64))
-        return ufunc_of(self.name)(x, *self.arrays(dtype), out=out)  # type: ignore[no-any-return] # a ufunc
+        return ufunc_of(self.name)(  # type: ignore[no-any-return] # a ufunc
+            x, *self.arrays(dtype, x.shape[-1] if x.ndim else 1), out=out
+        )
 
     def __call__(self, x: Any, *, out: np.ndarray | None = None) -> NDArray[Any]:
         """The same, of anything that is like an array."""
@@ -55,7 +64,7 @@ class Activated(NamedTuple):
 
     def named(self) -> dict[str, NDArray[Any] | float]:
         """The values by the names of the parameters; those for columns are a new array."""
-        names = ACTIVATIONS[self.name].parameters if self.parameters else ()
+        names = known()[self.name].parameters if self.parameters else ()
         return {
             name: np.array(value) if isinstance(value, tuple) else value
             for name, value in zip(names, self.parameters, strict=True)
@@ -102,7 +111,11 @@ def chosen(
             f"{caller}: {what} {f'({wanted})' if expected else wanted}, "
             f"got {name} with {len(given)} parameters"
         )
-    values = (_value(caller, *pair, columns) for pair in zip(expected, given, strict=True))
+    values = [_value(caller, *pair, columns) for pair in zip(expected, given, strict=True)]
+    if name in NORMALIZATIONS and isinstance(values[-1], tuple):
+        raise ValueError(
+            f"{caller}: {expected[-1]} must be a number, got an array of shape ({len(values[-1])},)"
+        )
     return Activated(name, tuple(values))
 
 

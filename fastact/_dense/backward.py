@@ -179,6 +179,6 @@ def _check_has(caller: str, activated: Activated, there: dict[str, bool]) -> Non
 def _gradients(
     declared: Derivative, activated: Activated, g: np.ndarray, y: Any, z: Any
 ) -> tuple[np.ndarray, ...]:
-    operands = declared.operands([z, *activated.arrays(g.dtype)], y)
+    operands = declared.operands([z, *activated.arrays(g.dtype, g.shape[-1])], y)
     found = UFUNCS[declared.name](g, *operands)
     return found if isinstance(found, tuple) else (found,)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact._declarations.records import TorchModule, activations
+from fastact._declarations.records import NORMALIZATIONS, TorchModule, activations
 from fastact._dense.activated import Activated
 from fastact._dense.folding import Activation, Affine, Part, batch_normalization, clip, fold
 from fastact._dense.layers import Dense
@@ -76,6 +76,10 @@ def _activation(module: Any, name: str) -> list[Part]:
     known = _ACTIVATIONS[type(module).__name__]
     for activation, declared in known:
         if declared.accepts(module):
+            if activation in NORMALIZATIONS:
+                return [
+                    Activation(name, (activation, *_of_normalization(module, name, activation)))
+                ]
             values = [_parameter(value, name) for value in declared.parameters(module)]
             return [Activation(name, (activation, *values) if values else activation)]
     if type(module).__name__ == "Hardtanh":
@@ -90,6 +94,24 @@ def _parameter(value: Any, name: str) -> Any:
         return value
     array = _array(value, f"{name}.weight")
     return array.reshape(()) if array.size == 1 else array
+
+
+def _of_normalization(module: Any, name: str, activation: str) -> list[Any]:
+    """The parameters of a normalization. Those that a module lacks multiply by 1, or add 0."""
+    (width,) = module.normalized_shape
+    values: list[Any] = []
+    for column, without in zip(NORMALIZATIONS[activation].columns, (1.0, 0.0), strict=False):
+        tensor = getattr(module, column)
+        given = tensor is not None
+        values.append(_array(tensor, f"{name}.{column}") if given else np.full(width, without))
+    if module.eps is not None:
+        return [*values, module.eps]
+    if module.weight is None:
+        raise ValueError(
+            f"from_torch: {name} must have an eps or a weight, since the default eps depends on "
+            f"the type of the weight, got {module!r}"
+        )
+    return [*values, float(sys.modules["torch"].finfo(module.weight.dtype).eps)]
 
 
 def _batch_normalization(module: Any, name: str) -> list[Part]:

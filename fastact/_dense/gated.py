@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastact._declarations.records import ROW_ACTIVATIONS
+from fastact._declarations.records import NORMALIZATIONS, ROW_ACTIVATIONS
 from fastact._dense.activated import Activated, ActivationLike, chosen
 from fastact._dense.compact import Compact
 from fastact._dense.frozen import again
@@ -135,7 +135,7 @@ class Gated(PackedLayer):
                 f"Gated: W_up must have the shape of W_gate, {shapes[0]}, got shape {shapes[1]}"
             )
         activated = chosen("Gated", activation, shapes[0][1])
-        if activated is not None and activated.name in ROW_ACTIVATIONS:
+        if activated is not None and activated.name in ROW_ACTIVATIONS | NORMALIZATIONS:
             raise ValueError(
                 f"Gated: activation must be element-wise, got {activated}, a function of rows"
             )

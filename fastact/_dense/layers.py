@@ -50,9 +50,10 @@ def dense(
     activation : str, ufunc, tuple or None, optional
         An activation of this package with one input, by name or as the function itself. None
         and "identity" mean no activation. Functions of rows, such as softmax, are computed along
-        the last axis. If a function has a parameter besides its input, this is a pair of the
-        function and the parameter, a number or an array of shape (N,). The function
-        alone has its default, if its docstring names one.
+        the last axis. If a function has parameters besides its input, this is a tuple of the
+        function and the parameters, each a number or an array of shape (N,):
+        ``(fa.prelu, 0.25)``, ``(fa.layer_norm, weight, bias, 1e-5)``. The function alone has its
+        default, if its docstring names one.
     out : ndarray, shape (..., N), optional
         Array into which the result is written. It must not overlap an input or itself.
     saved : ndarray, shape (..., N), optional
@@ -128,7 +129,8 @@ def _direct(char: str, columns: int, activation: Any) -> tuple[int, Callable[...
     if char not in "fd":
         raise TypeError(char)
     kernels = weights.kernels(np.dtype(char), columns)
-    return kernels.plan(chosen("dense", activation, columns)), kernels.direct
+    plan = kernels.plan(chosen("dense", activation, columns), columns=columns)
+    return plan, kernels.direct
 
 
 @functools.lru_cache(256)

@@ -220,6 +220,7 @@ class Sequential(Frozen):
               ELU(alpha=1), SELU, GELU, SiLU, Mish, Hardswish, Hardsigmoid, Sigmoid, LogSigmoid,
               Softplus(beta=1), Softsign, Tanh, Tanhshrink.
             - Softmax, LogSoftmax and Softmin with dim=-1 or dim=1.
+            - LayerNorm and RMSNorm with a normalized_shape of one axis.
             - Dropout in evaluation mode, Identity, and Flatten with start_dim=1, which are left
               out.
 
@@ -238,7 +239,8 @@ class Sequential(Frozen):
         ValueError
             For parameters that are not supported, weights that are sparse or without values (on
             the meta device), hooks (also those for all modules), a ``forward`` that was replaced,
-            and Dropout and BatchNorm1d in training mode.
+            Dropout and BatchNorm1d in training mode, and RMSNorm with neither an eps nor a weight,
+            whose type tells the default eps.
         ImportError
             For bfloat16 without ml_dtypes.
 

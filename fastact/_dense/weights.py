@@ -11,7 +11,7 @@ import numpy as np
 
 from fastact._compiler.gemm.interface import FIELDS, Storage, bits_of, lanes_for, memory_order
 from fastact._compiler.symbols import SETTING
-from fastact._declarations.records import ACTIVATIONS, FAST, ROW_ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, FAST, NORMALIZATIONS, ROW_ACTIVATIONS
 from fastact._dense.activated import Activated
 from fastact._dense.compact import INT8, MEMORY, Compact
 from fastact._kernels.products import rounded_product
@@ -100,7 +100,11 @@ class Kernels:
             floor = _FLOORS.get(name or "", floor)
         fields["floor"] = bits_of(floor, FORMATS[self.dtype.name])
         fields["dtype"] = id(self.dtype)
-        for parameter in () if activation is None else activation.arrays(self.dtype):
+        parameters = [] if activation is None else activation.arrays(self.dtype, fields["columns"])
+        if name in NORMALIZATIONS:
+            fields["row_parameters"] = len(NORMALIZATIONS[name].columns)
+            parameters = [np.concatenate([np.atleast_1d(values) for values in parameters])]
+        for parameter in parameters:
             fields["parameter"] = Address(parameter.ctypes.data, parameter)
             fields["parameter_column"] = parameter.itemsize * (parameter.ndim > 0)
         values = [fields.get(name, 0) for name in FIELDS]
@@ -148,6 +152,9 @@ def _kernels(name: str, lanes: int, stored: Storage) -> Kernels:
 def _epilogue(activation: str | None, dtype: np.dtype) -> tuple[int, int]:
     if activation is None or activation in _FLOORS:
         return 0, 0
+    if activation in NORMALIZATIONS:
+        steps = NORMALIZATIONS[activation].steps
+        return engine.normalization_address(steps, type(dtype), alone=True), 1
     if activation in ROW_ACTIVATIONS:
         return engine.rows_address(ROW_ACTIVATIONS[activation].steps, type(dtype), alone=True), 1
     declared = FAST.get(activation) or ACTIVATIONS[activation]

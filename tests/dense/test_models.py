@@ -451,7 +451,10 @@ def test_torch_activations(torch, declared):
     nn = torch.nn
     torch.manual_seed(0)
     kind = getattr(nn, declared.name)
-    activation = kind(dim=-1) if "dim" in inspect.signature(kind).parameters else kind()
+    expected = inspect.signature(kind).parameters
+    activation = (
+        kind(dim=-1) if "dim" in expected else kind(*[20] * ("normalized_shape" in expected))
+    )
     module = nn.Sequential(nn.Linear(9, 20), activation, nn.Linear(20, 4, bias=False))
     if declared.name == "CELU":
         activation.alpha = 0.3

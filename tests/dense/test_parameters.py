@@ -10,12 +10,21 @@ import pytest
 from conftest import assert_same
 
 import fastact as fa
-from fastact._declarations.records import ACTIVATIONS, ROW_ACTIVATIONS, activations
+from fastact._declarations.records import (
+    ACTIVATIONS,
+    NORMALIZATIONS,
+    ROW_ACTIVATIONS,
+    activations,
+)
 
 pytestmark = pytest.mark.functional
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-PARAMETRIC = [name for name in activations() if getattr(activations()[name], "parameters", ())]
+PARAMETRIC = [
+    name
+    for name, declared in activations().items()
+    if getattr(declared, "parameters", ()) and name not in NORMALIZATIONS
+]
 VALUES = np.array([0.25, -0.5, 1.0, 0.01, 0.0])
 
 each = pytest.mark.parametrize("name", PARAMETRIC)

@@ -40,7 +40,7 @@ def operands(name, dtype, shape, seed=0, eps=1e-5):
 def exact(name, x, weight, *others):
     """The results, and the largest terms that a result was computed from, in 200 bits."""
     *bias, eps = others
-    results, deviations, errors = [], [], []
+    results, errors = [], []
     with gmpy2.context(precision=200, emin=-50_000, emax=50_000):
         numbers = lambda v: [gmpy2.mpfr(float(e)) for e in v]  # noqa: E731
         eps, weight = gmpy2.mpfr(float(eps)), numbers(weight)
@@ -49,10 +49,10 @@ def exact(name, x, weight, *others):
             mean = gmpy2.fsum(row) / len(row) if name == "layer_norm" else gmpy2.mpfr(0)
             d = [v - mean for v in row]
             deviation = gmpy2.sqrt(gmpy2.fsum([v * v for v in d]) / len(d) + eps)
-            results.append([v / deviation * w + b for v, w, b in zip(d, weight, summands)])
+            columns = list(zip(d, weight, summands, strict=True))
+            results.append([v / deviation * w + b for v, w, b in columns])
             largest = max(map(abs, row)) if name == "layer_norm" else 0
-            errors.append([largest / deviation * abs(w) + abs(b)
-                           for w, b in zip(weight, summands)])  # fmt: skip
+            errors.append([largest / deviation * abs(w) + abs(b) for _, w, b in columns])
     return np.array(results), np.array(errors)
 
 
@@ -105,7 +105,7 @@ def test_equal_elements_have_no_deviation(dtype, length):
 def test_squares_beyond_the_exponents(name, scale, length):
     x, *others, _ = operands(name, np.float64, (3, length))
     x *= scale
-    # The mean of subnormal numbers is one of them, unless they are multiplied for want of an epsilon.
+    # The mean of subnormal numbers is one of them, unless there is no epsilon.
     for eps in (0.0, 1e-5, 2.0**-900, 1e300)[: 1 if scale < 2.0**-1000 else 4]:
         given = (x, *others, np.array(eps))
         if name == "layer_norm":

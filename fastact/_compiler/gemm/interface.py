@@ -25,11 +25,14 @@ FIELDS = (
     "dtype",
     "gate",
     "product",
+    "row_parameters",
 )
 """The fields of a plan, an array of int64 that describes weights, bias and activation.
 
 A plan of a gated layer has no `loop`, but that of the activation of the `gate`, or 0, and that of
-the `product` of two inputs. All other plans have no product.
+the `product` of two inputs. All other plans have no product. A function of rows may have
+`row_parameters`: so many arrays with a number for each column are one after another at `parameter`,
+followed by one number.
 """
 
 ENTRIES = {"packed": 3, "direct": 5, "pack": 7}

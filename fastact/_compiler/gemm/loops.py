@@ -357,6 +357,9 @@ def _activate(module: ir.Module, form: Format) -> Function:
     column = plan.get("parameter_column")
     with f.when(loop.equals(0)):
         f.return_(DONE)
+    with f.when(plan.get("row_parameters").differs(0)):
+        count, width = plan.get("row_parameters"), columns * form.itemsize
+        f.return_(f.call("normalize", loop, at, rows, columns, row, parameter, width, count))
     with f.when(plan.get("row_wise").differs(0)):
         f.return_(f.call("apply", loop, at, rows, columns, row, 0, 0))
     with f.when(row.equals(columns * form.itemsize) & column.equals(0)):

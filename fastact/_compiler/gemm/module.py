@@ -128,6 +128,7 @@ def _support_ir(form: Format, lanes: int, target: Target, stored: Storage) -> st
             *(_entry_ir(name, arity) for name, arity in entries.items()),
             *map(_tile_switch, tile_groups(form, lanes, target, stored)),
             _apply(form),
+            _normalize(form),
             _transpose(form, lanes),
             narrow.transpositions_ir(form, lanes, target, stored),
         ]
@@ -190,6 +191,34 @@ i64 %column) {{
   %has = icmp ne i64 %parameter, 0
   %data = select i1 %has, ptr %two, ptr %one
   %strides = select i1 %has, ptr %two.strides, ptr %one.strides
+  %status = call i32 %function(ptr null, ptr %data, ptr %dimensions, ptr %strides, ptr null)
+  ret i64 0
+}}"""
+
+
+def _normalize(form: Format) -> str:
+    """@normalize: call the loop of a normalization, with the rows at %at as input and output.
+
+    %stride is from row to row. Other operands of %width bytes, one or two by %count, and then one
+    number are at %parameter.
+    """
+    size = str(form.itemsize)
+    return f"""
+define i64 @normalize(i64 %loop, i64 %at, i64 %outer, i64 %inner, i64 %stride, i64 %parameter, \
+i64 %width, i64 %count) {{
+  %function = inttoptr i64 %loop to ptr
+  %x = inttoptr i64 %at to ptr
+  %p0 = inttoptr i64 %parameter to ptr
+  %p1 = getelementptr i8, ptr %p0, i64 %width
+  %p2 = getelementptr i8, ptr %p1, i64 %width
+{_array("dimensions", "i64", ["%outer", "%inner"])}
+{_array("one", "ptr", ["%x", "%p0", "%p1", "%x"])}
+{_array("one.strides", "i64", ["%stride", "0", "0", "%stride", *[size] * 3])}
+{_array("two", "ptr", ["%x", "%p0", "%p1", "%p2", "%x"])}
+{_array("two.strides", "i64", ["%stride", "0", "0", "0", "%stride", *[size] * 4])}
+  %single = icmp eq i64 %count, 1
+  %data = select i1 %single, ptr %one, ptr %two
+  %strides = select i1 %single, ptr %one.strides, ptr %two.strides
   %status = call i32 %function(ptr null, ptr %data, ptr %dimensions, ptr %strides, ptr null)
   ret i64 0
 }}"""

@@ -22,6 +22,7 @@ from bench import (
     feed_forward,
     machine,
     measure,
+    models,
     peers,
     pictures,
     problems,
@@ -588,6 +589,19 @@ def test_feed_forward_blocks_must_agree(monkeypatch):
     monkeypatch.setattr(feed_forward, "BLOCKS", feed_forward.BLOCKS | other)
     with pytest.raises(RuntimeError, match="separate layers computes another result"):
         feed_forward.calls(1, 8, 20)
+
+
+def test_times_of_converted_models(capsys):
+    for library in ("onnx", "onnxruntime", "torch"):
+        pytest.importorskip(library, reason=f"{library} is in the extra 'peers'")
+    models.main(["--repetitions", "3", "--passes", "1"])
+    title, _, header, _, *lines, _, versions = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (header, *lines)]
+    assert title.startswith("# ") and "torch " in versions and cells[0] == models.HEADERS
+    assert [row[0] for row in cells[1:]] == ["scikit-learn", "ONNX Runtime", "PyTorch"]
+    for _, _, layers, difference, *times in cells[1:]:
+        assert layers == "3" and float(difference) < 1e-5
+        assert all(float(time) > 0 for time in times)
 
 
 def test_compared_tiles_are_those_that_are_compiled(monkeypatch):

@@ -114,6 +114,8 @@ def _layer(rows: Rows, step: list[Node], value: str) -> None:
         _check_input(node)
         LAYERS[node.operator](rows, node)
         return
+    if rows.adds_up_to_1 and _divides_by_sum(step, value):
+        return
     unknown = next((n for n in step if n.operator not in _SUPPORTED), None)
     if unknown is not None:
         refuse(
@@ -126,6 +128,20 @@ def _layer(rows: Rows, step: list[Node], value: str) -> None:
     raise ValueError(
         f"from_onnx: {names} must compute an activation of {value!r}, got another formula, or a "
         "branch around a layer"
+    )
+
+
+def _divides_by_sum(step: list[Node], value: str) -> bool:
+    """Whether nodes divide an array by the sums of its rows, as scikit-learn's converter does."""
+    if [node.operator for node in step] != ["Abs", "ReduceSum", "Div"]:
+        return False
+    absolute, total, quotient = step
+    axes = total.input(1) if len(total.inputs) > 1 else total.attributes.get("axes")
+    return (
+        np.array_equal(np.ravel(axes), [1])  # type: ignore[arg-type] # None is no axis
+        and total.attributes.get("keepdims", 1) == 1
+        and total.values == [absolute.output]
+        and quotient.values == [value, total.output]
     )
 
 

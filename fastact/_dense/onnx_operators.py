@@ -268,12 +268,9 @@ def _linear_regressor(rows: Rows, node: Node) -> None:
 
 
 def _normalizer(rows: Rows, node: Node) -> None:
-    """Nothing after softmax, whose results are positive and add up to 1."""
-    last = rows.parts[-1] if rows.parts else None
-    after_softmax = isinstance(last, Activation) and last.function == "softmax"
-    if node.attributes.get("norm", "MAX") != "L1" or not after_softmax:
-        wanted = "have norm='L1' after softmax, where it does nothing, since no layer divides by "
-        refuse(node, wanted + "another sum", f"{node.attributes}")
+    if node.attributes.get("norm", "MAX") != "L1" or not rows.adds_up_to_1:
+        wanted = "have norm='L1' after probabilities that add up to 1, where it does nothing"
+        refuse(node, wanted, f"{node.attributes}")
 
 
 def _extractor(rows: Rows, node: Node) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastact._dense.folding import Affine, Part, Scaling
+from fastact._dense.folding import Activation, Affine, Part, Scaling
 from fastact._dense.onnx_graph import Graph, Node
 from fastact._machine.formats import FLOATS, format_of
 
@@ -89,6 +89,30 @@ class Rows:
             taken = (np.asarray(a)[index] if np.ndim(a) else a for a in values)  # type: ignore[arg-type] # of a Scaling
             self.parts[after] = Scaling(name, *taken)  # type: ignore[arg-type] # the same
         self.width = len(index)
+
+    @property
+    def adds_up_to_1(self) -> bool:
+        """Whether the elements of a row are positive, and their sum is 1."""
+        *parts, last = self.parts or [Scaling("")]
+        if not isinstance(last, Activation) or last.function not in ("softmax", "sigmoid"):
+            return False
+        while last.function == "sigmoid" and parts:
+            # sigmoid(x) + sigmoid(-x) is 1.
+            part = parts.pop()
+            if isinstance(part, Activation):
+                return False
+            same, *opposite = (np.empty((0, 2)) if a is None else np.asarray(a) for a in part[1:])
+            if isinstance(part, Affine):
+                return self.width == 2 and _opposite(same) and all(map(_opposite, opposite))
+            if np.ptp(same) or not all(map(_opposite, opposite)):
+                return False
+        return last.function == "softmax"
+
+
+def _opposite(array: np.ndarray) -> bool:
+    """Whether one column is -1 times the other."""
+    first, second = np.moveaxis(np.broadcast_to(array, (*array.shape[:-1], 2)), -1, 0)
+    return bool((first == -second).all())
 
 
 def numbers(node: Node, array: np.ndarray | None) -> np.ndarray:

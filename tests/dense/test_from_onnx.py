@@ -416,6 +416,9 @@ def test_a_broken_installation(monkeypatch):
 # Classifiers and regressors as scikit-learn's converter writes them.
 
 TWO = {
+    "ww": np.hstack([-W[:, :1], W[:, :1]]).astype("f"),
+    "bb": np.float32([-0.5, 0.5]),
+    "axis": np.int64([1]),
     "w": W[:, :1].astype("f"),
     "b": B[:1].astype("f"),
     "one": np.float32(1),
@@ -438,6 +441,7 @@ def classifier(body, outputs, **constants):
 
 LABELS = """a = ArgMax <axis = 1> (p) f = ai.onnx.ml.ArrayFeatureExtractor(c, a)
 label = Cast <to = 7> (f)"""
+PAIR = "z = MatMul(x, ww) t = Add(z, bb) p2 = Sigmoid(t)"
 ROW = "z = MatMul(x, w) t = Add(z, b)"
 
 
@@ -453,6 +457,8 @@ ROW = "z = MatMul(x, w) t = Add(z, b)"
             "identity",
         ),
         (f"l, p = {CLASSIFIER.format('ints', [5, 7], 'LOGISTIC')}", "sigmoid"),
+        (f"{PAIR} a2 = Abs(p2) n = ReduceSum(a2, axis) p = Div(p2, n)", "sigmoid"),
+        (f'{PAIR} p = ai.onnx.ml.Normalizer <norm = "L1"> (p2)', "sigmoid"),
         (f"l, p = {CLASSIFIER.format('ints', [5, 7], 'NONE')}", "identity"),
         (
             f"l, s = {CLASSIFIER.format('ints', [5, 7], 'SOFTMAX')}"
@@ -553,7 +559,11 @@ REFUSED = {  # H is the layer h = MatMul(x, W)
     "a, b = Split <num_outputs = 2> (x) y = Mul(a, b)": "must have one output that is used",
     "a, b = Split <num_outputs = 2> (x) y = Tanh(b)": "must be used for its output 'a', got 'b'",
     "y = Identity(W)": "output must depend on the input 'x', got 'y', which is constant",
-    'H y = ai.onnx.ml.Normalizer <norm = "L1"> (h)': "norm='L1' after softmax",
+    'H y = ai.onnx.ml.Normalizer <norm = "L1"> (h)': "norm='L1' after probabilities",
+    'H s = Sigmoid(h) y = ai.onnx.ml.Normalizer <norm = "L1"> (s)': "norm='L1' after probabilities",
+    "H s = Sigmoid(h) a = Abs(s) n = ReduceSum(a, axis) y = Div(s, n)": "got ReduceSum",
+    "H s = Softmax(h) a = Abs(s) n = ReduceSum <keepdims = 0> (a, axis) y = Div(s, n)": "ReduceSum",
+    "H s = Softmax(h) a = Abs(s) n = ReduceSum(a, none) y = Div(s, n)": "got ReduceSum",
     f"y, p = {CLASSIFIER.format('ints', [5, 7], 'NONE')} ": "used for its output 'p', got 'y'",
     f"l, y = {CLASSIFIER.format('ints', [5, 7], 'PROBIT')} ": "post_transform of NONE.* got PROBIT",
     f"l, y = {CLASSIFIER.format('ints', [5, 7, 9], 'NONE')} ": "weights for 3 columns, got 6 .*2",
@@ -564,6 +574,8 @@ REFUSED = {  # H is the layer h = MatMul(x, W)
 def test_models_that_are_refused(body, message):
     numbers = {"R": RNG.normal(size=(50, 4)), "N": np.ones((1, 1, 4)), "T": np.array(True)}
     constants = {
+        "axis": np.int64([1]),
+        "none": np.int64([]),
         "W": W,
         "B": B,
         "I": np.int64([2, 2]),

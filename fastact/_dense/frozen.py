@@ -33,8 +33,8 @@ class Frozen:
             If the model or a layer of it is of a subclass, if `classes_` are neither numbers nor
             strings, and if `path` is not a path.
         ValueError
-            If attributes were added to a layer, since they would be lost, and for a layer with
-            neither inputs nor bias.
+            If attributes were added to a layer, since they would be lost, and for a layer without
+            outputs, or with neither inputs nor bias.
         OSError
             If the file cannot be written.
 

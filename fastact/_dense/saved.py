@@ -286,8 +286,8 @@ def _described_layer(name: str, layer: Dense | Gated) -> _Described:
     fields |= {"dtype": layer.dtype.name, "weights_dtype": layer.weights_dtype}
     for suffix, k in _matrices(layer).items():
         bias = layer._bias(k)
-        if not layer.in_features and bias is None:
-            raise ValueError(f"save: {name} must have inputs or a bias, got {layer!r}")
+        if not layer.out_features or not (layer.in_features or bias is not None):
+            raise ValueError(f"save: {name} must have outputs, and inputs or a bias, got {layer!r}")
         arrays |= _described_weights(layer, suffix, k)
         if bias is not None:
             arrays[f"b{suffix}"] = entry(bias)
@@ -331,9 +331,9 @@ def _made_weights(
     W: Any = arrays.get(f"W{suffix}", weights_dtype or dtype, 2)
     bias = f"b{suffix}"
     b = _of_type(arrays.get(bias, dtype, 1), dtype) if bias in arrays else None
-    if not len(W) and b is None:
-        # Otherwise a small file could have any number of columns, each with a bias of 0 in memory.
-        raise ValueError(f"W{suffix} must have rows if there is no {bias}, got shape {W.shape}")
+    if not W.size and (b is None or not b.size):
+        # A small file could have any number of rows or columns then, and take any time and memory.
+        raise ValueError(f"W{suffix} or {bias} must have elements, got W of shape {W.shape}")
     if weights_dtype is None:
         return _of_type(W, dtype), b
     # A copy, since the layer keeps it, but must not depend on the file.

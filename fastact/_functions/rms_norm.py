@@ -55,9 +55,7 @@ result is a row of NaN.""",
         )
     ],
     onnx_operators=[
-        OnnxOperator(
-            "RMSNormalization", lambda scale, epsilon=1e-5, stash_type=1: (scale, epsilon)
-        )
+        OnnxOperator("RMSNormalization", lambda scale, epsilon=1e-5, stash_type=1: (scale, epsilon))
     ],
     elsewhere={
         "PyTorch": "nn.functional.rms_norm",

@@ -185,6 +185,9 @@ WITH_ATTRIBUTES = {
     "Mish(h)": "mish",
     "Gelu(h)": "gelu",
     'Gelu <approximate = "tanh"> (h)': "gelu_tanh",
+    "LayerNormalization(h, b, c)": "layer_norm",
+    "LayerNormalization <axis = 1, epsilon = 0.01> (h, b)": "layer_norm",
+    "RMSNormalization <epsilon = 0.01> (h, b)": "rms_norm",
     "Swish(h)": "silu",
     "Swish <alpha = 0.3> (h)": "swish",
 }
@@ -194,8 +197,9 @@ NUMBERS = {"zero": 0.0, "one": 1.0, "six": 6.0, "low": -1.0, "s": 0.2, "large": 
 @pytest.mark.parametrize("call, activation", WITH_ATTRIBUTES.items(), ids=str)
 def test_operators_of_activations(call, activation):
     """Attributes are float32: 1/6 and the constants of Selu are rounded in ONNX, and exact here."""
-    proto = after_layer(f"y = {call}", b=B, **NUMBERS)
-    converted = assert_as_in_onnx(proto, tolerance=3e-7 if call[0] in "SLH" else 1e-12)
+    proto = after_layer(f"y = {call}", b=B, c=B[::-1].copy(), **NUMBERS)
+    single = call[0] in "SLH" or "Norm" in call  # computed in float32, or with such a constant
+    converted = assert_as_in_onnx(proto, tolerance=3e-7 if single else 1e-12)
     assert activation in [layer.activation for layer in converted]
 
 

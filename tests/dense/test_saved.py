@@ -162,8 +162,9 @@ def test_the_payload_of_every_nan_is_kept(tmp_path):
 def test_all_activations(tmp_path):
     given_ = []
     for name, declared in known().items():
-        count = len(getattr(declared, "parameters", ()))
-        given_.append((name, *[[0.1, -0.0]] * count) if count else name)
+        names = getattr(declared, "parameters", ())
+        values = (1e-5 if parameter == "eps" else [0.1, -0.0] for parameter in names)
+        given_.append((name, *values) if names else name)
     model = fa.Sequential([fa.Dense(np.eye(2)), *given_])
     assert len(model) == len(known()) + 1
     assert_equal(again(model, tmp_path / "model"), model)

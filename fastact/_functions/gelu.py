@@ -15,12 +15,14 @@ from fastact._kernels.normal import (
     TAIL,
     Pieces,
     far_fit,
+    far_ratio,
     far_variable,
     gaussian,
     reflected_tail,
     scaled,
     single_pieces,
     tail,
+    times_far_ratio,
 )
 from fastact._kernels.tables import GELU, bell_pieces
 from fastact._kernels.vocabulary import (
@@ -162,7 +164,7 @@ _SLOPE = PerFormat(
         root=0.7517915246935645,
         root_low=-1.4956759177009883e-17,
         rest=Pieces(
-            *(1.5, 6.0, 5.0),
+            *(1.5, 5.0, 5.0),
             near=(
                 -0.08390698264007175,
                 -0.13582012996486864,
@@ -185,28 +187,27 @@ _SLOPE = PerFormat(
                 4.618711990331371e-11,
             ),
             far=(
-                -0.11250691391478328,
-                -0.14477951927337732,
-                0.08533330085963388,
-                -0.04452614723713255,
-                0.02014592222374016,
-                -0.007643956854722317,
-                0.002281330357189987,
-                -0.0004519450981046198,
-                1.34706355792814e-05,
-                2.6803221229413346e-05,
-                -8.06444093549654e-06,
-                -3.782056014393926e-07,
-                8.061917321774388e-07,
-                -1.0078690196696825e-07,
-                -6.907587616016246e-08,
-                1.901913310883413e-08,
-                5.79343935084829e-09,
-                -2.450179479167893e-09,
-                -2.2111611056489467e-10,
-                7.655039727942213e-11,
-                -9.569274439002754e-11,
-                7.917957991877971e-11,
+                -0.09712900947318918,
+                -0.17959316053960767,
+                0.12097562710774094,
+                -0.07107024293829199,
+                0.03561566311381709,
+                -0.014668621858513878,
+                0.004604367446113059,
+                -0.0008810612438003896,
+                -3.0391537386542276e-05,
+                8.129394346633568e-05,
+                -1.8402406287764683e-05,
+                -3.985447378991807e-06,
+                2.720656623702979e-06,
+                4.260934769167842e-08,
+                -3.384788002212803e-07,
+                2.5788516460547935e-08,
+                4.497050445497366e-08,
+                -6.737031929072544e-09,
+                -6.201517609860912e-09,
+                2.1182213813760415e-09,
+                -8.96491433626528e-11,
             ),
         ),
     ),
@@ -226,13 +227,13 @@ def slope_of_gelu(x, farthest):
     low = low + c.root_low
     # With these scales, |h| is at most 1/4.
     near = a < c.rest.split
-    h = horner(far_variable(a, c.rest), c.rest.far)
+    h, h_low = far_ratio(far_variable(a, c.rest), c.rest.far)
     h = horner(a - like(a, 0.75), c.rest.near) if near else h
     scale = like(a, 0.625) if near else like(a, 0.5)
     root = high + low
     b = scale * root
     b_low = muladd(scale, (high - root) + low, fma(scale, root, -b))
-    e, m = scaled(b, b_low, r, w, h)
+    e, m = scaled(b, times_far_ratio(b, b_low, h_low), r, w, h)
     return reflected_tail(x > like(x, 0), e, m, n)
 
 
@@ -299,6 +300,6 @@ FITS = {
         lambda m, a: _rest(m, a, 0.5),
         24.0,
         66.0,
-        (2.0**-30.6, 2.0**-57.1),
+        (2.0**-30.6, 2.0**-59.3),
     ).items()
 }

@@ -228,6 +228,12 @@ def far_ratio(t, coefficients):
 
 
 @scalar
+def times_far_ratio(b, b_low, g_low):
+    """The low part of (b + b_low) (1 + g + g_low), so that it is multiplied by 1 + g alone."""
+    return muladd(b, g_low, b_low) if pick(_FAR_TERMS, b) == like(b, 2) else b_low
+
+
+@scalar
 def times_exp(b, b_low, r, w):
     """(b + b_low) (1 - r + w) as (high, low)."""
     e = fma(b, -r, b)
@@ -266,8 +272,7 @@ def tail_of_ratio(a, a_low, g, g_low, factor, r, w):
     u = one / d
     b = factor * u
     b_low = fma(b, -d_low, fma(b, -d, factor)) * u
-    b_low = muladd(b, g_low, b_low) if pick(_FAR_TERMS, a) == like(a, 2) else b_low
-    return scaled(b, b_low, r, w, g)
+    return scaled(b, times_far_ratio(b, b_low, g_low), r, w, g)
 
 
 @scalar

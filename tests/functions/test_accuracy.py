@@ -45,6 +45,11 @@ def bound(declared, name, target=None):
     return min(ulp + WITHOUT_FMA, ceil(ulp))
 
 
+OF_REFERENCE = 2.0**-28
+"""An error of two roundings of the reference in float64, in ulp of float32: halfway between two
+numbers, it makes an error of 0.5 ulp larger."""
+
+
 def edges(dtype) -> np.ndarray:
     """Values near which a kernel may take another path.
 
@@ -134,7 +139,7 @@ def test_every_float32(declared):
     print(f"{declared.name} float32: {reports}")
     for report in reports:
         assert report.count >= 1 << 32
-        assert report.ulp <= bound(declared, "float32")
+        assert report.ulp <= bound(declared, "float32") + OF_REFERENCE
         assert report.wrong == 0
     if complete:  # the declared figure is the measured one, rounded up
         assert max(report.ulp for report in reports) > declared.ulp["float32"] - 0.01

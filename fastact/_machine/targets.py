@@ -180,7 +180,7 @@ def target_of(triple: str, cpu: str, features: Mapping[str, bool]) -> Target:
 # pointers to the rows of x into the integer registers. The wide, flat tiles are for one or two
 # rows: W arrives faster from memory in more streams (bench/NOTES.md).
 TILES = {
-    "16 registers": {1: 8, 2: 6, 3: 4, 4: 2, 5: 1, 6: 1, 7: 1},
+    "16 registers": {1: 8, 2: 6, 3: 4, 4: 2, 5: 1, 6: 1},
     "16 registers, no fma": {1: 8, 2: 6, 3: 3, 4: 2},  # a product needs one more
     "32 registers": {1: 8, 2: 8, 3: 8, 4: 6, 5: 2, 6: 2, 7: 2, 8: 2},
 }

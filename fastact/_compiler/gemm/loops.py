@@ -317,7 +317,8 @@ def _breadth(module: ir.Module, target: Target) -> Function:
     for v, tallest in target.tiles.items():
         tiles = (rows + (tallest - 1)) // tallest
         groups = (vectors + (v - 1)) // v
-        h, small, larger = (rows + tiles - 1) // tiles, vectors // groups, vectors % groups
+        small, larger = vectors // groups, vectors % groups
+        h = (rows + tiles - 1) // tiles if tallest > 1 else f.constant(1)  # divisions take time
         cost = tiles * (
             (groups - larger) * half_cycles(h, small) + larger * half_cycles(h, small + 1)
         )

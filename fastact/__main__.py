@@ -68,14 +68,19 @@ class _Unwritten(Exception):
 class _Output:
     """Standard output, or None if there is none; its failures are raised as `_Unwritten`."""
 
-    def __init__(self, stream: TextIO | None):
+    def __init__(self, stream: Any):
         self._stream = stream
 
-    def write(self, text: str) -> int:
+    @property
+    def buffer(self) -> "_Output":
+        """The stream of bytes, whose failures are raised in the same way."""
+        return _Output(getattr(self._stream, "buffer", None))
+
+    def write(self, text: Any) -> int:
         if self._stream is None:
             raise _Unwritten from OSError(errno.EBADF, os.strerror(errno.EBADF))
         try:
-            return self._stream.write(text)
+            return self._stream.write(text)  # type: ignore[no-any-return] # of a stream
         except OSError as reason:
             raise _Unwritten from reason
 

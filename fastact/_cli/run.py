@@ -55,11 +55,8 @@ def run(options: argparse.Namespace) -> int:
     if options.output != STANDARD:
         write(Path(options.output), content.getvalue())
         return 0
-    try:
-        sys.stdout.buffer.write(content.getbuffer())
-        sys.stdout.buffer.flush()
-    except OSError as reason:
-        raise Refused(f"cannot write the output: {reason.strerror}") from None
+    sys.stdout.buffer.write(content.getbuffer())
+    sys.stdout.buffer.flush()
     return 0
 
 
@@ -69,7 +66,7 @@ def _rows(name: str, dtype: np.dtype) -> Any:
         if name == STANDARD:
             return np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
         if Path(name).suffix.lower() == ".csv":
-            return np.loadtxt(name, dtype, delimiter=",", ndmin=2)
+            return np.loadtxt(name, dtype, delimiter=",", ndmin=2, encoding="utf-8")
         found = np.load(name, mmap_mode="r", allow_pickle=False)
     except OSError as reason:
         raise Refused(f"cannot read '{name}': {reason.strerror or reason}") from None

@@ -133,6 +133,20 @@ def test_run_between_standard_input_and_output(model):
     np.testing.assert_array_equal(np.load(io.BytesIO(done.stdout)), model(X))
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_output_that_cannot_be_written(model):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastact", "run", "model.onnx", "-i", "x.npy", "-o", "-"],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=300,
+        )
+    expected = b"python -m fastact: error: cannot write the output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, expected)
+
+
 def test_requests_that_are_refused(model, capsys):
     np.save("wide.npy", np.ones((2, 5)))
     np.save("text.npy", np.array([["a", "b", "c"]]))

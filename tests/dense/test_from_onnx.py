@@ -17,7 +17,7 @@ from onnx.reference.op_run import OpRun
 
 import fastact as fa
 from fastact._declarations.records import activations
-from fastact._dense.formulas import Formulas, recognised
+from fastact._dense.formulas import Formulas, TooLarge, recognised
 from fastact._dense.from_onnx import _SUPPORTED
 
 NEWEST = onnx.defs.onnx_opset_version()
@@ -309,6 +309,16 @@ def test_formulas_of_no_activation_are_refused(body):
         fa.Sequential.from_onnx(proto)
 
 
+def test_formulas_have_few_terms():
+    """Others would take long to compare, and are of no activation."""
+    m = Formulas()
+    with pytest.raises(TooLarge):
+        m.x**5
+    several = m.x + 1 + m.exp(m.x)
+    with pytest.raises(TooLarge):
+        several * (several + m.log(m.x))
+
+
 def test_formulas_are_compared_within_two_eps():
     for dtype in FLOATS:
         eps = float(ml_dtypes.finfo(dtype).eps)
@@ -344,6 +354,30 @@ def test_shapes(body, shape):
     constants |= {name: np.int64(target) for name, target in targets.items()}
     proto = model(body, shape=", ".join(["N", *map(str, shape[1:])]), W=W, **constants)
     assert_as_in_onnx(proto, x)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "h = Div(x, d) f = Flatten(h)",
+        "h = PRelu(x, d) f = Flatten(h)",
+        "h = MatMul(x, W) f = Flatten(h)",
+        "h = Softmax(x) f = Flatten(h)",
+        "h = Div(x, d) f = Reshape(h, flat)",
+    ],
+)
+def test_flattening_after_columns_were_treated(body):
+    """Each of them has another meaning for the new columns."""
+    proto = model(
+        f"{body} y = MatMul(f, V)",
+        shape="N, 5, 3",
+        W=RNG.normal(size=(3, 3)),
+        V=RNG.normal(size=(15, 2)),
+        d=np.array([1.0, 2.0, 3.0]),
+        flat=np.int64([0, -1]),
+    )
+    with pytest.raises(ValueError, match=r"node 'f' .* must come before .* columns.* got node 'h'"):
+        fa.Sequential.from_onnx(proto)
 
 
 # Constants, files, and functions.

@@ -61,10 +61,13 @@ class KerasFunction(NamedTuple):
         of the activation, or None if the function computes something else then. By default, there
         are no arguments and no parameters. The axis of a function of rows is not among them, nor
         that of a function of two inputs, which are halves of an array along an axis.
+    requirement : str
+        What `operands` requires of the arguments, worded for an error message: "have alpha=1".
     """
 
     name: str
     operands: Callable[..., tuple[float, ...] | None] = lambda: ()
+    requirement: str = ""
 
     @property
     def public(self) -> str:

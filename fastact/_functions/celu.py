@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
-from fastact._declarations.records import OnnxOperator, TorchModule
+from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import (
     BELOW,
@@ -132,6 +132,13 @@ two carry their rounding errors."""
             lambda module: module.alpha > 0,
             "have a positive alpha",
             lambda module: (module.alpha,),
+        )
+    ],
+    keras_functions=[
+        KerasFunction(
+            "nn.celu",
+            lambda alpha=1.0: (alpha,) if np.all(alpha > 0) else None,
+            "have a positive alpha",
         )
     ],
     parameters={"alpha": (1.0, 0.5, 2.0, 0.1)},

@@ -55,7 +55,10 @@ e^x = s (1 + p), where s is a power of 2, the result is s - 1, which is exact, p
     range=(-1.0, inf),
     steepest=1.0,
     torch_modules=[TorchModule("ELU", lambda module: module.alpha == 1, "have alpha=1")],
-    keras_functions=[KerasFunction("nn.elu", lambda alpha=1.0: () if np.all(alpha == 1) else None)],
+    keras_functions=[
+        KerasFunction(
+            "nn.elu", lambda alpha=1.0: () if np.all(alpha == 1) else None, "have alpha=1"
+        )
     onnx_operators=[
         OnnxOperator("Elu", lambda alpha=1.0: () if alpha == 1 else None, "have alpha=1")
     ],

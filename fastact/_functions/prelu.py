@@ -36,6 +36,7 @@ elsewhere. For `slope` 0 and `x` -inf, the result is NaN.""",
         KerasFunction(
             "nn.leaky_relu",
             lambda negative_slope=0.2: (negative_slope,) if np.all(negative_slope <= 1) else None,
+            "have a negative_slope of at most 1",
         )
     ],
     torch_modules=[

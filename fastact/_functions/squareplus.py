@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastact._declarations.declare import activation, derivative
+from fastact._declarations.records import KerasFunction
 from fastact._kernels.elementary import plus, product, rounded, times, two_sum
 from fastact._kernels.products import near_one, times_pow2, towards_one
 from fastact._kernels.vocabulary import (
@@ -122,6 +123,7 @@ and are scaled by powers of 2.""",
     ],
     interval=(-5.0, 5.0),
     ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 0.76, "float64": 0.76},
+    keras_functions=[KerasFunction("nn.squareplus", lambda b=4: (b,))],
     parameters={"b": (4.0, 1.0, 0.25, 0.01)},
     defaults={"b": 4.0},
 )

@@ -68,6 +68,12 @@ def elu(x):
     return x if x > 0 else mp.expm1(x)
 
 
+def squareplus(x, b=4):
+    # The terms of the sum would cancel for negative numbers.
+    root = mp.sqrt(x * x + b)
+    return (x + root) / 2 if x > 0 else b / (root - x) / 2
+
+
 def logarithm(x):
     return mp.log1p(mp.exp(x))
 
@@ -94,6 +100,18 @@ ELEMENT_WISE = {
     "gelu, approximate": (partial(ACTIVATION.gelu, approximate=True), gelu_tanh, (0, inf)),
     "ops.gelu": (keras.ops.gelu, gelu_tanh, (0, inf)),  # has another default
     "nn.tanh": (lambda x: NN.tanh(x), mp.tanh, (-1, 1)),
+    "celu": (ACTIVATION.celu, elu, (-1, inf)),
+    "celu, alpha": (
+        partial(ACTIVATION.celu, alpha=0.5),
+        lambda x: elu(2 * x) / 2 if x < 0 else x,
+        (-0.5, inf),
+    ),
+    "squareplus": (ACTIVATION.squareplus, squareplus, (0, inf)),
+    "squareplus, b": (
+        partial(ACTIVATION.squareplus, b=0.25),
+        partial(squareplus, b=0.25),
+        (0, inf),
+    ),
 }
 """Functions of Keras that call one that is replaced, definitions, and limits at -inf and inf."""
 
@@ -196,7 +214,7 @@ CALLS = {
         for name in (
             *("relu", "relu6", "elu", "selu", "sigmoid", "log_sigmoid", "hard_sigmoid"),
             *("hard_silu", "silu", "tanh", "tanh_shrink", "hard_tanh", "softplus", "softsign"),
-            *("gelu", "leaky_relu", "glu", "softmax", "log_softmax", "celu"),
+            *("gelu", "leaky_relu", "glu", "softmax", "log_softmax", "celu", "squareplus"),
         )
     },
     **{name: getattr(ACTIVATION, name) for name in ("leaky_relu", "glu", "softmax", "log_softmax")},
@@ -205,6 +223,13 @@ CALLS = {
     "Mish": fastact.keras.Mish.static_call,
     "elu, alpha 1": lambda x: NN.elu(x, alpha=1),
     "elu, alpha 0.5": lambda x: keras.ops.elu(x, 0.5),
+    "celu, alpha 0.5": lambda x: NN.celu(x, alpha=0.5),
+    "celu, alpha 0": lambda x: NN.celu(x, 0),
+    "celu, alpha -0.5": lambda x: NN.celu(x, -0.5),
+    "celu, alphas": lambda x: NN.celu(x, np.array([0.25, 0.5])),
+    "squareplus, b 0.25": lambda x: keras.ops.squareplus(x, 0.25),
+    "squareplus, b -9": lambda x: NN.squareplus(x, b=-9),
+    "squareplus, b of columns": lambda x: NN.squareplus(x, np.array([0.25, 0.5])),
     "slope 0.01": lambda x: keras.ops.leaky_relu(x, 0.01),
     "slope 0": lambda x: NN.leaky_relu(x, negative_slope=0),
     "slope 1": lambda x: NN.leaky_relu(x, 1),

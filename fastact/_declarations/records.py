@@ -172,7 +172,8 @@ class Activation(Record):
     sklearn_names : sequence of str
         The names of the activation in the neural networks of scikit-learn.
     keras_functions : sequence of KerasFunction
-        The functions that :func:`fastact.keras.patch` replaces with the activation.
+        The functions that :func:`fastact.keras.patch` replaces with the activation, and
+        :meth:`fastact.Sequential.from_keras` converts to it.
     pytensor_ops : sequence of str
         The classes in ``pytensor.scalar`` that compute the activation: "math.Sigmoid". Those of
         float32 and float64 are compiled as the activation after :func:`fastact.pytensor.register`.

@@ -268,6 +268,68 @@ class Sequential(Frozen):
         return cls(from_torch.stack(module))
 
     @classmethod
+    def from_keras(cls, model: Any) -> Sequential:
+        """The layers of a Keras model.
+
+        Parameters
+        ----------
+        model : keras.Sequential or keras.Model
+            Built, of Keras 3, with any backend. A functional model must be a chain of layers from
+            its only input to its only output. It may contain the layers below and other such
+            models. Weights are copied.
+
+            - Dense, BatchNormalization, Normalization, Rescaling.
+            - ReLU, LeakyReLU, PReLU, ELU(alpha=1), Softmax, and Activation, by name or with a
+              function of ``keras.activations``: celu, elu, gelu, hard_sigmoid, hard_silu,
+              hard_tanh, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6, selu,
+              sigmoid, silu, softmax, softplus, softsign, squareplus, tanh, tanh_shrink. Dense
+              accepts the same.
+            - Dropout and noise, Identity, Flatten, and Reshape to one axis, which are left out.
+
+        Returns
+        -------
+        Sequential
+            Its result is that of ``model.predict``. It takes and returns rows: the last axis is
+            that of features. The result of Flatten or Reshape for inputs of more axes is that of
+            the model for ``x.reshape(len(x), -1)``.
+
+        Raises
+        ------
+        TypeError
+            For other layers, for functions that are not of ``keras.activations``, and for models of
+            other classes. The message says where.
+        ValueError
+            For parameters that are not supported, layers that are called with ``training=True`` or
+            several inputs, models that are not built, layers that are quantized, a ``call`` that
+            was replaced, and normalization along another axis than the last.
+
+        Notes
+        -----
+        The layers have the type of the variables. So a model with the policy "mixed_float16" is
+        computed in float32, without the rounding of Keras to 16 bits between layers.
+
+        BatchNormalization, Normalization and Rescaling become part of the Dense before them, or
+        else of that after them, as :meth:`from_torch` describes. ReLU with a `max_value` other than
+        6 is scaled to hard_tanh, and its results have an error of a few eps of `max_value`.
+
+        Examples
+        --------
+        >>> import os
+        >>> import numpy as np, fastact as fa
+        >>> backend = os.environ.setdefault("KERAS_BACKEND", "numpy")
+        >>> import keras
+        >>> layers = [keras.Input((3,)), keras.layers.Dense(2, activation="silu")]
+        >>> net = keras.Sequential(layers)
+        >>> model = fa.Sequential.from_keras(net)
+        >>> x = np.ones((5, 3), np.float32)
+        >>> np.allclose(model(x), net.predict(x, verbose=0))
+        True
+        """
+        from fastact._dense import from_keras
+
+        return cls(from_keras.stack(model))
+
+    @classmethod
     def from_onnx(cls, model: Any, output: str | None = None) -> Sequential:
         """The layers of an ONNX model.
 
@@ -282,7 +344,7 @@ class Sequential(Frozen):
             - BatchNormalization in inference form, for an input of two axes.
             - Relu, LeakyRelu, PRelu, Elu(alpha=1), Celu, Selu, Gelu, Swish, Sigmoid, HardSigmoid,
               HardSwish, Mish, Softplus, Softsign, Tanh, Erf, Clip, and Max and Min with a number.
-            - Softmax and LogSoftmax along the last axis.
+            - Softmax, LogSoftmax, LayerNormalization and RMSNormalization along the last axis.
             - Activations that are written as several operators: gelu with Erf or Tanh, silu with
               Sigmoid, mish, softplus, log_sigmoid, and others.
             - Scaler, LinearClassifier and LinearRegressor, and what scikit-learn's converter writes

@@ -59,6 +59,7 @@ e^x = s (1 + p), where s is a power of 2, the result is s - 1, which is exact, p
         KerasFunction(
             "nn.elu", lambda alpha=1.0: () if np.all(alpha == 1) else None, "have alpha=1"
         )
+    ],
     onnx_operators=[
         OnnxOperator("Elu", lambda alpha=1.0: () if alpha == 1 else None, "have alpha=1")
     ],

@@ -85,6 +85,7 @@ def dense_layers(single: Single, double: Double) -> None:
     assert_type(len(model) + len(list(model)), int)
     model.save("model.safetensors")
     assert_type(fa.load(Path("model.safetensors")), fa.Dense | fa.Gated | fa.Sequential)
+    assert_type(fa.Sequential.from_keras(object()), fa.Sequential)
     assert_type(fa.Sequential.from_sklearn(object()), fa.Sequential)
     assert_type(fa.Sequential.from_torch(object()), fa.Sequential)
     assert_type(fa.Sequential.from_onnx(b"", "y"), fa.Sequential)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastact._declarations.records import ACTIVATIONS, Activation, of_rows
+from fastact._declarations.records import ACTIVATIONS, NORMALIZATIONS, Activation, along_rows
 
 from .peers.base import ROWS
 from .references import FOR_ARRAYS
@@ -59,13 +59,14 @@ def problem(workload: Workload) -> Problem:
     if workload.dense:
         return _dense(workload, rng)
     if workload.layout == ROWS:
-        declared = of_rows()[workload.function]
+        declared = along_rows()[workload.function]
         x = _on_cache_line(workload.dtype, workload.shape)
         x[...] = 4 * rng.standard_normal(workload.shape)
-        want = _reference(declared, [x])
+        inputs = [x, *_parameters(workload, rng)]
+        want = _reference(declared, inputs)
         out = _on_cache_line(workload.dtype, want.shape)
         out.fill(0)
-        return Problem(workload, [x], out, want)
+        return Problem(workload, inputs, out, want)
     activation = ACTIVATIONS[workload.function]
     if not workload.shape:
         values = [
@@ -90,6 +91,17 @@ def problem(workload: Workload) -> Problem:
     out = _on_cache_line(workload.dtype, workload.shape)
     out.fill(0)
     return Problem(workload, inputs, out, want)
+
+
+def _parameters(workload: Workload, rng: np.random.Generator) -> list[np.ndarray]:
+    """The operands of a normalization besides its input; none of other functions of rows."""
+    if workload.function not in NORMALIZATIONS:
+        return []
+    columns = []
+    for _ in NORMALIZATIONS[workload.function].columns:
+        columns.append(_on_cache_line(workload.dtype, workload.shape[1:]))
+        columns[-1][...] = rng.standard_normal(workload.shape[1:])
+    return [*columns, np.array(1e-5, workload.dtype)]
 
 
 def _dense(workload: Workload, rng: np.random.Generator) -> Problem:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fastact._declarations.records import ACTIVATIONS, of_rows
+from fastact._declarations.records import ACTIVATIONS, along_rows
 
 from .peers.base import ARRAY_LAYOUTS, ROWS, SCALAR_LAYOUTS
 from .peers.ours import DENSE
@@ -83,7 +83,7 @@ class Workload:
 
 def functions() -> list[str]:
     """The names of all functions that the package declares."""
-    return [*ACTIVATIONS, *of_rows()]
+    return [*ACTIVATIONS, *along_rows()]
 
 
 def _elementwise(functions: Iterable[str]) -> list[str]:
@@ -150,7 +150,7 @@ def rows(
     functions: Iterable[str], dtypes: Iterable[str], shapes: Iterable[tuple[int, int]]
 ) -> list[Workload]:
     """Matrices for functions of rows."""
-    functions = [name for name in functions if name in of_rows()]
+    functions = [name for name in functions if name in along_rows()]
     return [Workload(*case, ROWS) for case in itertools.product(functions, dtypes, shapes)]
 
 

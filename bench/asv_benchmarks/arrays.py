@@ -7,7 +7,7 @@ import numpy as np
 
 import fastact
 from bench import problems, workloads
-from fastact._declarations.records import ACTIVATIONS, of_rows
+from fastact._declarations.records import ACTIVATIONS, along_rows
 
 # A process for each function takes seconds, so the others are left out.
 FUNCTIONS = [name for name, activation in ACTIVATIONS.items() if activation.measured_in_full]
@@ -62,15 +62,15 @@ class Layouts:
 class Rows:
     """Functions of rows."""
 
-    params = (list(of_rows()), [f"{m}x{n}" for m, n in workloads.ROW_SHAPES])
+    params = (list(along_rows()), [f"{m}x{n}" for m, n in workloads.ROW_SHAPES])
     param_names = ("function", "shape")
 
     def setup(self, function, shape):
         shape = tuple(map(int, shape.split("x")))
-        self.ufunc, (self.x,), self.out = prepared(function, "float32", shape, "rows")
+        self.ufunc, self.inputs, self.out = prepared(function, "float32", shape, "rows")
 
     def time_call(self, function, shape):
-        self.ufunc(self.x, out=self.out)
+        self.ufunc(*self.inputs, out=self.out)
 
 
 class Accuracy:

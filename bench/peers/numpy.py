@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from bench.references import FOR_ARRAYS
-from fastact._declarations.records import ACTIVATIONS, of_rows
+from fastact._declarations.records import ACTIVATIONS, along_rows
 
 from .base import Library, into
 
@@ -283,6 +283,49 @@ def _log_softmax(inputs, out):
     return call
 
 
+def _layer_norm(inputs, out):
+    x, weight, bias, eps = inputs
+    deviation, square = (np.empty(x.shape, _temporary(out)) for _ in range(2))
+    column = np.empty_like(deviation[:, :1])
+
+    def call():
+        np.mean(x, axis=1, keepdims=True, out=column)
+        np.subtract(x, column, out=deviation)
+        np.multiply(deviation, deviation, out=square)
+        _divide(deviation, square, column, eps)
+        np.multiply(deviation, weight, out=deviation)
+        np.add(deviation, bias, out=out, casting="same_kind")
+
+    return call
+
+
+def _rms_norm(inputs, out):
+    x, weight, eps = inputs
+    square, quotient = (np.empty(x.shape, _temporary(out)) for _ in range(2))
+    column = np.empty_like(square[:, :1])
+
+    def call():
+        quotient[...] = x
+        np.multiply(quotient, quotient, out=square)
+        _divide(quotient, square, column, eps)
+        np.multiply(quotient, weight, out=out, casting="same_kind")
+
+    return call
+
+
+def _temporary(out):
+    """The type of intermediate results: squares of float16 would lose too many digits."""
+    return np.float32 if out.dtype == np.float16 else out.dtype
+
+
+def _divide(x, square, column, eps):
+    """Divide `x` by the root of the mean of `square` and `eps`, in place."""
+    np.mean(square, axis=1, keepdims=True, out=column)
+    np.add(column, eps, out=column)
+    np.sqrt(column, out=column)
+    np.divide(x, column, out=x)
+
+
 def _formula(declared):
     """The declared formula as it stands, for activations that have no entry below."""
 
@@ -313,7 +356,7 @@ def _dense(finish):
 
 def load(threads: int) -> Library:
     """`threads` is unused: BLAS read their number from the environment when NumPy was imported."""
-    known = {**ACTIVATIONS, **of_rows()}
+    known = {**ACTIVATIONS, **along_rows()}
     arrays = {name: _formula(declared) for name, declared in known.items()} | {
         "sigmoid": _sigmoid,
         "tanh": into(np.tanh),
@@ -342,6 +385,8 @@ def load(threads: int) -> Library:
         "softmin": _softmin,
         "logsumexp": _logsumexp,
         "log_softmax": _log_softmax,
+        "layer_norm": _layer_norm,
+        "rms_norm": _rms_norm,
         "silu": _gated(1),
         "quick_gelu": _gated(1.702),
         "gelu_tanh": _gelu_tanh,

@@ -72,6 +72,13 @@ def load(threads: int) -> Library:
         nodes = [helper.make_node("Relu", ["x"], ["z"]), helper.make_node("Mul", ["z", "z"], ["y"])]
         return bound(nodes, {}, inputs[0], out)
 
+    def layer_norm(inputs, out):
+        x, weight, bias, eps = inputs
+        node = helper.make_node(
+            "LayerNormalization", ["x", "weight", "bias"], ["y"], epsilon=float(eps)
+        )
+        return bound([node], {"weight": weight, "bias": bias}, x, out)
+
     def dense(operator: str):
         nodes = [
             helper.make_node("Gemm", ["x", "W", "b"], ["z"]),
@@ -104,6 +111,7 @@ def load(threads: int) -> Library:
             "hard_swish": with_slope(array("HardSwish")),
             "relu2": relu2,
             "celu": celu,
+            "layer_norm": layer_norm,
             "silu": array("QuickGelu", domain="com.microsoft", alpha=1.0),
             "quick_gelu": array("QuickGelu", domain="com.microsoft", alpha=1.702),
             "gelu_tanh": array("Gelu", approximate="tanh"),

@@ -4,7 +4,7 @@ import functools
 
 import fastact
 from fastact._declarations.declare import ufunc_of
-from fastact._declarations.records import ACTIVATIONS, FAST, of_rows
+from fastact._declarations.records import ACTIVATIONS, FAST, along_rows
 
 from .base import Library, into
 
@@ -15,7 +15,7 @@ DENSE = ("relu", "sigmoid")
 def load(threads: int) -> Library:
     _use(threads)
     ufuncs = {name: getattr(fastact, name) for name in ACTIVATIONS}
-    rows = {name: getattr(fastact, name) for name in of_rows()}
+    rows = {name: getattr(fastact, name) for name in along_rows()}
     arrays = {name: into(ufunc) for name, ufunc in (ufuncs | rows).items()}
     return Library(fastact.__version__, arrays, ufuncs, _dense(_packed))
 

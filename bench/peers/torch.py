@@ -111,7 +111,19 @@ def load(threads: int) -> Library:
 
         return call
 
+    def normalization(function):
+        """A function that has no `out`; it returns a new array."""
+
+        def factory(inputs, out):
+            x, *columns = map(torch.from_numpy, inputs[:-1])
+            eps = float(inputs[-1])
+            return lambda: function(x, x.shape[1:], *columns, eps).numpy()
+
+        return factory
+
     arrays = {
+        "layer_norm": normalization(torch.nn.functional.layer_norm),
+        "rms_norm": normalization(torch.nn.functional.rms_norm),
         "sigmoid": into_tensor(torch.sigmoid),
         "tanh": into_tensor(torch.tanh),
         "relu": into_tensor(torch.clamp_min, 0),  # torch.relu has no `out`

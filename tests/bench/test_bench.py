@@ -39,7 +39,7 @@ from bench.peers.base import ARRAY_LAYOUTS, ROWS, Library, Peer, Unsupported
 from bench.workloads import Workload
 from fastact._compiler.gemm import loops as gemm_loops
 from fastact._compiler.gemm import module as gemm_module
-from fastact._declarations.records import ACTIVATIONS, Activation, of_rows
+from fastact._declarations.records import ACTIVATIONS, Activation, along_rows
 
 ONE = ["--functions", "sigmoid", "--dtypes", "float32", "--repetitions", "1"]
 SMALL = [*ONE, "--sizes", "64", "--parts", "sizes"]
@@ -214,7 +214,7 @@ def test_new_activation_appears_by_itself(invented):
 
 def test_workloads_cover_what_is_promised():
     every = workloads.every(workloads.functions())
-    assert {w.function for w in every if w.layout == ROWS} == of_rows().keys()
+    assert {w.function for w in every if w.layout == ROWS} == along_rows().keys()
     for name in ACTIVATIONS:
         of = [w for w in every if w.function == name and not w.dense]
         assert {w.dtype for w in of} == set(workloads.DTYPES)
@@ -467,13 +467,13 @@ def test_dense_layer_that_is_wrong(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", workloads.DTYPES)
-@pytest.mark.parametrize("name", of_rows())
+@pytest.mark.parametrize("name", along_rows())
 def test_functions_of_rows(name, dtype):
     (workload,) = workloads.rows([name], [dtype], [(9, 7)])
     row = measured(workload, OURS, "numpy", "scipy")
     assert {cell.status for cell in row.cells.values()} == {"measured"}
     if dtype != "float64":
-        assert row.cells[OURS].ulp <= of_rows()[name].ulp[dtype]
+        assert row.cells[OURS].ulp <= along_rows()[name].ulp[dtype]
 
 
 def test_no_garbage_is_collected_during_samples(numpy_is):

@@ -62,6 +62,7 @@ def worst(found, name, given):
     significand, lowest = PRECISION[found.dtype.name]
     cancelled = 2.0**-100 if found.dtype == np.float64 else 2.0**-48
     largest = 0.0
+    assert np.isfinite(found.astype(float)).all()
     with gmpy2.context(precision=200, emin=-50_000, emax=50_000):
         for y, result, term in zip(found.ravel(), results.ravel(), terms.ravel(), strict=True):
             exponent = max(int(gmpy2.floor(gmpy2.log2(abs(result)))), lowest) if result else lowest
@@ -253,35 +254,42 @@ def test_in_place_and_overlapping_operands(name, dtype):
         assert_same(both[1:], expected)
 
 
+@pytest.fixture
+def sharing(monkeypatch):
+    """Threads share even the least work."""
+    pool._reset()
+    monkeypatch.setenv("FASTACT_THREADING_LAYER", "fastact")
+    pool.start()
+    monkeypatch.setattr(helpers.team(), "worth_waking", 0)
+    pool._fields.share = 1
+    yield
+    pool._reset()
+
+
 @each
-def test_rows_of_the_output_in_one_place(name):
-    x, *others = operands(name, np.float64, (30, 40))
+def test_rows_of_the_output_in_one_place(name, sharing):
+    x, *others = operands(name, np.float64, (3000, 40))
     out = np.zeros(40)
     same = as_strided(out, x.shape, (0, 8))
-    getattr(fa, name)(x, *others, out=same)
-    assert_same(out, getattr(fa, name)(x[-1], *others))
+    expected = getattr(fa, name)(x[-1], *others)
+    for _ in range(10):
+        with fa.num_threads(4):
+            getattr(fa, name)(x, *others, out=same)
+        assert_same(out, expected)
 
 
 @each
 @pytest.mark.parametrize("shape", [(1, 3000), (700, 9), (50, 600), (9, 3000)])
-def test_threads(name, dtype, shape, monkeypatch):
+def test_threads(name, dtype, shape, sharing):
     given, function = operands(name, dtype, shape), getattr(fa, name)
     own = [np.tile(v, (shape[0], 1)) for v in given[1:-1]]
     eps = np.linspace(0.1, 1, shape[0]).astype(dtype)
     with fa.num_threads(1):
         expected = function(*given), function(given[0], *own, eps)
-    pool._reset()
-    try:
-        monkeypatch.setenv("FASTACT_THREADING_LAYER", "fastact")
-        pool.start()
-        monkeypatch.setattr(helpers.team(), "worth_waking", 0)
-        pool._fields.share = 1
-        for threads in (2, 3, 7):
-            with fa.num_threads(threads):
-                assert_same(function(*given), expected[0])
-                assert_same(function(given[0], *own, eps), expected[1])
-    finally:
-        pool._reset()
+    for threads in (2, 3, 7):
+        with fa.num_threads(threads):
+            assert_same(function(*given), expected[0])
+            assert_same(function(given[0], *own, eps), expected[1])
 
 
 @needs_registers

@@ -495,8 +495,8 @@ class Normalization(Record):
 
     Attributes
     ----------
-    name, summary, formula, notes, invalid, ulp, torch_modules, sklearn_names, onnx_operators, \
-    onnx_formulas, elsewhere
+    name, summary, formula, notes, invalid, ulp, torch_modules, sklearn_names, keras_functions, \
+    onnx_operators, onnx_formulas, elsewhere
         As of :class:`RowActivation`.
     steps : type
         A class whose functions are the steps of ``_kernels/normalization_steps.py``, with an
@@ -521,6 +521,7 @@ class Normalization(Record):
     ulp: dict[str, float]
     torch_modules: Sequence[TorchModule] = ()
     sklearn_names: Sequence[str] = ()
+    keras_functions: Sequence[KerasFunction] = ()
     onnx_operators: Sequence[OnnxOperator] = ()
     onnx_formulas: Sequence[Callable[..., Any]] = ()
     elsewhere: Mapping[str, str] = MappingProxyType({})

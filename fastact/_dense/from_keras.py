@@ -186,11 +186,8 @@ def _nothing(step: _Step) -> list[Part]:
 
 def _dense(step: _Step) -> list[Part]:
     layer = step.layer
-    step.require(
-        getattr(layer, "quantization_mode", None) is None,
-        "not be quantized",
-        quantization_mode=layer.quantization_mode,
-    )
+    mode = getattr(layer, "quantization_mode", None)
+    step.require(mode is None, "not be quantized", quantization_mode=mode)
     b = _array(layer.bias) if layer.use_bias else None
     return [Affine(step.name, _array(layer.kernel), b), *_activation(step)]
 

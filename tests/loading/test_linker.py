@@ -203,7 +203,9 @@ def free():
         end = max(end, stop)
 
 def scatter():
-    gaps = list(free())
+    gaps = []
+    while gaps != (found := list(free())):  # the list itself may have taken a part of a gap
+        gaps = found
     for start, stop in gaps:
         assert C.mmap(start, stop - start, 0, RESERVE, -1, 0) == start
     at = max(gaps, key=lambda gap: gap[1] - gap[0])[1] - 8 * GB

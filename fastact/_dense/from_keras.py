@@ -12,7 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastact._declarations.records import ROW_ACTIVATIONS, KerasFunction, activations
+from fastact._declarations.records import (
+    NORMALIZATIONS,
+    ROW_ACTIVATIONS,
+    KerasFunction,
+    activations,
+)
 from fastact._dense.activated import Activated
 from fastact._dense.folding import (
     Activation,
@@ -176,7 +181,7 @@ def _has_columns(part: Part) -> bool:
     if isinstance(part, Scaling):
         return bool(np.ndim(part.scale) or np.ndim(part.shift))
     name, *values = part.function if isinstance(part.function, tuple) else (part.function,)
-    return name in ROW_ACTIVATIONS or any(map(np.ndim, values))
+    return name in ROW_ACTIVATIONS | NORMALIZATIONS or any(map(np.ndim, values))
 
 
 def _nothing(step: _Step) -> list[Part]:
@@ -278,6 +283,22 @@ def _batch_normalization(step: _Step) -> list[Part]:
     )
 
 
+def _layer_normalization(step: _Step) -> list[Part]:
+    layer = step.layer
+    step.require(step.is_last(layer.axis), "be along the last axis", axis=layer.axis)
+    rms = getattr(layer, "rms_scaling", False)  # of older versions
+    step.require(not rms, "have rms_scaling=False", rms_scaling=rms)
+    weight = _array(layer.gamma) if layer.scale else 1.0
+    bias = _array(layer.beta) if layer.center else 0.0
+    return [Activation(step.name, ("layer_norm", weight, bias, layer.epsilon))]
+
+
+def _rms_normalization(step: _Step) -> list[Part]:
+    layer = step.layer
+    step.require(step.is_last(layer.axis), "be along the last axis", axis=layer.axis)
+    return [Activation(step.name, ("rms_norm", _array(layer.scale), layer.epsilon))]
+
+
 def _normalization(step: _Step) -> list[Part]:
     layer = step.layer
     step.require(
@@ -317,6 +338,8 @@ def _calling(name: str, attribute: str) -> Callable[[_Step], list[Part]]:
 _LAYERS: dict[str, Callable[[_Step], list[Part]]] = {
     "Dense": _dense,
     "BatchNormalization": _batch_normalization,
+    "LayerNormalization": _layer_normalization,
+    "RMSNormalization": _rms_normalization,
     "Normalization": _normalization,
     "Rescaling": _rescaling,
     "Activation": _activation,

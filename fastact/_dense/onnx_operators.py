@@ -295,7 +295,7 @@ def _make_columns(rows: Rows, node: Node) -> None:
             function, *values = (
                 part.function if isinstance(part.function, tuple) else [part.function]
             )
-            of_columns = function in ROW_ACTIVATIONS or any(map(np.ndim, values))
+            of_columns = function in ROW_ACTIVATIONS | NORMALIZATIONS or any(map(np.ndim, values))
         else:
             of_columns = isinstance(part, Affine) or bool(
                 np.ndim(part.scale) or np.ndim(part.shift)

@@ -279,6 +279,7 @@ class Sequential(Frozen):
             models. Weights are copied.
 
             - Dense, BatchNormalization, Normalization, Rescaling.
+            - LayerNormalization and RMSNormalization along the last axis.
             - ReLU, LeakyReLU, PReLU, ELU(alpha=1), Softmax, and Activation, by name or with a
               function of ``keras.activations``: celu, elu, gelu, hard_sigmoid, hard_silu,
               hard_tanh, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6, selu,

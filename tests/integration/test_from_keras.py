@@ -144,6 +144,37 @@ def test_random_chains(kind, data):
     assert_alike(trained(model), x)
 
 
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        L.LayerNormalization,
+        functools.partial(L.LayerNormalization, center=False, epsilon=0.5),
+        functools.partial(L.LayerNormalization, scale=False),
+        functools.partial(L.LayerNormalization, scale=False, center=False),
+        functools.partial(L.RMSNormalization, epsilon=0.5),
+    ],
+)
+def test_normalizations_of_rows(make, axis):
+    for layers in ([L.Dense(3), make(axis=axis)], [make(axis=axis), L.Dense(3, "relu")]):
+        model = trained(keras.Sequential([keras.Input((4,)), *layers]))
+        found = fa.Sequential.from_keras(model)
+        assert len(found) == (1 if isinstance(layers[0], L.Dense) else 2)
+        x = numbers(np.random.default_rng(0), 50, 4).astype(np.float32)
+        np.testing.assert_allclose(found(x), predicted(model, x), rtol=1e-5, atol=1e-5)
+
+
+def test_normalization_along_other_axes_is_refused():
+    model = keras.Sequential([keras.Input((4, 3)), L.LayerNormalization(name="a", axis=1)])
+    with pytest.raises(ValueError, match=r"layer 'a' must be along the last axis, got .*axis="):
+        fa.Sequential.from_keras(model)
+    flat = keras.Sequential(
+        [keras.Input((4, 3)), L.LayerNormalization(), L.Flatten(name="b"), L.Dense(2)]
+    )
+    with pytest.raises(ValueError, match="layer 'b' must come before layers"):
+        fa.Sequential.from_keras(flat)
+
+
 NAMES = sorted(f.public for a in activations().values() for f in a.keras_functions)
 
 

@@ -411,6 +411,9 @@ def test_paths_bytes_and_weights_in_other_files(tmp_path):
         fa.Sequential.from_onnx(path)
     proto = model("h = MatMul(x, W) y = Relu(h)", W=W)
     np.testing.assert_array_equal(fa.Sequential.from_onnx(proto.SerializeToString())(X), expected)
+    onnx.save(model("y = Relu(unknown)"), path)
+    with pytest.raises(ValueError, match=r"must be a valid ONNX model, got '.*model.onnx': "):
+        fa.Sequential.from_onnx(path)
     with pytest.raises(FileNotFoundError, match=r"absent\.onnx"):
         fa.Sequential.from_onnx(tmp_path / "absent.onnx")
     with pytest.raises(

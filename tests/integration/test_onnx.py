@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import run_python
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import (
@@ -160,3 +161,37 @@ def test_pipelines_of_scikit_learn(data, scaler, estimator, dtype):
         # A rounding error decides where two are equal.
         labels = converted.classes_[converted(X).argmax(axis=1)]
         assert (labels == pipeline.predict(X)).mean() > 0.99
+
+
+KERAS = """
+import contextlib, io, warnings
+warnings.simplefilter("ignore")
+import keras
+import numpy as np
+import onnxruntime
+import fastact as fa
+names = ["gelu", "silu", "leaky_relu", "elu", "hard_sigmoid", "softplus", "mish", "tanh", "relu6"]
+layers = [keras.layers.Dense(8, name) for name in names]
+layers.insert(3, keras.layers.BatchNormalization())
+model = keras.Sequential([keras.layers.Input((5,)), *layers, keras.layers.Dense(3, "softmax")])
+x = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+model(x)
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    model.export({path!r}, format="onnx", verbose=False)
+session = onnxruntime.InferenceSession({path!r})
+(expected,) = session.run(None, {{session.get_inputs()[0].name: x}})
+converted = fa.Sequential.from_onnx({path!r})
+np.testing.assert_allclose(converted(x), expected, rtol=0, atol=1e-6)
+print(*(layer.activation for layer in converted))
+"""
+
+
+def test_exporter_of_keras(tmp_path):
+    """It uses that of PyTorch, in a process whose backend of Keras is PyTorch."""
+    code = KERAS.format(path=str(tmp_path / "model.onnx"))
+    printed = run_python(code, KERAS_BACKEND="torch", PYTHONWARNINGS="ignore")
+    names = printed.splitlines()[-1].split()
+    assert [name.replace("prelu", "leaky_relu") for name in names] == [
+        *("gelu", "silu", "leaky_relu", "elu", "hard_sigmoid", "softplus", "mish", "tanh"),
+        *("relu6", "softmax"),
+    ]

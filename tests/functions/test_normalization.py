@@ -98,6 +98,7 @@ def test_equal_elements_have_no_deviation(dtype, length):
         x, weight, bias, eps = operands("layer_norm", dtype, (3, length))
         x[...] = number
         assert_same(fa.layer_norm(x, weight, bias, eps), np.broadcast_to(bias, x.shape))
+        assert not fa.layer_norm(x, weight, 0 * bias, eps).any()
 
 
 @each

@@ -1,7 +1,8 @@
-"""The feed-forward block of a transformer: a normalization of rows, a gated layer and a dense layer.
+"""The feed-forward block of a transformer: a normalization, a gated layer and a dense layer.
 
-The weights are random, and the sizes those of a small language model. If PyTorch is installed, it computes the same on one
-thread. Errors are relative to the largest element of NumPy's result in float64.
+The weights are random, and the sizes are those of a small language model. If PyTorch is installed,
+it computes the same on one thread. Errors are relative to the largest element of NumPy's result in
+float64.
 """
 
 import time

@@ -18,6 +18,7 @@ from fastact._kernels.products import rounded_product
 from fastact._loading import loader
 from fastact._machine.formats import FORMATS
 from fastact._runtime import engine, layer_calls
+from fastact._runtime.undisturbed import undisturbed
 
 # Activations that only limit results from below, which the tiles do in registers. A pass over the
 # results took a fifth of the time of 65536 x 10 x 32 (bench/NOTES.md).
@@ -275,9 +276,13 @@ class Weights:
         depth, columns = self.shape
         lanes, order = self.kernels.lanes, self.kernels.order
         w = np.empty(self.shape, self.kernels.memory)
-        for p, vector in enumerate(self._packed[layer]):
-            start = min(p * lanes, columns - lanes)
-            w[:, [start + k for k in order]] = vector[: depth * lanes].reshape(depth, lanes)
+
+        def fill() -> None:
+            for p, vector in enumerate(self._packed[layer]):
+                start = min(p * lanes, columns - lanes)
+                w[:, [start + k for k in order]] = vector[: depth * lanes].reshape(depth, lanes)
+
+        undisturbed(fill)  # NumPy clears status flags when it assigns to a list of columns
         return w
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastact._declarations.declare import activation, derivative
 from fastact._declarations.records import KerasFunction, TorchModule
-from fastact._declarations.sources import EXP_AND_SUMS
+from fastact._declarations.sources import BY_TABLES, EXP_AND_SUMS
 from fastact._kernels.elementary import (
     EXPM1,
     TANH_SERIES,
@@ -129,12 +129,9 @@ def _reference(m, x):
     summary="Difference of a number and its hyperbolic tangent, element-wise.",
     formula="tanhshrink(x) = x - tanh(x)",
     notes="""Up to 1.03 in magnitude, where the difference cancels, it is x^3 p(x^2). Beyond, it is
-|x| - 1 + 2 / (1 + e^2|x|), with the sign of x. Sums carry their rounding errors. On processors with
-AVX-512, float32 is x^3 p(x^2) up to 5/9, then one of 32 polynomials, which are looked up in vector
-registers, and |x| - 1 from 8.88 on. Their centres are chosen so that the first coefficient is
-nearly exact (S. Gal, "An accurate elementary mathematical library for the IEEE floating point
-standard", ACM TOMS 17, 1991)."""
-    + EXP_AND_SUMS,
+|x| - 1 + 2 / (1 + e^2|x|), with the sign of x. Sums carry their rounding errors."""
+    + EXP_AND_SUMS
+    + BY_TABLES.format("from 5/9 to 8.88 as p(t) with the sign of x"),
     reference=_reference,
     elsewhere={
         "PyTorch": "nn.functional.tanhshrink",

@@ -168,7 +168,7 @@ def test_suite_runs_untimed_with_every_installed_library():
     """In another process, since libraries keep threads and settings."""
     command = [sys.executable, "-m", "pytest", "bench", "--benchmark-disable", "-v"]
     run = subprocess.run(
-        [*command, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*command, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
     assert run.returncode == 0, run.stdout + run.stderr
     for name in PEERS:

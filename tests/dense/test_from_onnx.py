@@ -665,6 +665,8 @@ NOT_CONVERTED = {
     "matmul_bcast|prelu_example",
     "mixed rows": "gemm_(transposeA|all)|flatten_(axis[02]|negative_axis[234])|(log)?softmax_axis_"
     "[01]|unsqueeze_(two|three|unsorted)|reshape_(?!reduced_dims|negative_extended)",
+    "several axes": "(layer|rms)_normalization_(2d_axis(0|_negative_2)|3d_axis([01]|_negative_[23])"
+    "|4d_axis([012]|_negative_[234]))",
     "attributes": "(elu|selu)(_example)?$|thresholdedrelu|clip_min_greater",
 }
 

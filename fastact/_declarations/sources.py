@@ -26,6 +26,13 @@ exponential from four powers of 2, and the other factor as one of 32 polynomials
 chosen so that the first coefficient is nearly exact (S. Gal, "An accurate elementary mathematical
 library for the IEEE floating point standard", ACM TOMS 17, 1991)."""
 
+PIECES_BY_TABLES = """
+
+On processors with AVX-512, float32 is computed from tables in vector registers instead, {}: as one
+of 32 polynomials, whose centres are chosen so that the first coefficient is nearly exact (S. Gal,
+"An accurate elementary mathematical library for the IEEE floating point standard", ACM TOMS 17,
+1991)."""
+
 NARROW = """
 
 The 16-bit formats are computed in float32 by a shorter formula. Its coefficients are such that no

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastact._declarations.declare import activation, derivative
 from fastact._declarations.records import KerasFunction, TorchModule
-from fastact._declarations.sources import BY_TABLES, EXP_AND_SUMS
+from fastact._declarations.sources import EXP_AND_SUMS, PIECES_BY_TABLES
 from fastact._kernels.elementary import (
     EXPM1,
     TANH_SERIES,
@@ -131,7 +131,7 @@ def _reference(m, x):
     notes="""Up to 1.03 in magnitude, where the difference cancels, it is x^3 p(x^2). Beyond, it is
 |x| - 1 + 2 / (1 + e^2|x|), with the sign of x. Sums carry their rounding errors."""
     + EXP_AND_SUMS
-    + BY_TABLES.format("from 5/9 to 8.88 as p(t) with the sign of x"),
+    + PIECES_BY_TABLES.format("from 5/9 to 8.88 in magnitude"),
     reference=_reference,
     elsewhere={
         "PyTorch": "nn.functional.tanhshrink",

@@ -46,8 +46,9 @@ payload as the format holds. If several inputs are NaN, the first one counts."""
         measured = """measured over every input of the 16- and 32-bit formats; for float64, a bound
 that holds for all sampled inputs"""
         if declared.ulp["float32"]:
+            less = declared.ulp["float64"] < ceil(declared.ulp["float64"])
             measured += f""" (without fma, float32 and float64 may have up to {WITHOUT_FMA} ulp
-more, but less than {ceil(declared.ulp["float64"])} in all)"""
+more{f", but less than {ceil(declared.ulp['float64'])} in all" if less else ""})"""
     else:
         measured = "a bound that holds for all sampled inputs"
         if isinstance(declared, Derivative) and declared.ulp["float32"] > 0.5:

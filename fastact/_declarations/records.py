@@ -1,7 +1,7 @@
 """Records of the declared functions, which everything else reads."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
+from math import ceil, inf
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, dataclass_transform
 
@@ -242,6 +242,16 @@ class Activation(Record):
 WITHOUT_FMA = 0.15
 """How many ulp the errors of activations in float32 and float64 may exceed those declared, on
 processors without fma. The most that was measured is 0.14, for float64 in the fast tier."""
+
+
+def without_fma(ulp: float) -> float:
+    """The largest error of an activation without fma, for a declared one in float32 or float64.
+
+    It is below an ulp if the declared one is, which it is not for gelu, erfc, ndtr and log_ndtr.
+    """
+    more, most = round(ulp + WITHOUT_FMA, 2), ceil(ulp)
+    return more if 0 < ulp == most else min(more, most)
+
 
 WITHOUT_FMA_BACKWARD = 0.25
 """The same for derivatives. The most that was measured is 0.24, for expm1_backward."""

@@ -2,7 +2,6 @@
 
 import platform
 from dataclasses import replace
-from math import ceil
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from bench import accuracy
 from bench.references import FOR_ARRAYS
 from fastact._compiler import host
 from fastact._declarations.declare import ufunc_of
-from fastact._declarations.records import ACTIVATIONS, FAST, WITHOUT_FMA
+from fastact._declarations.records import ACTIVATIONS, FAST, without_fma
 from fastact._kernels.vocabulary import variants_of
 from fastact._machine.targets import BASELINES
 
@@ -42,7 +41,7 @@ def bound(declared, name, target=None):
     ulp = declared.ulp[name]
     if (target or host.host()).has_fma:
         return ulp
-    return min(ulp + WITHOUT_FMA, ceil(ulp))
+    return without_fma(ulp)
 
 
 OF_REFERENCE = 2.0**-28

@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 from registers import REGISTERS, STATES, needs_registers
 
 import fastact as fa
+from bench import machine_code
 from bench.accuracy import PRECISION
 from fastact._compiler import pipeline
 from fastact._compiler.loops import normalization as loops
@@ -373,4 +374,7 @@ def test_code(form, target):
     assert {c for c in called if not POINTER.match(c)} <= own
     for loop in ("add_elements", "add_squares", "normalize"):
         body = text[re.search(rf"(?m)^{loop}:", text).end() :].partition(".Lfunc_end")[0]
-        assert not SCALAR[TARGETS[target].architecture].search(body)
+        inner_loops = [*machine_code.loops(body)]
+        assert inner_loops
+        for inner in inner_loops:
+            assert not SCALAR[TARGETS[target].architecture].search(inner)

@@ -247,7 +247,7 @@ processors without fma. The most that was measured is 0.14, for float64 in the f
 def without_fma(ulp: float) -> float:
     """The largest error of an activation without fma, for a declared one in float32 or float64.
 
-    It is below an ulp if the declared one is, which it is not for gelu, erfc, ndtr and log_ndtr.
+    It is below an ulp if the declared one is.
     """
     more, most = round(ulp + WITHOUT_FMA, 2), ceil(ulp)
     return more if 0 < ulp == most else min(more, most)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastact._cli import Refused
+from fastact._loading import whole_file
 
 if TYPE_CHECKING:
     from fastact import Dense, Gated, Sequential
@@ -27,12 +28,6 @@ def load_model(path: Path) -> "Dense | Gated | Sequential":
 def write(path: Path, content: bytes) -> None:
     """Replace the file at `path` in one step, so that a failure keeps its old content."""
     try:
-        place = Path(os.path.realpath(path))
-        partial = place.with_name(f".{place.name}.{os.getpid()}")
-        try:
-            partial.write_bytes(content)
-            partial.replace(place)
-        finally:
-            partial.unlink(missing_ok=True)
+        whole_file.write(os.path.realpath(path), [content], 0o666, lasting=False)
     except OSError as reason:
         raise Refused(f"cannot write '{path}': {reason.strerror}") from None

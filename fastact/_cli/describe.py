@@ -55,16 +55,12 @@ def _described(layer: Any) -> tuple[Any, ...]:
         count = sum(np.size(value) for value in values)
         name = getattr(layer, "name", getattr(layer, "__name__", layer))
         return "", name, "", count, 8 * count  # in float64
-    arrays = (
-        [layer.W, layer.b]
-        if isinstance(layer, Dense)
-        else [layer.W_gate, layer.W_up, layer.b_gate, layer.b_up]
-    )
-    weights = sum(array.size for array in arrays if array is not None and array.ndim == 2)
-    biases = sum(array.size for array in arrays if array is not None and array.ndim == 1)
+    has_bias = layer._has_bias  # an entry for each matrix
+    weights = len(has_bias) * layer.in_features * layer.out_features
+    biases = sum(has_bias) * layer.out_features
     values = sum(np.size(value) for value in layer.parameters.values())
     stored = layer.weights_dtype or layer.dtype.name
-    scales = weights // max(layer.in_features, 1) if stored == "int8" else 0
+    scales = len(has_bias) * layer.out_features if stored == "int8" else 0
     size = weights * MEMORY[stored].itemsize + (biases + values) * layer.dtype.itemsize + 4 * scales
     kind = "gated, " * isinstance(layer, Gated)
     return _shape(layer), kind + layer.activation, stored, weights + biases + values, size

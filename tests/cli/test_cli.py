@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import io
 import itertools
 import json
 import os
@@ -25,6 +26,7 @@ import fastact
 from fastact.__main__ import VERBS, main
 from fastact._cli import _curve, _figure, plot
 from fastact._declarations.records import ACTIVATIONS
+from fastact._loading import whole_file
 from fastact._machine import system
 
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
@@ -517,12 +519,12 @@ def test_plot_onto_a_full_disk_keeps_what_was_there(drawn_at_once, tmp_path, mon
     file = tmp_path / "a.png"
     file.write_bytes(b"old")
 
-    def write_bytes(path, content):
-        with open(path, "wb") as stream:
-            stream.write(content[:1])
-        raise OSError(28, "No space left on device")
+    class Full(io.FileIO):
+        def write(self, content):
+            super().write(content[:1])
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    monkeypatch.setattr(whole_file, "open", Full, raising=False)
     assert "No space left on device" in refused(capsys, "plot", "step", "-o", file)
     assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.png"]

@@ -7,6 +7,7 @@ S. Gal, "An accurate elementary mathematical library for the IEEE floating point
 TOMS 17 (1991). ``minimax.fit`` computes the polynomial.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -20,11 +21,13 @@ from fastact._kernels.tables import (
     ERF,
     ERFC,
     GELU,
+    MISH,
     NDTR,
     TANH,
     TANHSHRINK,
     Bell,
     Octaves,
+    Spread,
 )
 from fastact._kernels.vocabulary import ENTRIES
 from tools import minimax
@@ -226,6 +229,74 @@ def octave_row(of: OctaveDerivation, k: int) -> tuple[float, ...]:
     )
 
 
+class SpreadDerivation(NamedTuple):
+    function: Callable  # in mpmath
+    arrays: Callable
+    less_argument: Callable  # f(x) - x for arrays, where nothing cancels
+    tables: Spread
+
+
+def _mish(x):
+    n = mp.exp(x)
+    return x * n * (n + 2) / (n * (n + 2) + 2)
+
+
+def _mish_array(x):
+    n = np.exp(x)
+    return x * n * (n + 2) / (n * (n + 2) + 2)
+
+
+def _mish_less_argument(x):
+    n = np.exp(x)
+    return -2 * x / (n * (n + 2) + 2)
+
+
+SPREADS: dict[str, SpreadDerivation] = {
+    "MISH": SpreadDerivation(_mish, _mish_array, _mish_less_argument, MISH),
+}
+
+
+def spread_number(of: SpreadDerivation, k: int) -> int:
+    """The row as an integer of any sign, for its place `k` in the table."""
+    first = math.floor(float(of.tables.lowest) * float(of.tables.per_unit) + 0.5)
+    return k if k < first + ENTRIES else k - ENTRIES
+
+
+def spread_interval(of: SpreadDerivation, k: int) -> tuple[float, float]:
+    """Where x is in row k."""
+    number = spread_number(of, k)
+    low, high = ((number + side) / float(of.tables.per_unit) for side in (-0.5, 0.5))
+    return low, high
+
+
+def spread_value(of: SpreadDerivation, k: int) -> Callable:
+    """What row k holds, as a function of x in mpmath."""
+    share = mpf(of.tables.share.values[k])
+    return lambda x: of.function(x) - share * x
+
+
+def spread_row(of: SpreadDerivation, k: int) -> tuple[float, ...]:
+    """Return centre and coefficients. In row 0, both of the first ones are -0.0."""
+    degree = len(of.tables.pieces.slope)
+    low, high = spread_interval(of, k)
+    low, high = low - MARGIN, high + MARGIN
+    rest, share = spread_value(of, k), of.tables.share.values[k]
+    if k == 0:
+        slope = minimax.fit(
+            lambda x: rest(x) / x, (low, high), degree - 1, lambda x: x / of.function(x), BITS
+        )
+        return -0.0, -0.0, *slope
+    arrays = of.less_argument if share == 1 else lambda x: of.arrays(x) - share * x
+    place = accurate_value(arrays, (low + high) / 2, (high - low - 2 * MARGIN) / 25)
+    return place, *minimax.fit(
+        lambda t: rest(place + t),
+        (low - place, high - place),
+        degree,
+        lambda t: 1 / abs(of.function(place + t)),
+        BITS,
+    )
+
+
 def accurate_value(function: Callable, near: float, within: float) -> float:
     """Return the binary32 number where the function is closest to another one."""
     x = np.linspace(near - within, near + within, 20_001).astype(np.float32)
@@ -236,7 +307,7 @@ def accurate_value(function: Callable, near: float, within: float) -> float:
 
 
 if __name__ == "__main__":
-    of_kinds = ((DERIVATIONS, row), (BELLS, bell_row), (OCTAVES, octave_row))
+    of_kinds = ((DERIVATIONS, row), (BELLS, bell_row), (OCTAVES, octave_row), (SPREADS, spread_row))
     for derivations, derive in of_kinds:
         for name, of in derivations.items():
             print(f"{name} = (")

@@ -115,10 +115,18 @@ def _settings() -> Iterator[None]:
             vars(config).update(before)
 
 
+_LAST = {vocabulary.last_muladd.__name__, vocabulary.last_signed_muladd.__name__}
+
+
 @functools.cache
 def register_vocabulary() -> None:
     """Register the functions that kernels may call with Numba."""
     for function in vocabulary.SCALAR_FUNCTIONS:
+        if last := _LAST & set(function.__code__.co_names):
+            # Numba compiles a function once for all formats that compute in the same type.
+            raise TypeError(
+                f"{', '.join(last)} must be called in a kernel, not in {function.__name__}"
+            )
         register_jitable(**_OPTIONS)(function)
 
 
@@ -204,6 +212,15 @@ def _quiet(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.V
 
 @_operation(vocabulary.last_muladd)
 def _last_muladd(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
+    return _muladd_to_odd(builder, values, signed=False)
+
+
+@_operation(vocabulary.last_signed_muladd)
+def _last_signed_muladd(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> ir.Value:
+    return _muladd_to_odd(builder, values, signed=True)
+
+
+def _muladd_to_odd(builder: ir.IRBuilder, values: Any, *, signed: bool) -> ir.Value:
     if not _rounds_to_odd.get():
         return _intrinsic(builder, "llvm.fmuladd", values)
     low, high = builder.fmul(values[0], values[1]), values[2]
@@ -213,7 +230,10 @@ def _last_muladd(context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -
     # conversion changes its result. NaN may change in its lowest bits, which the conversion
     # cuts off.
     error = builder.fadd(builder.fsub(high, total), low)
-    integer = ir.IntType(kinds[0].bitwidth)
+    integer = _ZERO.type  # the 16-bit formats are computed in binary32
+    if signed:  # -error for a negative sum; 0 remains 0
+        sign = builder.and_(builder.bitcast(total, integer), ir.Constant(integer, 1 << 31))
+        error = builder.bitcast(builder.xor(builder.bitcast(error, integer), sign), error.type)
     below = builder.sext(builder.fcmp_ordered("<", error, ir.Constant(error.type, 0.0)), integer)
     bits = builder.add(builder.bitcast(total, integer), below)
     return builder.bitcast(builder.or_(bits, ir.Constant(integer, 1)), total.type)

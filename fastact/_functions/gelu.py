@@ -98,7 +98,12 @@ is the exact function."""
     ],
     onnx_formulas=[lambda m, x: x * (1 + m.erf(x / 2**0.5)) / 2],
 )
-@with_variants(tables=_gelu_by_tables, tables_in_16_bits=False, vectors={("float32", 256): 8})
+@with_variants(
+    tables=_gelu_by_tables,
+    tables_in_16_bits=False,
+    vectors={("float32", 256): 8},
+    stages={("float32", 512): 2},
+)
 def gelu(x):
     c = pick(TAIL, x)
     a = at_most(magnitude(x), c.zero)

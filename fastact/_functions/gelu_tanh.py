@@ -11,14 +11,20 @@ from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModu
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import normalised, product, rounded, scales, times_power
 from fastact._kernels.gates import Near, gate_slope, halved_slope
-from fastact._kernels.logistic import constants, denominator_of_sum, gated
+from fastact._kernels.logistic import (
+    constants,
+    denominator_of_sum,
+    gated,
+    where_needed,
+    with_ends,
+)
 from fastact._kernels.vocabulary import (
     PerFormat,
-    at_least,
     at_most,
     copysign,
     fma,
     last_muladd,
+    last_signed_muladd,
     like,
     magnitude,
     muladd,
@@ -131,20 +137,17 @@ subnormal, and -0.0 below. This is ``torch.nn.GELU(approximate="tanh")``."""
     onnx_formulas=[lambda m, x: x * (1 + m.tanh((2 / pi) ** 0.5 * (x + 0.044715 * x**3))) / 2],
 )
 @with_variants(
-    vectors={("float32", 256): 8, ("float32", 512): 2},
-    stages={("float32", 512): 4, ("float64", 256): 4},
+    vectors={("float32", 512): 2},
+    stages={("float32", 512): 4, ("float32", 256): 4, ("float64", 256): 4},
 )
 def gelu_tanh(x):
     limits = pick(_GELU, x)
-    a = at_least(x, limits.lowest)
-    b = at_most(a, limits.enough)
-    square = b * b
-    rate, rate_low = _rate(square, fma(b, b, -square), pick(_ARGUMENT, x))
-    z, z_low = product(b, rate, rate_low)
-    p, rest, q = gated(magnitude(a), *denominator_of_sum(z, z_low, limits))
-    y = last_muladd(rest, q, p)
-    y = copysign(y * (limits.unit if x > limits.lowest else like(x, 0)), x)
-    return x if x > limits.enough else y
+    a = where_needed(x, limits)
+    square = a * a
+    rate, rate_low = _rate(square, fma(a, a, -square), pick(_ARGUMENT, x))
+    z, z_low = product(a, rate, rate_low)
+    p, rest, q = gated(a, *denominator_of_sum(z, z_low, limits))
+    return with_ends(x, a, last_signed_muladd(rest, q, p), limits)
 
 
 class _Zero(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastact._declarations.declare import activation, derivative
 from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModule
-from fastact._declarations.sources import EXP_AND_SUMS
+from fastact._declarations.sources import EXP_AND_SUMS, PIECES_BY_TABLES
 from fastact._kernels.elementary import (
     EXP,
     EXPM1,
@@ -24,6 +24,7 @@ from fastact._kernels.elementary import (
     two_sum,
 )
 from fastact._kernels.gates import FARTHEST
+from fastact._kernels.tables import MISH, spread_pieces
 from fastact._kernels.vocabulary import (
     PerFormat,
     at_least,
@@ -38,6 +39,7 @@ from fastact._kernels.vocabulary import (
     or_nan,
     pick,
     pow2,
+    pow2_of_sum,
     quiet,
     with_variants,
 )
@@ -61,13 +63,43 @@ def _reference(m, x):
     return x * numerator / (numerator + 2 * k * k)
 
 
+class _Far(NamedTuple):
+    """Constants of the left tail of mish, where e^x is small."""
+
+    lowest: Any  # 2^n is 0 there, and the result -0.0
+    shift: Any  # as for pow2_of_sum, for 2^40 2^n, so that no product is subnormal but the last
+    unit: Any  # 2^-40
+    half: Any  # -unit / 2
+
+
+_FAR = _Far(*(np.float32(v) for v in (-115.6, 1.5 * 2.0**23 + 127 + 40, 2.0**-40, -(2.0**-41))))
+
+
+def _by_tables(x):
+    exp = EXP.single
+    near = spread_pieces(x, MISH)
+    # Far to the left: x n (1 - n/2) with n = e^x = 2^k (1 + r + w)
+    a = at_least(x, _FAR.lowest)
+    total = muladd(a, exp.log2_e, _FAR.shift)
+    k = total - _FAR.shift
+    power = pow2_of_sum(total)
+    high = muladd(k, -exp.ln2_high, a)
+    r = muladd(k, -exp.ln2_low, high)
+    w = muladd(r * r, horner(r, exp.tail), muladd(k, -exp.ln2_low, high - r))
+    e = like(x, 1) + r + w
+    w = muladd(power * _FAR.half * e, e, w)
+    p = a * power
+    return near if x >= MISH.lowest else last_muladd(p, r + w, p) * _FAR.unit
+
+
 @activation(
     summary="Mish, a smooth unit that regularises itself, element-wise.",
     formula="mish(x) = x * tanh(log(1 + exp(x)))",
     notes="""With n = e^x, this is x n (n + 2) / (n (n + 2) + 2), where nothing cancels. Numerator
 and denominator carry their rounding errors, and the quotient is corrected once. The power of 2 in n
 is multiplied last, so that the result is accurate until it is subnormal, and -0.0 below."""
-    + EXP_AND_SUMS,
+    + EXP_AND_SUMS
+    + PIECES_BY_TABLES.format("from -6.5 on"),
     reference=_reference,
     elsewhere={
         "PyTorch": "nn.functional.mish",
@@ -77,7 +109,7 @@ is multiplied last, so that the result is accurate until it is subnormal, and -0
     },
     specials=[(-inf, -0.0), (inf, inf), (0.0, 0.0), (-0.0, -0.0)],
     interval=(-10.0, 10.0),
-    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 0.83, "float64": 0.9},
+    ulp={"float16": 0.5, "bfloat16": 0.5, "float32": 1.0, "float64": 0.9},
     range=(-0.30884341301725041, inf),
     steepest=1.0884981611712279,
     torch_modules=[TorchModule("Mish")],
@@ -89,8 +121,10 @@ is multiplied last, so that the result is accurate until it is subnormal, and -0
     ],
 )
 @with_variants(
+    tables=_by_tables,
+    tables_in_16_bits=False,
     vectors={("float32", 256): 8},
-    stages={("float32", 512): 3, ("float64", 256): 3},
+    stages={("float32", 512): 2, ("float64", 256): 3},
 )
 def mish(x):
     limits = pick(_MISH, x)

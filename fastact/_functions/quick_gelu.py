@@ -9,13 +9,19 @@ from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._functions.silu import curvature_of_silu, slope_of_silu
 from fastact._kernels.elementary import product, rounded, scales, times_power
 from fastact._kernels.gates import halved_slope, silu_slope
-from fastact._kernels.logistic import constants, denominator_of_sum, gated
+from fastact._kernels.logistic import (
+    constants,
+    denominator_of_sum,
+    gated,
+    where_needed,
+    with_ends,
+)
 from fastact._kernels.vocabulary import (
     PerFormat,
-    at_least,
     at_most,
     copysign,
     last_muladd,
+    last_signed_muladd,
     like,
     magnitude,
     or_nan,
@@ -55,12 +61,10 @@ and the quotient is computed as in silu."""
 def quick_gelu(x):
     limits = pick(_QUICK_GELU, x)
     rate, rate_low = pick(_RATE, x)
-    a = at_least(x, limits.lowest)
-    z, z_low = product(at_most(a, limits.enough), rate, rate_low)
-    p, rest, q = gated(magnitude(a), *denominator_of_sum(z, z_low, limits))
-    y = last_muladd(rest, q, p)
-    y = copysign(y * (limits.unit if x > limits.lowest else like(x, 0)), x)
-    return x if x > limits.enough else y
+    a = where_needed(x, limits)
+    z, z_low = product(a, rate, rate_low)
+    p, rest, q = gated(a, *denominator_of_sum(z, z_low, limits))
+    return with_ends(x, a, last_signed_muladd(rest, q, p), limits)
 
 
 # The greatest |x|: farther below, every gradient is 0.

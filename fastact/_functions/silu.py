@@ -9,13 +9,20 @@ from fastact._declarations.records import KerasFunction, OnnxOperator, TorchModu
 from fastact._declarations.sources import EXP_AND_SUMS
 from fastact._kernels.elementary import product, rounded, scales, times_power
 from fastact._kernels.gates import FARTHEST, halved_slope, silu_slope
-from fastact._kernels.logistic import constants, denominator, gated, negative_exp
+from fastact._kernels.logistic import (
+    constants,
+    denominator,
+    gated,
+    negative_exp,
+    where_needed,
+    with_ends,
+)
 from fastact._kernels.vocabulary import (
     PerFormat,
-    at_least,
     at_most,
     copysign,
     last_muladd,
+    last_signed_muladd,
     like,
     magnitude,
     or_nan,
@@ -61,13 +68,10 @@ accurate until it is subnormal, and -0.0 below."""
 )
 def silu(x):
     limits = pick(_SILU, x)
-    a = at_least(x, limits.lowest)
-    u, r = negative_exp(at_most(a, limits.enough), limits)
-    p, rest, q = gated(magnitude(a), *denominator(u, r, limits))
-    y = last_muladd(rest, q, p)
-    # An exact 0, not an underflow, which takes ten times as long on some processors.
-    y = copysign(y * (limits.unit if x > limits.lowest else like(x, 0)), x)
-    return x if x > limits.enough else y
+    a = where_needed(x, limits)
+    u, r = negative_exp(a, limits)
+    p, rest, q = gated(a, *denominator(u, r, limits))
+    return with_ends(x, a, last_signed_muladd(rest, q, p), limits)
 
 
 # The zero of the derivative is at -x for the sum x of these; doubles give no more than 53 bits.

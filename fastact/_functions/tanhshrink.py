@@ -155,7 +155,7 @@ def tanhshrink(x):
     a = magnitude(x)
     # Far from 0: a - 1 is a multiple of the ulp of p, so that the error of the sum is exact.
     u, r = negative_exp(at_least(like(x, -2) * a, limits.lowest), limits)
-    p, rest, q = gated(like(x, 2), *denominator(u, r, limits))
+    p, rest, q = gated(like(x, -2), *denominator(u, r, limits))
     base = a - one
     far = base + p
     far_low = muladd(rest, q, p - (far - base))

@@ -27,6 +27,7 @@ from fastact._kernels.vocabulary import (
     pick,
     pow2,
     pow2_of_sum,
+    quiet,
     scalar,
 )
 
@@ -102,11 +103,30 @@ def denominator_of_sum(x, x_low, limits):
 
 
 @scalar
+def where_needed(x, limits):
+    """`x` where :func:`with_ends` needs the quotient, else 0 or `enough`.
+
+    So there is no underflow below, which takes ten times as long on some processors.
+    """
+    return at_most(x, limits.enough) if x > limits.lowest else like(x, 0)
+
+
+@scalar
 def gated(a, d, d_low):
-    """(p, rest, q) with p + rest q = -a / (d + d_low), for a denominator that is negative."""
-    q = like(a, -1) / d
+    """(p, rest, q) with p + rest q = a / (d + d_low)."""
+    q = like(a, 1) / d
     p = a * q
-    return p, muladd(p, d_low, fma(p, d, a)), q
+    return p, muladd(-p, d_low, fma(-p, d, a)), q
+
+
+@scalar
+def with_ends(x, a, y, limits):
+    """x / (1 + e^-z) from the quotient `y` of `a` and the negative denominator.
+
+    The quotient has the other sign, and the unit changes it back: so 0 keeps its sign without
+    operations for that.
+    """
+    return y * -limits.unit if a == x else quiet(at_least(x, like(x, -0.0)))
 
 
 @scalar

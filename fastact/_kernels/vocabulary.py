@@ -124,6 +124,11 @@ def last_muladd(a, b, c):
     _compiled_only()
 
 
+def last_signed_muladd(a, b, c):
+    """:func:`last_muladd` for a `c` of any sign, with |a*b| <= |c|: one operation more."""
+    _compiled_only()
+
+
 def horner(x, coefficients):
     """The polynomial sum(coefficients[i] * x**i) by Horner's rule with :func:`muladd`."""
     _compiled_only()

@@ -408,3 +408,50 @@ def test_constants_of_tanhshrink(precision):
         ratio = two_terms((x - mp.tanh(x)) / x**3, SIGNIFICAND[precision])
     near = getattr(function_file("tanhshrink")._NEAR, precision)
     assert (float(near.high), float(near.low)) == ratio
+
+
+def test_rows_of_spreads_are_what_their_derivation_gives():
+    of = tables.SPREADS["MISH"]
+    assert len(kernel_tables._MISH_ROWS) == ENTRIES
+    for k, row in enumerate(kernel_tables._MISH_ROWS):
+        assert [np.float32(v) for v in row] == [np.float32(v) for v in tables.spread_row(of, k)], k
+
+
+def test_rows_of_spreads_have_the_error_that_is_stated():
+    """Relative to the result."""
+    of = tables.SPREADS["MISH"]
+    errors = []
+    for k, (centre, *coefficients) in enumerate(kernel_tables._MISH_ROWS):
+        rest, centre = tables.spread_value(of, k), float(np.float32(centre))
+        ends = [end - centre for end in tables.spread_interval(of, k)]
+        errors.append(
+            minimax.error(
+                [float(np.float32(c)) for c in coefficients],
+                lambda t, rest=rest, centre=centre: rest(centre + t),
+                ends,
+                lambda t, centre=centre: 1 / abs(of.function(centre + t)),
+            )
+        )
+    assert 2.0**-26.5 < max(errors) <= 2.0**-26.4
+
+
+def test_constants_of_mish_by_tables():
+    of = kernel_tables.MISH
+    columns = (of.pieces.centre, of.pieces.value, *of.pieces.slope)
+    numbers = [tables.spread_number(tables.SPREADS["MISH"], k) for k in range(ENTRIES)]
+    assert sorted(numbers) == list(range(-13, 19))
+    for number, row in zip(numbers, kernel_tables._MISH_ROWS, strict=True):
+        entry = int((of.shift + np.float32(number)).view(np.uint32)) % ENTRIES
+        assert [column.values[entry] for column in columns] == list(row)
+    # No row of another number is reached, and what `enough` leaves is less than half an ulp.
+    assert float(of.lowest) > (-13 - 0.5) / float(of.per_unit)
+    assert float(of.enough) < (18 + 0.5) / float(of.per_unit)
+    with mp.workprec(100):
+        enough = mp.mpf(float(of.enough))
+        assert enough - tables.SPREADS["MISH"].function(enough) < 0.4 * np.spacing(of.enough)
+    far = function_file("mish")._FAR
+    # At `lowest`, the exponent field of 2^n is 0, and the sum r + w is positive.
+    sum_ = np.float32(float(far.lowest) * float(EXP.single.log2_e) + float(far.shift))
+    assert sum_ - far.shift == -127 - 40
+    assert float(far.lowest) > float(sum_ - far.shift) * np.log(2)
+    assert (far.unit, far.half) == (2.0**-40, -(2.0**-41))

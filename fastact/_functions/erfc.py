@@ -76,7 +76,7 @@ for positive `x` are as accurate as others, down to the subnormals."""
     steepest=1.1283791670955126,
     pytensor_ops=["math.Erfc"],
 )
-@with_variants(tables=_erfc_by_tables, tables_in_16_bits=False)
+@with_variants(tables=_erfc_by_tables, tables_in_16_bits=False, stages={("float32", 512): 2})
 def erfc(x):
     c = pick(TAIL, x)
     root = pick(_ROOT, x)

@@ -48,7 +48,7 @@ accurate as others, down to the subnormals."""
     range=(0.0, 1.0),
     steepest=0.3989422804014327,
 )
-@with_variants(tables=_ndtr_by_tables, tables_in_16_bits=False)
+@with_variants(tables=_ndtr_by_tables, tables_in_16_bits=False, stages={("float32", 512): 2})
 def ndtr(x):
     c = pick(TAIL, x)
     half, one, zero = like(x, 0.5), like(x, 1), like(x, 0)

@@ -11,9 +11,9 @@ from fastact._kernels.elementary import EXP, Fit, normalised, product, rounded, 
 from fastact._kernels.logarithm import accurate_log_of_product, binary_exponent, over_one_plus
 from fastact._kernels.normal import (
     DENSITY,
+    GROWTH,
     RATIO,
     TAIL,
-    far_ratio,
     far_variable,
     gaussian,
     tail_of_ratio,
@@ -114,15 +114,46 @@ _RATIO = PerFormat(
         middle=RATIO.double.middle,
         pole=RATIO.double.pole,
         far=(
-            *(-0.09976486985242256, -0.14460685782276986, 0.04950156275490507),
-            *(-0.0002739569787695881, -0.01577733707469363, 0.014704735026974223),
-            *(-0.008648636906725366, 0.0036248162029754714, -0.0010120513459937353),
-            *(0.00010942059892599602, 4.938541377523458e-05, -2.476809210014353e-05),
-            *(1.5499439634697235e-06, 2.235455673405537e-06, -5.950073965420461e-07),
-            *(-1.6332849730634068e-07, 9.257291635757069e-08, 1.0971762937669894e-08),
-            *(-1.2261991544633976e-08, -7.905388781898402e-10, 1.3411236307126186e-09),
-            6.288664681180294e-11,
-            -8.110919634984594e-11,
+            *(
+                -0.028893774690545514,
+                -0.17661640448926752,
+                0.05143093141942063,
+            ),
+            *(
+                0.0313654834766098,
+                -0.062084135338835784,
+                0.05506778445432369,
+            ),
+            *(
+                -0.03336105405091328,
+                0.014156606956329249,
+                -0.0035890975569706765,
+            ),
+            *(
+                -2.2740736244945485e-07,
+                0.00039501339109809336,
+                -0.0001140365092596796,
+            ),
+            *(
+                -2.185937766307492e-05,
+                1.941153974673032e-05,
+                -6.603268557481002e-08,
+            ),
+            *(
+                -2.8098881796104198e-06,
+                2.635822679584372e-07,
+                4.232140215473793e-07,
+            ),
+            *(
+                -5.5966338710608744e-08,
+                -6.722501230408876e-08,
+                8.332034367238517e-09,
+            ),
+            *(
+                9.616436384865493e-09,
+                -7.850770476421755e-10,
+                -8.111359425969026e-10,
+            ),
         ),
     ),
 )
@@ -130,10 +161,10 @@ _RATIO = PerFormat(
 
 def _near_ratio(m, v):
     a = v + 0.75
-    return a * normal.FITS["ratio near"].function(m, a) if a else 0.0
+    return normal.ratio(m, a, GROWTH.single)
 
 
-def _far_fit(pieces, end, coefficients, error):
+def _far_fit(pieces, growth, end, coefficients, error):
     middle, pole = float(pieces.middle), float(pieces.pole)
 
     def argument(t):
@@ -142,8 +173,8 @@ def _far_fit(pieces, end, coefficients, error):
     def ratio(m, t):
         a = argument(t)
         if a < 100:
-            return m.exp(a * a / 2) * m.erfc(a / m.sqrt(2)) * (1 + a) - 1
-        return m.sqrt(2 / m.pi) * _series(a, 41) * (1 + a) / a - 1
+            return normal.ratio(m, a, growth)
+        return m.sqrt(2 / m.pi) * _series(a, 41) * (1 + float(growth) * a) / a - 1
 
     first = float(pieces.split)
     low = (first - middle) / (first + pole)
@@ -174,10 +205,18 @@ FITS = {
         PerFormat(2.0**-29.2, None),
     ),
     "ratio far for log_ndtr, single": _far_fit(
-        _RATIO.single, 20, PerFormat(_RATIO.single.far, None), PerFormat(2.0**-28.2, None)
+        _RATIO.single,
+        GROWTH.single,
+        20,
+        PerFormat(_RATIO.single.far, None),
+        PerFormat(2.0**-28.2, None),
     ),
     "ratio far for log_ndtr, double": _far_fit(
-        _RATIO.double, 40, PerFormat(None, _RATIO.double.far), PerFormat(None, 2.0**-56.1)
+        _RATIO.double,
+        GROWTH.double,
+        40,
+        PerFormat(None, _RATIO.double.far),
+        PerFormat(None, 2.0**-58.7),
     ),
 }
 
@@ -186,9 +225,9 @@ FITS = {
 def _tail(a, r, w):
     """(e, m) with 2^n (e + m) = Q(a), for n, r and w of :func:`gaussian`."""
     pieces = pick(_RATIO, a)
-    g, g_low = far_ratio(far_variable(a, pieces), pieces.far)
+    g = horner(far_variable(a, pieces), pieces.far)
     g = horner(a - pieces.centre, pieces.near) if a < pieces.split else g
-    return tail_of_ratio(a, like(a, -0.0), g, g_low, like(a, 0.5), r, w)
+    return tail_of_ratio(a, like(a, -0.0), g, like(a, 0.5), r, w)
 
 
 @scalar

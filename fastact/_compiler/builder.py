@@ -119,6 +119,13 @@ class Function:
         pointer = self.builder.inttoptr(address.value, I64.as_pointer())
         self.builder.store(self.value(value), pointer)
 
+    def exchange(self, address: Integer, before: int, after: int) -> Integer:
+        """Atomically store `after` at `address` if `before` is there: 1 if it was, otherwise 0."""
+        pointer = self.builder.inttoptr(address.value, I64.as_pointer())
+        numbers = self.value(before), self.value(after)
+        pair = self.builder.cmpxchg(pointer, *numbers, "seq_cst", "seq_cst")
+        return Integer(self, self.builder.zext(self.builder.extract_value(pair, 1), I64))
+
     def array(self, length: int) -> Integer:
         """The address of `length` int64, which exist until the function returns."""
         with self.builder.goto_entry_block():

@@ -9,7 +9,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fastact._compiler.gemm.interface import FIELDS, Storage, bits_of, lanes_for, memory_order
+from fastact._compiler.gemm.interface import (
+    FIELDS,
+    Storage,
+    bits_of,
+    lanes_for,
+    memory_order,
+    shared_panel,
+)
 from fastact._compiler.symbols import SETTING
 from fastact._declarations.records import ACTIVATIONS, FAST, NORMALIZATIONS, ROW_ACTIVATIONS
 from fastact._dense.activated import Activated
@@ -53,6 +60,10 @@ class Kernels:
         if "direct" in addresses:
             self.direct = CFUNCTYPE(c_int64, c_int64, *[py_object] * 4)(addresses["direct"])
         self.pack = CFUNCTYPE(c_int64, *[c_int64] * 7)(addresses["pack"])
+        self.panel: np.ndarray | None = None  # for widened weights; its first element is 0 if free
+        if stored.form.name != dtype.name:
+            self.panel = aligned((shared_panel(loader.host()) // 8,), np.dtype(np.int64))
+            self.panel[0] = 0
         from fastact._parallel import pool  # here, to keep the import of the package short
 
         pool.attach(addresses[SETTING], self._cost())
@@ -94,6 +105,8 @@ class Kernels:
         """A plan with `activation` and the given `fields`; all other fields are 0."""
         name = None if activation is None else activation.name
         floor = -inf
+        if self.panel is not None:
+            fields["panel"] = Address(self.panel.ctypes.data, self.panel)
         if gated:
             fields["gate"], fields["product"] = gate_loops(name, self.dtype)
         else:

@@ -412,6 +412,40 @@ def test_code_for_lesser_machines(name, target, monkeypatch, fresh_kernels):
 
 
 @each
+def test_vectors_that_are_widened_early_end_with_the_last(name):
+    """Vectors of one row are widened before the products of the ones before them."""
+    rng = np.random.default_rng(15)
+    for columns in (80, 96, 112, 128, 200):
+        for depth in (1, 2, 3, 4, 7):
+            W = rng.integers(-127, 128, (depth, columns)).astype(np.float32)
+            W[0] = 127  # so that the scale of int8 is 1
+            for k in range(depth):
+                x = np.zeros(depth, np.float32)
+                x[k] = 1
+                assert (fa.Dense(W, None, None, name)(x) == W[k]).all()
+
+
+@each
+def test_a_panel_in_use_is_left_to_its_user(name):
+    """Layers of a format share a panel. A call that finds it taken has the same result."""
+    rng = np.random.default_rng(16)
+    x, W, b = (normal(rng, s, SINGLE) for s in ((40, 900), (900, 80), 80))
+    layer = fa.Dense(W, b, "relu", name)
+    expected = np.array([layer(row) for row in x])
+    panel = layer._own.kernels.panel
+    for taken in (1, 0):
+        panel[1:] = -1
+        panel[0] = taken
+        try:
+            assert_same(layer(x), expected)
+            assert panel[0] == taken  # is given back, if it was free
+            assert (panel[1:] == -1).all() == bool(taken)
+        finally:
+            panel[0] = 0
+    assert fa.Dense(W)._own.kernels.panel is None
+
+
+@each
 def test_no_size_of_a_panel_matters(name, monkeypatch, fresh_kernels):
     rng = np.random.default_rng(10)
     cases = []
@@ -419,8 +453,9 @@ def test_no_size_of_a_panel_matters(name, monkeypatch, fresh_kernels):
         x, W, b = (rare(rng, s, SINGLE) for s in ((rows, depth), (depth, columns), columns))
         cases.append((x, W, b, fa.Dense(W, b, "relu", name)(x)))
     for constants in (
-        {"PANEL": 1 << 10}, {"PANEL": 1 << 16, "W_CACHED": 0, "K_BLOCK": 5, "WIDENED_BLOCK": 900},
-        {"PANEL": 5000, "W_FAR": 0, "FAR_BYTES": 64, "SMALL_BLOCK": 900},
+        {"PANEL": 1 << 10, "SHARED_PANEL": 5000},
+        {"PANEL": 1 << 16, "W_CACHED": 0, "K_BLOCK": 5, "WIDENED_BLOCK": 900, "WIDENED_ROWS": 1},
+        {"PANEL": 5000, "W_FAR": 0, "FAR_BYTES": 64, "SMALL_BLOCK": 900, "WIDENED_ROWS": 20},
     ):  # fmt: skip
         for constant, size in constants.items():
             monkeypatch.setattr(gemm_loops, constant, size)

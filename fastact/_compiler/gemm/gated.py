@@ -10,8 +10,8 @@ from llvmlite import ir
 
 from fastact._compiler.builder import Function, Integer
 from fastact._compiler.gemm import narrow
-from fastact._compiler.gemm.interface import DONE, Plan, Storage
-from fastact._compiler.gemm.tiles import LINE, SCALARS
+from fastact._compiler.gemm.interface import DONE, LINE, Plan, Storage
+from fastact._compiler.gemm.tiles import SCALARS
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
 

@@ -26,13 +26,15 @@ FIELDS = (
     "gate",
     "product",
     "row_parameters",
+    "panel",
 )
 """The fields of a plan, an array of int64 that describes weights, bias and activation.
 
 A plan of a gated layer has no `loop`, but that of the activation of the `gate`, or 0, and that of
 the `product` of two inputs. All other plans have no product. A function of rows may have
 `row_parameters`: so many arrays with a number for each column are one after another at `parameter`,
-followed by one number.
+followed by one number. A plan of weights in fewer bits has a `panel`: ``shared_panel`` bytes, of
+which the first int64 is 0 while no call uses them.
 """
 
 ENTRIES = {"packed": 3, "direct": 5, "pack": 7}
@@ -67,6 +69,21 @@ class Storage(NamedTuple):
 
 DONE, REFUSED = 0, 1
 """Results of the compiled functions. Operands that need more care are refused, untouched."""
+
+
+LINE = 64
+"""Bytes of a cache line, more than which other processors may have."""
+
+SHARED_PANEL = 3 << 16
+"""Bytes of widened weights in memory that all layers of a format share: three vectors of 1024 k."""
+
+
+def shared_panel(target: "Target") -> int:
+    """The bytes of that memory.
+
+    A line is for the word that tells whether it is in use, and a k for the rounding of parts.
+    """
+    return LINE + SHARED_PANEL + max(target.tiles) * target.vector_bits // 8
 
 
 class Plan:

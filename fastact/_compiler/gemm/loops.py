@@ -13,8 +13,17 @@ from llvmlite import ir
 
 from fastact._compiler.builder import Function, Integer
 from fastact._compiler.gemm import gated, narrow, several_rows
-from fastact._compiler.gemm.interface import DONE, REFUSED, Plan, Storage, bits_of, memory_order
-from fastact._compiler.gemm.tiles import LINE, TILE
+from fastact._compiler.gemm.interface import (
+    DONE,
+    LINE,
+    REFUSED,
+    SHARED_PANEL,
+    Plan,
+    Storage,
+    bits_of,
+    memory_order,
+)
+from fastact._compiler.gemm.tiles import TILE
 from fastact._compiler.ndarray_fields import NDArray
 from fastact._compiler.threads.fan_out import JOB
 from fastact._machine.formats import Format
@@ -40,11 +49,13 @@ STRIP = 16  # rows at a time of a W that is not packed: as many streams from mem
 
 
 # Elements of a narrow W are widened by the tiles. If there are several tiles of rows, the first one
-# keeps the result for the others in a panel. It is on the stack, of which threads may have only
-# 64 KB; a larger one is hardly faster (bench/NOTES.md).
+# keeps the result for the others in a panel. If it is larger than this, it is in the memory that
+# layers of a format share, unless another call uses that. Then k is divided, so that the panel fits
+# on the stack, of which threads may have only 64 KB.
 PANEL = 1 << 15  # bytes
 # Instead of LARGE_BLOCK: k is divided for the panel, so that results are read again more often.
 WIDENED_BLOCK = 1 << 20
+WIDENED_ROWS = 128  # the least in a smaller block, since each block widens W again
 
 FAR_TILE = "far.tile"
 """The name of the function that calls a tile which prefetches, for W far away."""
@@ -132,13 +143,25 @@ def _forward(
     longest = f.select(few | fetched, whole, K_BLOCK)
     depth_block = f.minimum(depth, f.select(beyond, longest, depth))
     if widens:
-        # Parts of k for a panel are of about the same length.
-        parts = f.maximum((depth * most * width + (PANEL - 1)) // PANEL, 1)
-        depth_block = f.select(rows > tall, (depth + parts - 1) // parts, depth_block)
         room = f.array((PANEL + max(target.tiles) * width + LINE) // 8)
-        panel = (room + (LINE - 1)) // LINE * LINE
-    block_limit = WIDENED_BLOCK if widens else LARGE_BLOCK
-    fitting = f.select(beyond, block_limit, SMALL_BLOCK) // (columns * form.itemsize)
+        on_stack = (room + (LINE - 1)) // LINE * LINE
+        shared, taken = Plan(f, plan).get("panel"), f.variable(0)
+        panel_bytes = depth * most * width
+        with f.when((rows > tall) & (panel_bytes > PANEL)):
+            taken.set(f.exchange(shared, 0, 1))
+        shares = taken.get().differs(0)
+        panel = f.select(shares, shared + LINE, on_stack)
+        space = f.select(shares, SHARED_PANEL, PANEL)
+        # Parts of k for a panel are of about the same length.
+        parts = f.maximum((panel_bytes + space - 1) // space, 1)
+        depth_block = f.select(rows > tall, (depth + parts - 1) // parts, depth_block)
+    out_width = columns * form.itemsize
+    if widens:
+        least = f.minimum(out_width * WIDENED_ROWS, WIDENED_BLOCK)
+        block_bytes = f.select(beyond, WIDENED_BLOCK, f.maximum(least, SMALL_BLOCK))
+    else:
+        block_bytes = f.select(beyond, LARGE_BLOCK, SMALL_BLOCK)
+    fitting = block_bytes // out_width
     many = narrow.rows_at_once(f, tall, columns, form, lanes, target)
     block = f.maximum(fitting // many, 1) * many
     wide = narrow.widest(form, target)
@@ -215,6 +238,9 @@ def _forward(
                 p.set(at + v)
         loop = Plan(f, plan).get("loop")
         f.call(activate, loop, plan, parameter, out_block, block_rows, columns, out_row)
+    if widens:
+        with f.when(shares):
+            f.exchange(shared, 1, 0)
     f.return_(DONE)
     return f
 

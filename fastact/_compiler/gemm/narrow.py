@@ -13,8 +13,8 @@ from llvmlite import ir
 
 from fastact._compiler.builder import Function, Integer
 from fastact._compiler.gemm import several_rows
-from fastact._compiler.gemm.interface import Storage, bits_of
-from fastact._compiler.gemm.tiles import LINE, finished_ir, floor_ir, terms_ir
+from fastact._compiler.gemm.interface import LINE, Storage, bits_of
+from fastact._compiler.gemm.tiles import finished_ir, floor_ir, terms_ir
 from fastact._compiler.transpose import interleaved, square
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target

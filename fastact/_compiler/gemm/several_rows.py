@@ -10,9 +10,8 @@ way.
 from llvmlite import ir
 
 from fastact._compiler.builder import Function, Integer
-from fastact._compiler.gemm.interface import Storage
+from fastact._compiler.gemm.interface import LINE, Storage
 from fastact._compiler.gemm.tiles import (
-    LINE,
     SCALARS,
     finished_ir,
     floor_ir,

@@ -6,10 +6,11 @@ packing: every operand comes with its strides, in bytes. Of activations it knows
 the results, since that of relu would otherwise take another pass over them.
 """
 
+import itertools
 from collections.abc import Iterable
 
 from fastact._compiler.gemm import widening
-from fastact._compiler.gemm.interface import Storage
+from fastact._compiler.gemm.interface import LINE, Storage
 from fastact._compiler.loops.loop_metadata import wide_vectors
 from fastact._machine.formats import Format
 from fastact._machine.targets import Target
@@ -45,9 +46,6 @@ ahead
 TILE = "tile"
 """The name of the functions in this module, and the beginning of the names of single tiles."""
 
-LINE = 64
-"""Bytes of a cache line, more than which other processors may have."""
-
 SCALARS = {"float32": ("float", "f32"), "float64": ("double", "f64")}
 
 
@@ -72,6 +70,9 @@ def tile_ir(
     their vectors to ``ahead``, as they are used.
     """
     stored = stored or Storage(form)
+    widens_early = stored.form != form and not keeps
+    early = _steps_early(rows, vectors, target) if widens_early else 0
+    start = "lead" if early else "start"
     scalar, suffix = SCALARS[form.name]
     vector = f"<{lanes} x {scalar}>"
     size, width = form.itemsize, lanes * form.itemsize
@@ -81,7 +82,8 @@ def tile_ir(
 
     def each(text: str, over: Iterable[tuple[int, int]]) -> str:
         return "".join(
-            text.format(i=i, j=j, vector=vector, size=size, lanes=lanes) for i, j in over
+            text.format(i=i, j=j, vector=vector, size=size, lanes=lanes, start=start)
+            for i, j in over
         )
 
     def load(value: str, kind: str, base: str, offset: str) -> str:
@@ -108,11 +110,38 @@ def tile_ir(
     places = "".join(
         f"\n  %c.{i}.{j} = getelementptr i8, ptr %c.{i}, i64 {column[j]}" for i, j in grid
     )
-    products = "".join(
-        f"\n  %wv.{j}.p = getelementptr i8, ptr %w.{j}, i64 %w.at"
-        + _weights_ir(f"%wv.{j}", stored.form, form, lanes, target)
-        for j in columns
-    )
+
+    def weights(name: int | str, offset: str) -> str:
+        """The vectors ``%wv.NAME.J`` of the k at `offset`."""
+        return "".join(
+            f"\n  %wv.{name}.{j}.p = getelementptr i8, ptr %w.{j}, i64 {offset}"
+            + _weights_ir(f"%wv.{name}.{j}", stored.form, form, lanes, target)
+            for j in columns
+        )
+
+    # Vectors ``%wv.STEP.J`` are those of the k that is STEP iterations ahead. At the end, the last
+    # k is widened again, so that no memory beyond it is read.
+    lead, passed_on, w_step = "", "", "%w.k"
+    offsets = ["0", *(f"%w.offset.{step}" for step in range(1, early + 1))]
+    if early:
+        lead = "\nlead:"
+        for step, (offset, following) in enumerate(itertools.pairwise(offsets)):
+            lead += weights(f"first.{step}", offset)
+            lead += f"""
+  %w.more.{step} = icmp ugt i64 %depth, {step + 1}
+  %w.further.{step} = select i1 %w.more.{step}, i64 %w.k, i64 0
+  {following} = add i64 {offset}, %w.further.{step}"""
+            passed_on += "".join(
+                f"""
+  %wv.{step}.{j} = phi {vector} [ %wv.first.{step}.{j}, %lead ], [ %wv.{step + 1}.{j}, %body ]"""
+                for j in columns
+            )
+        lead += "\n  br label %body"
+        w_step = "%w.further"
+        passed_on += f"""
+  %w.more = icmp ugt i64 %left, {early + 1}
+  %w.further = select i1 %w.more, i64 %w.k, i64 0"""
+    products = weights(early, "%w.at")
     for i in heads:
         products += load(f"%xs.{i}", scalar, f"%x.{i}", "%x.at")
         products += f"""
@@ -120,13 +149,13 @@ def tile_ir(
   %xv.{i} = shufflevector {vector} %xi.{i}, {vector} poison, <{lanes} x i32> zeroinitializer"""
         for j in columns:
             products += multiply_add(
-                f"%sum.{i}.{j}", f"%acc.{i}.{j}", f"%xv.{i}", f"%wv.{j}", f"{i}.{j}", vector,
+                f"%sum.{i}.{j}", f"%acc.{i}.{j}", f"%xv.{i}", f"%wv.0.{j}", f"{i}.{j}", vector,
                 suffix, lanes, target,
             )  # fmt: skip
     for j in columns if keeps else ():
         products += f"""
   %kept.{j} = getelementptr i8, ptr %ahead.now, i64 {j * width}
-  store {vector} %wv.{j}, ptr %kept.{j}, align {size}"""
+  store {vector} %wv.0.{j}, ptr %kept.{j}, align {size}"""
     if prefetches:
         for at in range(0, vectors * width, LINE):
             products += f"""
@@ -169,21 +198,21 @@ start:{
         )
     }
   %some = icmp ne i64 %depth, 0
-  br i1 %some, label %body, label %finish
+  br i1 %some, label %{"lead" if early else "body"}, label %finish{lead}
 body:
-  %left = phi i64 [ %depth, %start ], [ %less, %body ]
-  %x.at = phi i64 [ 0, %start ], [ %x.next, %body ]
-  %w.at = phi i64 [ 0, %start ], [ %w.next, %body ]
-  %ahead.now = phi ptr [ %ahead, %start ], [ %ahead.next, %body ]{
+  %left = phi i64 [ %depth, %{start} ], [ %less, %body ]
+  %x.at = phi i64 [ 0, %{start} ], [ %x.next, %body ]
+  %w.at = phi i64 [ {offsets[-1]}, %{start} ], [ %w.next, %body ]
+  %ahead.now = phi ptr [ %ahead, %{start} ], [ %ahead.next, %body ]{
         each(
             '''
-  %acc.{i}.{j} = phi {vector} [ %zero.{i}.{j}, %start ], [ %sum.{i}.{j}, %body ]''',
+  %acc.{i}.{j} = phi {vector} [ %zero.{i}.{j}, %{start} ], [ %sum.{i}.{j}, %body ]''',
             grid,
         )
-    }
+    }{passed_on}
 {products}
   %x.next = add i64 %x.at, %x.k
-  %w.next = add i64 %w.at, %w.k
+  %w.next = add i64 %w.at, {w_step}
   %ahead.next = getelementptr i8, ptr %ahead.now, i64 %ahead.k
   %less = sub nuw i64 %left, 1
   %more = icmp ne i64 %less, 0
@@ -198,6 +227,16 @@ finish:{
 {ends}{finished}
   ret void
 }}"""
+
+
+def _steps_early(rows: int, vectors: int, target: Target) -> int:
+    """How many iterations before their products vectors of a narrow W are widened.
+
+    If products wait for what is widened in the same iteration, the two ports for vectors of 512
+    bits are not always used: one row takes 1.6 instead of 1.5 cycles per vector. With few sums,
+    products wait for each other, and with vectors of 256 bits this gains nothing (bench/NOTES.md).
+    """
+    return 2 if target.vector_bits == 512 and rows == 1 and vectors > 4 else 0
 
 
 def _weights_ir(value: str, stored: Format, form: Format, lanes: int, target: Target) -> str:

@@ -429,7 +429,7 @@ def test_vectors_that_are_widened_early_end_with_the_last(name):
 def test_a_panel_in_use_is_left_to_its_user(name):
     """Layers of a format share a panel. A call that finds it taken has the same result."""
     rng = np.random.default_rng(16)
-    x, W, b = (normal(rng, s, SINGLE) for s in ((40, 900), (900, 80), 80))
+    x, W, b = (normal(rng, s, SINGLE) for s in ((40, 2500), (2500, 80), 80))
     layer = fa.Dense(W, b, "relu", name)
     expected = np.array([layer(row) for row in x])
     panel = layer._own.kernels.panel

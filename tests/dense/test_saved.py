@@ -569,6 +569,8 @@ FIRST = {"layers.0.W": (1, 1)}
             "layer 1 must have 1 input features .*$",
         ),
     ],
+    # A short file would be its own name, and safetensors writes metadata in any order.
+    ids=lambda value: "file" if isinstance(value, bytes) else None,
 )
 def test_descriptions_that_are_refused(tmp_path, content, message):
     path = tmp_path / "model"

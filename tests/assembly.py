@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,28 +37,33 @@ PLACE = Path(os.environ["FASTACT_CACHE_DIR"]) / "assembly"  # shared by the proc
 _assembly, _row_assembly = operations.assembly, operations.row_assembly
 
 
-@functools.cache
-def _kept(make, made_of, label, form, target):
-    name = hashlib.blake2b(repr((make.__name__, label, form, target)).encode()).hexdigest()[:32]
-    path = PLACE / f"{name}.s"
+def kept(make: Callable[[], bytes], *key: object) -> bytes:
+    """What `make` returns, made once in a run of the tests for each `key`."""
+    path = PLACE / hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
     if path.exists():
-        return path.read_text(encoding="utf-8")
-    text = make(made_of, form, target)
+        return path.read_bytes()
+    content = make()
     PLACE.mkdir(exist_ok=True)
-    new = PLACE / f"{name}.{os.getpid()}"
-    new.write_text(text, encoding="utf-8")
+    new = path.with_suffix(f".{os.getpid()}")
+    new.write_bytes(content)
     new.replace(path)
-    return text
+    return content
+
+
+@functools.cache
+def _kept_text(make, made_of, label, form, target):
+    key = make.__name__, label, form, target
+    return kept(lambda: make(made_of, form, target).encode(), *key).decode()
 
 
 def assembly(name, form, target):
     """The code of the loop of a declared function of elements, made once in a run of the tests."""
-    return _kept(_assembly, operations.declarations()[name], name, form, target)
+    return _kept_text(_assembly, operations.declarations()[name], name, form, target)
 
 
 def row_assembly(steps, form, target):
     """The same, for the steps of a function of rows."""
-    return _kept(_row_assembly, steps, steps.__qualname__, form, target)
+    return _kept_text(_row_assembly, steps, steps.__qualname__, form, target)
 
 
 # Compiling takes most of the time. By default, tests compile only for this machine and for a level

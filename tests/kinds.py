@@ -5,6 +5,8 @@ function but what its kind says. So these tests need not be repeated for each fu
 one adds few of them. Tests of values and documents are for every function.
 """
 
+from collections.abc import Callable
+
 from fastact._compiler import host
 from fastact._declarations.records import (
     OBJECTIVES,
@@ -30,7 +32,19 @@ def kind(declared: Activation) -> tuple[int | bool, ...]:
     )
 
 
-def of_each_kind(declarations: dict[str, Activation]) -> dict[str, Activation]:
+def kind_in_numba(declared: Activation) -> tuple[int | bool, ...]:
+    """The same for code around the kernel in functions that Numba compiles.
+
+    They have neither 16-bit formats nor a loop of the package, with a number of vectors.
+    """
+    nin, nout, keeps_integers, tables, _narrow, _vectors = kind(declared)
+    return nin, nout, keeps_integers, tables
+
+
+def of_each_kind(
+    declarations: dict[str, Activation],
+    kind: Callable[[Activation], tuple[int | bool, ...]] = kind,
+) -> dict[str, Activation]:
     """The first declaration of each kind, by name."""
     first: dict[tuple[int | bool, ...], str] = {}
     for name, declared in declarations.items():
@@ -47,6 +61,15 @@ TYPICAL = of_each_kind(ONE_RESULT)
 
 WITH_SEVERAL_RESULTS = of_each_kind(element_wise() | OBJECTIVES)
 """The same, among functions of any number of results."""
+
+IN_NUMBA = of_each_kind(WITH_SEVERAL_RESULTS, kind_in_numba)
+"""The same, for functions that Numba compiles."""
+
+FOR_LESSER_MACHINES = [
+    name for name, declared in TYPICAL.items() if getattr(declared, "measured_in_full", False)
+]
+"""Functions of one input whose code for x86-64-v2 and -v3 the default tests try. That of all others
+is tested when all tests run at these levels (.ci/run)."""
 
 
 def bound(declared: Activation, name: str) -> float:

@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 from assembly import assembly, row_assembly
+from kinds import WITH_SEVERAL_RESULTS
 
 from bench import machine_code, operations
-from fastact._declarations.records import ACTIVATIONS
+from fastact._declarations.records import ACTIVATIONS, of_rows
 from fastact._machine.formats import FLOATS
 from fastact._machine.targets import BASELINES
 
@@ -17,13 +18,17 @@ COMMITTED = operations.read(TEXT)
 def kinds():
     """Each function, target and format.
 
-    Compiling takes most of the time. So only one kind is tested by default, and code that is like
-    another's, but for conversions or a few instructions, for few functions.
+    Compiling takes most of the time. So one target and format are tested by default, for functions
+    of rows and one function of each kind, whose code other tests read too. Code that is like
+    another's, but for conversions or a few instructions, is tested for few functions.
     """
+    typical = {*WITH_SEVERAL_RESULTS, *of_rows()}
     for name, target, form in itertools.product(operations.names(), BASELINES, FLOATS):
-        usual = (target, form) == ("x86-64-v3", "float32")
-        like_another = target == "x86-64" or (
-            form in ("float16", "bfloat16") and target not in ("x86-64-v3", "x86-64-v4")
+        usual = (target, form) == ("x86-64-v3", "float32") and name in typical
+        like_another = (
+            target == "x86-64"
+            or form == "bfloat16"
+            or (form == "float16" and target not in ("x86-64-v3", "x86-64-v4"))
         )
         if not like_another or getattr(ACTIVATIONS.get(name), "measured_in_full", False):
             yield pytest.param(name, target, form, marks=[] if usual else [pytest.mark.exhaustive])

@@ -286,7 +286,14 @@ BLOCKS = {
 }
 
 
-@pytest.mark.parametrize(("blocks", "name"), [("small", None), ("far", None), ("far", "int8")])
+@pytest.mark.parametrize(
+    ("blocks", "name"),
+    [
+        ("small", None),
+        pytest.param("far", None, marks=pytest.mark.exhaustive),
+        ("far", "int8"),
+    ],
+)
 def test_no_block_size_matters(blocks, name, monkeypatch, fresh_kernels):
     rng = np.random.default_rng(6)
     cases = []
@@ -304,7 +311,11 @@ def test_no_block_size_matters(blocks, name, monkeypatch, fresh_kernels):
         assert_same(layer(given_[0]), expected)
 
 
-@pytest.mark.parametrize("target", ["x86-64", "x86-64-v2", "x86-64-v3"])
+# .ci/run runs all tests at the levels x86-64-v2 and x86-64-v3.
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param("x86-64", marks=pytest.mark.exhaustive), "x86-64-v2"],
+)
 @computed
 def test_code_for_lesser_machines(computed, target, monkeypatch, fresh_kernels):
     if TARGET.architecture != "x86_64":

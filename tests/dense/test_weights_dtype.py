@@ -387,8 +387,15 @@ def fresh_kernels(monkeypatch):
     return lambda: monkeypatch.setattr(weights, "_kernels", functools.cache(make))
 
 
-@each
-@pytest.mark.parametrize("target", ["x86-64", "x86-64-v2", "x86-64-v3"])
+# All others have code for x86-64-v2 and -v3 tested when all tests run at these levels (.ci/run).
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        *(pytest.param(name, "x86-64", marks=pytest.mark.exhaustive) for name in NAMES),
+        ("int8", "x86-64-v2"),
+        ("float16", "x86-64-v3"),
+    ],
+)
 def test_code_for_lesser_machines(name, target, monkeypatch, fresh_kernels):
     if TARGET.architecture != "x86_64":
         pytest.skip("runs code for x86-64")
@@ -445,7 +452,10 @@ def test_a_panel_in_use_is_left_to_its_user(name):
     assert fa.Dense(W)._own.kernels.panel is None
 
 
-@each
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "int8" else pytest.param(n, marks=pytest.mark.exhaustive) for n in NAMES],
+)
 def test_no_size_of_a_panel_matters(name, monkeypatch, fresh_kernels):
     rng = np.random.default_rng(10)
     cases = []

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ufunc_for
+from kinds import FOR_LESSER_MACHINES
 
 from bench import accuracy
 from bench.references import FOR_ARRAYS
@@ -20,11 +21,6 @@ pytestmark = pytest.mark.functional
 UNARY = [a for a in ACTIVATIONS.values() if a.nin == 1]
 
 unary = pytest.mark.parametrize("declared", [*UNARY, *FAST.values()], ids=lambda a: a.name)
-
-# All others have code for lesser machines tested when all tests run at these levels (.ci/run).
-in_full = pytest.mark.parametrize(
-    "declared", [a for a in (*UNARY, *FAST.values()) if a.measured_in_full], ids=lambda a: a.name
-)
 
 
 def ufunc(declared):
@@ -155,7 +151,9 @@ def test_many_float64(declared, seed):
     assert report.ulp <= bound(declared, "float64")
 
 
-@in_full
+@pytest.mark.parametrize(
+    "declared", [ACTIVATIONS[name] for name in FOR_LESSER_MACHINES], ids=FOR_LESSER_MACHINES
+)
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines_is_as_accurate(declared, target):

@@ -21,6 +21,7 @@ LOG_SOFTMAX = ROW_ACTIVATIONS["log_softmax"]
 
 LOGSUMEXP = ROW_REDUCTIONS["logsumexp"]
 
+ONE = gmpy2.mpfr(1)  # ONE * x takes 0.3 us, mpfr(x) 3 us
 LENGTHS = [1, 2, 3, 10, 17, 33, 65, 128, 129, 1000]
 
 
@@ -36,11 +37,14 @@ def rows(dtype, count, length, seed=0):
     return x.astype(dtype)
 
 
+precision = functools.cache(lambda dtype: PRECISION[dtype.name])
+
+
 def error(dtype, value, exact):
     """The error of a result in ulp."""
     if not gmpy2.is_finite(exact):
         return 0.0 if value == float(exact) else float("inf")
-    significand, lowest = PRECISION[np.dtype(dtype).name]
+    significand, lowest = precision(dtype)
     unit = max(gmpy2.get_exp(exact) - 1, lowest) if exact else lowest
     return abs(float((value - exact) * gmpy2.exp2(significand - 1 - unit)))
 
@@ -49,7 +53,7 @@ def logarithm(row):
     """log(sum(e^(x - max))) in MPFR, without cancellation; and the largest element."""
     largest = max(row)
     others = sorted(row)[:-1]
-    total = gmpy2.fsum([gmpy2.exp(gmpy2.mpfr(x) - largest) for x in others]) if others else 0
+    total = gmpy2.fsum([gmpy2.exp(ONE * x - largest) for x in others]) if others else 0
     return gmpy2.log1p(gmpy2.mpfr(total)), largest
 
 
@@ -59,7 +63,7 @@ def errors(x, y):
     with gmpy2.context(precision=200):
         for row, got in zip(x.astype(float).tolist(), y.astype(float).tolist(), strict=True):
             log, largest = logarithm(row)
-            exact = [gmpy2.mpfr(v) - largest - log for v in row]
+            exact = [ONE * v - largest - log for v in row]
             worst.append(max(error(x.dtype, *pair) for pair in zip(got, exact, strict=True)))
     return worst
 

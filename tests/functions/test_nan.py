@@ -10,6 +10,7 @@ import platform
 import numpy as np
 import pytest
 from conftest import FLOATS, assert_same, bits, is_nan, nans, quieted, ufunc_for
+from kinds import FOR_LESSER_MACHINES
 
 import fastact
 from fastact._declarations.declare import ufunc_of
@@ -18,7 +19,6 @@ from fastact._machine.targets import BASELINES
 
 pytestmark = pytest.mark.functional
 
-KNOWN = ACTIVATIONS | FAST
 UNARY = [name for name, declared in ACTIVATIONS.items() if declared.nin == 1]
 NUMBERS = [0.0, -0.0, 0.5, 1.0, -1.0, 700.0, -700.0, np.inf, -np.inf]
 
@@ -75,14 +75,13 @@ def test_functions_of_one_number(name, dtype):
     check_unary(ufunc_of(name), dtype)
 
 
-# All others have code for lesser machines tested when all tests run at these levels (.ci/run).
 @every_dtype
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
-@pytest.mark.parametrize("name", [name for name in (*UNARY, *FAST) if KNOWN[name].measured_in_full])
+@pytest.mark.parametrize("name", FOR_LESSER_MACHINES)
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="runs code for x86-64")
 def test_code_for_lesser_machines(name, dtype, target):
     """Kernels by formula, even if this machine uses tables, and an emulated fma."""
-    check_unary(ufunc_for(KNOWN[name].kernel, BASELINES[target]), dtype)
+    check_unary(ufunc_for(ACTIVATIONS[name].kernel, BASELINES[target]), dtype)
 
 
 @every_dtype

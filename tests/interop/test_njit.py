@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import pytest
 from conftest import ROOT, assert_same, bits, nans, run_python, sample
-from kinds import TYPICAL, WITH_SEVERAL_RESULTS
+from kinds import IN_NUMBA, TYPICAL
 from numba import prange, types
 from numba.core.registry import cpu_target
 
@@ -22,8 +22,8 @@ from fastact import sigmoid
 from fastact._compiler import host
 from fastact._kernels.vocabulary import variants_of
 
-pytestmark = pytest.mark.functional
-
+# Numba compiles for the processor that it finds, whatever FASTACT_CPU says. At lower levels, only the
+# tests marked `functional` differ: they compare results with the ufuncs', or look for tables.
 NUMBERS = [np.dtype(t) for t in (np.float32, np.float64)]
 INTEGERS = [np.dtype(t) for t in "?bBhHiIlL"]
 UNARY = [name for name, declared in TYPICAL.items() if declared.nin == 1]
@@ -52,9 +52,7 @@ def assert_agree(actual, expected):
     assert np.abs(a.view(kind) - b.view(kind)).max(initial=0) <= ULPS
 
 
-@pytest.fixture(
-    scope="session", params=WITH_SEVERAL_RESULTS.values(), ids=lambda declared: declared.name
-)
+@pytest.fixture(scope="session", params=IN_NUMBA.values(), ids=lambda declared: declared.name)
 def activation(request):
     return request.param
 
@@ -147,12 +145,14 @@ def patterns(declared, number, count=20_000):
 
 
 # With fastmath first: if kernels inherited it, the test without it would show that, too.
+@pytest.mark.functional
 @pytest.mark.parametrize("fast", [True, False])
 def test_same_bits_as_the_ufunc(activation, ufunc, number, fast):
     for result, wanted in results_of(compiled(ufunc, fast), ufunc, patterns(activation, number)):
         assert_agree(result, wanted)
 
 
+@pytest.mark.functional
 def test_nan_gives_that_nan(activation, ufunc, number):
     """Also after a call with fastmath, whose own results for NaN are not specified."""
     for length in (1, 7, 64, 100):
@@ -492,6 +492,7 @@ def hot_loop(assembly, packed):
     return max(((len(re.findall(packed, block)), block) for block in blocks), key=lambda b: b[0])
 
 
+@pytest.mark.functional
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="reads the assembly of x86-64"
 )

@@ -104,7 +104,9 @@ def test_registers_and_integers(activation, ufunc, registers, code):
 
 
 @needs_registers
-@pytest.mark.parametrize("state", ["all at once", "towards zero"])
+@pytest.mark.parametrize(
+    "state", ["all at once", pytest.param("towards zero", marks=pytest.mark.exhaustive)]
+)
 def test_registers_at_first_use(activation, ufunc, fresh, monkeypatch, registers, state):
     """A kernel that is compiled in that state has the same constants, too."""
     monkeypatch.setattr(engine, "loop_address", engine.loop_address.__wrapped__)

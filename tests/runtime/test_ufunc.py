@@ -16,7 +16,7 @@ from fastact._declarations.records import OBJECTIVES, along_rows, element_wise
 from fastact._runtime import engine
 from fastact._runtime import ufunc as ufunc_module
 
-pytestmark = pytest.mark.functional
+functional = pytest.mark.functional  # others test what NumPy does around the code
 
 INTEGERS = np.typecodes["AllInteger"]
 
@@ -209,6 +209,7 @@ def test_resolve_dtypes(ufunc, dtype):
 # The methods.
 
 
+@functional
 def test_at_takes_repeated_indices_one_after_the_other(activation, ufunc, dtype):
     x, *others = sample(activation, dtype, 40)
     index = np.random.default_rng(2).integers(0, 40, 100)
@@ -232,6 +233,7 @@ def test_methods_for_two_inputs_refuse_others(activation, ufunc, peer, method):
         getattr(ufunc, method)(*arguments)
 
 
+@functional
 def test_outer(binary_activation, binary, dtype):
     x, y = sample(binary_activation, dtype, 70)
     assert_same(binary.outer(x, y), binary(x[:, None], y))
@@ -245,6 +247,7 @@ def accumulated(function, x):
 LENGTHS = [1, 2, 3, 8, 33, 64, 130, 600, 1100]
 
 
+@functional
 def test_reduce_and_accumulate_go_in_order(binary_activation, binary, dtype):
     for length in LENGTHS:
         x = np.nan_to_num(sample(binary_activation, dtype, length)[0])
@@ -254,6 +257,7 @@ def test_reduce_and_accumulate_go_in_order(binary_activation, binary, dtype):
             assert_same(binary.reduce(ordered), steps[-1])
 
 
+@functional
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
 def test_reduce_and_accumulate_along_an_axis(binary_activation, binary, dtype, axis):
     x = np.nan_to_num(sample(binary_activation, dtype, (7, 40, 33))[0])
@@ -264,6 +268,7 @@ def test_reduce_and_accumulate_along_an_axis(binary_activation, binary, dtype, a
     assert_same(kept, steps.take([-1], axis))
 
 
+@functional
 def test_reduceat(binary_activation, binary, dtype):
     x = np.nan_to_num(sample(binary_activation, dtype, 1000)[0])
     starts = [0, 1, 40, 41, 300, 990]
@@ -297,6 +302,7 @@ def extremes(dtype):
     return np.array(sorted(v for v in values if v <= info.max), dtype)
 
 
+@functional
 @pytest.mark.parametrize("code", INTEGERS)
 def test_integers(activation, ufunc, code):
     x = np.meshgrid(*[extremes(code)] * ufunc.nin)
@@ -304,6 +310,7 @@ def test_integers(activation, ufunc, code):
         assert_same(ufunc(*x), ufunc(*(operand.astype(np.float64) for operand in x)))
 
 
+@functional
 @pytest.mark.parametrize("code", INTEGERS)
 @pytest.mark.parametrize(
     "name", [name for name, declared in element_wise().items() if declared.keeps_integers]
@@ -413,6 +420,7 @@ def test_python_numbers_are_weak(binary, dtype, number):
 # Values that no accuracy statistic covers.
 
 
+@functional
 def test_special_values(every_activation, every_ufunc, dtype):
     for *inputs, value in every_activation.specials:
         for length in (1, 100):
@@ -424,6 +432,7 @@ def test_special_values(every_activation, every_ufunc, dtype):
                 assert_same(y, np.full(length, value).astype(dtype))
 
 
+@functional
 def test_heaviside_is_that_of_numpy(dtype):
     info = ml_dtypes.finfo(dtype)
     values = [0.0, 1.0, np.inf, np.nan, float(info.smallest_subnormal), float(info.max)]
@@ -435,6 +444,7 @@ def test_heaviside_is_that_of_numpy(dtype):
     assert_same(y[number], expected[number])
 
 
+@functional
 def test_step_is_heaviside_of_one(dtype):
     x = np.array([-np.inf, -1, -0.0, 0, 1, np.inf, np.nan], dtype)
     assert_same(fastact.step(x), np.heaviside(x.astype(np.float64), 1).astype(dtype))
@@ -527,6 +537,7 @@ for name, (given, requested) in zip(TYPICAL, cases):
 """
 
 
+@functional
 def test_first_call_in_a_process():
     """Like the tests with `fresh`, but nothing is imported before the call that requests a type."""
     for line in run_python(FIRST_IN_A_PROCESS, FASTACT_CACHE="0").splitlines():

@@ -4,7 +4,7 @@ import functools
 import re
 
 import pytest
-from assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR
+from assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR, every_target, kept
 
 from bench import machine_code
 from fastact._compiler import host
@@ -61,8 +61,13 @@ every_kind = pytest.mark.parametrize(("target", "name", "lanes"), list(kinds()))
 @functools.cache
 def emitted(target, name, lanes):
     """The assembly and the object code of the same module."""
-    module, machine = gemm_module.compiled(FORMATS[name], lanes, TARGETS[target])
-    return machine.emit_assembly(module), machine.emit_object(module)
+
+    def make():
+        module, machine = gemm_module.compiled(FORMATS[name], lanes, TARGETS[target])
+        return machine.emit_assembly(module).encode() + b"\0" + machine.emit_object(module)
+
+    text, _, code = kept(make, "gemm", TARGETS[target], name, lanes).partition(b"\0")
+    return text.decode(), code
 
 
 @every_kind
@@ -112,7 +117,7 @@ WIDENING = {
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@every_target
 @pytest.mark.parametrize("stored", COMPACT, ids=lambda stored: stored.form.name)
 def test_narrow_weights_are_widened_in_registers(stored, target):
     """Once for each vector of a k. Tiles that keep the vectors store each of them once."""

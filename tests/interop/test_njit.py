@@ -22,8 +22,8 @@ from fastact import sigmoid
 from fastact._compiler import host
 from fastact._kernels.vocabulary import variants_of
 
-# Numba compiles for the processor that it finds, whatever FASTACT_CPU says. At lower levels, only the
-# tests marked `functional` differ: they compare results with the ufuncs', or look for tables.
+# Numba compiles for the processor that it finds, whatever FASTACT_CPU says. At lower levels, only
+# the tests marked `functional` differ: they compare results with the ufuncs', or look for tables.
 NUMBERS = [np.dtype(t) for t in (np.float32, np.float64)]
 INTEGERS = [np.dtype(t) for t in "?bBhHiIlL"]
 UNARY = [name for name, declared in TYPICAL.items() if declared.nin == 1]

@@ -37,7 +37,7 @@ PLACE = Path(os.environ["FASTACT_CACHE_DIR"]) / "assembly"  # shared by the proc
 _assembly, _row_assembly = operations.assembly, operations.row_assembly
 
 
-def kept(make: Callable[[], bytes], *key: object) -> bytes:
+def made_once(make: Callable[[], bytes], *key: object) -> bytes:
     """What `make` returns, made once in a run of the tests for each `key`."""
     path = PLACE / hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
     if path.exists():
@@ -51,19 +51,19 @@ def kept(make: Callable[[], bytes], *key: object) -> bytes:
 
 
 @functools.cache
-def _kept_text(make, made_of, label, form, target):
+def _text(make, made_of, label, form, target):
     key = make.__name__, label, form, target
-    return kept(lambda: make(made_of, form, target).encode(), *key).decode()
+    return made_once(lambda: make(made_of, form, target).encode(), *key).decode()
 
 
 def assembly(name, form, target):
     """The code of the loop of a declared function of elements, made once in a run of the tests."""
-    return _kept_text(_assembly, operations.declarations()[name], name, form, target)
+    return _text(_assembly, operations.declarations()[name], name, form, target)
 
 
 def row_assembly(steps, form, target):
     """The same, for the steps of a function of rows."""
-    return _kept_text(_row_assembly, steps, steps.__qualname__, form, target)
+    return _text(_row_assembly, steps, steps.__qualname__, form, target)
 
 
 # Compiling takes most of the time. By default, tests compile only for this machine and for a level

@@ -4,7 +4,7 @@ import functools
 import re
 
 import pytest
-from assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR, every_target, kept
+from assembly import CALL, DOUBLE, PACKED, POINTER, SCALAR, every_target, made_once
 
 from bench import machine_code
 from fastact._compiler import host
@@ -66,7 +66,7 @@ def emitted(target, name, lanes):
         module, machine = gemm_module.compiled(FORMATS[name], lanes, TARGETS[target])
         return machine.emit_assembly(module).encode() + b"\0" + machine.emit_object(module)
 
-    text, _, code = kept(make, "gemm", TARGETS[target], name, lanes).partition(b"\0")
+    text, _, code = made_once(make, "gemm", TARGETS[target], name, lanes).partition(b"\0")
     return text.decode(), code
 
 

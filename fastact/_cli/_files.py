@@ -1,6 +1,5 @@
 """Files that verbs read and write."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,6 @@ def load_model(path: Path) -> "Dense | Gated | Sequential":
 def write(path: Path, content: bytes) -> None:
     """Replace the file at `path` in one step, so that a failure keeps its old content."""
     try:
-        whole_file.write(os.path.realpath(path), [content], 0o666, lasting=False)
+        whole_file.put(str(path), [content], lasting=False)
     except OSError as reason:
         raise Refused(f"cannot write '{path}': {reason.strerror}") from None

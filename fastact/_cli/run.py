@@ -1,11 +1,12 @@
 """Compute the result of a model for rows in a file."""
 
 import argparse
+import errno
 import io
+import os
 import sys
-import zipfile
+import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -60,19 +61,46 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(name: str, dtype: np.dtype) -> Any:
+def _rows(name: str, dtype: np.dtype) -> np.ndarray:
     """The array in a file. Text is read in the type of the model."""
     try:
-        if name == STANDARD:
-            return np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
-        if Path(name).suffix.lower() == ".csv":
-            return np.loadtxt(name, dtype, delimiter=",", ndmin=2, encoding="utf-8")
-        found = np.load(name, mmap_mode="r", allow_pickle=False)
+        return _text(name, dtype) if Path(name).suffix.lower() == ".csv" else _array(name)
     except OSError as reason:
         raise Refused(f"cannot read '{name}': {reason.strerror or reason}") from None
-    except (EOFError, ValueError, zipfile.BadZipFile) as reason:
+    except ValueError as reason:
         raise Refused(f"'{name}' must contain an array of numbers: {reason}") from None
-    if not isinstance(found, np.ndarray):
-        found.close()
-        raise Refused(f"'{name}' must contain one array, got several; save it with numpy.save")
+
+
+def _text(name: str, dtype: np.dtype) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "loadtxt: input contained no data", UserWarning)
+        # Spreadsheets write a byte order mark, which is no part of the first number.
+        found = np.loadtxt(name, dtype, delimiter=",", ndmin=2, encoding="utf-8-sig")
+    if not len(found):
+        raise ValueError("it has no rows")
     return found
+
+
+def _array(name: str) -> np.ndarray:
+    if name != STANDARD and os.path.isfile(name):
+        with open(name, "rb") as stream:
+            _check_single(stream.read(len(_ARCHIVE)))
+        return np.lib.format.open_memmap(name, mode="r")
+    # Pipes can be read only once.
+    if name != STANDARD:
+        content = Path(name).read_bytes()
+    elif sys.stdin is None:  # closed, as by the shell's <&-
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    else:
+        content = sys.stdin.buffer.read()
+    _check_single(content)
+    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+
+
+_ARCHIVE = b"PK"
+"""The first bytes of an .npz file."""
+
+
+def _check_single(content: bytes) -> None:
+    if content.startswith(_ARCHIVE):
+        raise ValueError("it is an archive, as numpy.savez writes; save one array with numpy.save")

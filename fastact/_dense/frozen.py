@@ -24,8 +24,9 @@ class Frozen:
         Parameters
         ----------
         path : str or os.PathLike
-            A file there is replaced at once: if the program or the system stops, it is either the
-            old one or the new one. The usual suffix is ".safetensors".
+            A file there is replaced at once, and keeps its permissions: if the program or the
+            system stops, it is either the old one or the new one. A device or a pipe is written
+            to. The usual suffix is ".safetensors".
 
         Raises
         ------

@@ -83,8 +83,8 @@ def entry(array: np.ndarray) -> Entry:
     return Entry(array.dtype.name, array.shape, lambda: array)
 
 
-def write(path: str, entries: Mapping[str, Entry], metadata: Mapping[str, str], mode: int) -> None:
-    """Put a file of these arrays and texts in the place of `path`, with the permissions `mode`.
+def write(path: str, entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> None:
+    """Put a file of these arrays and texts in the place of `path`; see ``whole_file.put``.
 
     Elements are next to each other and aligned, as in files of the package: arrays of larger
     elements come first. Arrays are made one after another.
@@ -112,7 +112,7 @@ def write(path: str, entries: Mapping[str, Entry], metadata: Mapping[str, str], 
         for _, e in ordered:
             yield _elements(e)
 
-    whole_file.write(path, parts(), mode, lasting=True)
+    whole_file.put(path, parts(), lasting=True)
 
 
 def _elements(e: Entry) -> bytes | memoryview:

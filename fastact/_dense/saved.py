@@ -49,14 +49,12 @@ _Described = tuple[dict[str, Any], dict[str, Entry]]
 
 def save(model: Frozen, path: Any) -> None:
     """Write `model` to a file; see ``Frozen.save``."""
-    # The file that a link refers to is replaced, not the link.
-    place = os.path.realpath(_path("save", path))
+    place = _path("save", path)
     described, entries = _described("model", model)
     text = json.dumps({"version": VERSION, "model": described})
     metadata = {_KEY: text, _CHECKSUM: _checksum(text, entries)}
-    mode = os.stat(place).st_mode & 0o777 if os.path.exists(place) else 0o666
     try:
-        safetensors.write(place, entries, metadata, mode)
+        safetensors.write(place, entries, metadata)
     except ValueError as error:
         raise ValueError(f"save: {place}: {error}") from error
 

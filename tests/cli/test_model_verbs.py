@@ -2,8 +2,11 @@
 
 import io
 import os
+import stat
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -105,6 +108,36 @@ def test_run(model, suffix, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_csv_of_a_spreadsheet(model):
+    """It begins with a byte order mark."""
+    np.savetxt("x.csv", X, fmt="%.9g", delimiter=",", encoding="utf-8-sig")
+    assert main(["run", "model.onnx", "-i", "x.csv", "-o", "y.npy"]) == 0
+    np.testing.assert_array_equal(np.load("y.npy"), model(X))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_run_from_one_pipe_to_another(model):
+    """/dev/stdin is one. A pipe can be read only once, and must not be replaced by a file."""
+    for name in ("in", "out"):
+        os.mkfifo(name)
+    given = Path("x.npy").read_bytes()
+    writer = threading.Thread(target=Path("in").write_bytes, args=(given,), daemon=True)
+    writer.start()
+    ends = os.open("out", os.O_RDWR)  # takes what is written without a reader
+    assert main(["run", "model.onnx", "-i", "in", "-o", "out"]) == 0
+    writer.join()
+    content = os.read(ends, 1 << 16)
+    os.close(ends)
+    np.testing.assert_array_equal(np.load(io.BytesIO(content)), model(X))
+    assert stat.S_ISFIFO(os.stat("out").st_mode)
+
+
+def test_standard_input_that_is_closed(model, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    message = refused(capsys, "run", "model.onnx", "-i", "-", "-o", "y.npy")
+    assert "cannot read '-': Bad file descriptor" in message
+
+
 def test_run_replaces_the_output_in_one_step(model, monkeypatch):
     """A failure keeps the old file."""
     np.save("y.npy", X)
@@ -154,15 +187,20 @@ def test_requests_that_are_refused(model, capsys):
     np.savez("several.npz", x=X)
     for name in ("broken.npy", "broken.csv", "broken.onnx"):
         with open(name, "w", encoding="utf-8") as file:
-            file.write("1,x\n")
+            file.write("1,x\n" * 3)
+    for name in ("empty.npy", "empty.csv"):
+        open(name, "w").close()
     for given, message in {
         "absent.npy": "cannot read 'absent.npy': No such file or directory",
         "wide.npy": r"cannot take 'wide.npy': Sequential: x must have shape (..., 3) to match W",
         "text.npy": "cannot take 'text.npy': Sequential: x must be",
         "objects.npy": "'objects.npy' must contain an array of numbers: ",
-        "several.npz": "'several.npz' must contain one array, got several",
-        "broken.npy": "'broken.npy' must contain an array of numbers: ",
+        "several.npz": "'several.npz' must contain an array of numbers: it is an archive",
+        "broken.npy": "'broken.npy' must contain an array of numbers: the magic string",
+        "empty.npy": "'empty.npy' must contain an array of numbers: EOF",
         "broken.csv": "'broken.csv' must contain an array of numbers: ",
+        "empty.csv": "'empty.csv' must contain an array of numbers: it has no rows",
+        ".": "cannot read '.': Is a directory",
     }.items():
         assert message in refused(capsys, "run", "model.onnx", "-i", given, "-o", "y.npy")
     message = refused(capsys, "run", "model.onnx", "-i", "x.npy", "-o", "absent/y.npy")

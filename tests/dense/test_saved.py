@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import stat
 import sys
 import tracemalloc
 import zlib
@@ -719,12 +720,42 @@ def test_links_and_permissions_are_kept(tmp_path):
     assert link.is_symlink() and path.stat().st_mode & 0o777 == 0o600
     small().save(tmp_path / "new")
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o666 & ~umask()
+    path.chmod(0o666)  # which the umask of most users does not allow for new files
+    small().save(path)
+    assert path.stat().st_mode & 0o777 == 0o666
 
 
 def umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    """A device is treated alike: /dev/null must not become a file."""
+    pipe, path = tmp_path / "pipe", tmp_path / "model"
+    os.mkfifo(pipe)
+    # A pipe that is open for reading and writing takes what is written without a reader.
+    descriptor = os.open(pipe, os.O_RDWR)
+    try:
+        small().save(pipe)
+        assert stat.S_ISFIFO(pipe.stat().st_mode)
+        small().save(path)
+        assert os.read(descriptor, 1 << 16) == path.read_bytes()
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("place", ["", "folder", "no/model", "file/model", "x" * 300])
+def test_errors_name_the_path_that_was_given(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError) as raised:
+        small().save(place)
+    assert raised.value.filename == place and raised.value.filename2 is None
+    assert sorted(os.listdir()) == ["file", "folder"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

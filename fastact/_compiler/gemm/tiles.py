@@ -71,7 +71,7 @@ def tile_ir(
     """
     stored = stored or Storage(form)
     widens_early = stored.form != form and not keeps
-    early = _steps_early(rows, vectors, target) if widens_early else 0
+    early = _steps_early(stored.form, rows, vectors, target) if widens_early else 0
     start = "lead" if early else "start"
     scalar, suffix = SCALARS[form.name]
     vector = f"<{lanes} x {scalar}>"
@@ -229,14 +229,17 @@ finish:{
 }}"""
 
 
-def _steps_early(rows: int, vectors: int, target: Target) -> int:
+def _steps_early(stored: Format, rows: int, vectors: int, target: Target) -> int:
     """How many iterations before their products vectors of a narrow W are widened.
 
     If products wait for what is widened in the same iteration, the two ports for vectors of 512
-    bits are not always used: one row takes 1.6 instead of 1.5 cycles per vector. With few sums,
-    products wait for each other, and with vectors of 256 bits this gains nothing (bench/NOTES.md).
+    bits are not always used: one row of float16 takes 1.6 instead of 1.5 cycles per vector. For
+    bfloat16, which takes one instruction, one iteration is enough. With few sums, products wait for
+    each other, and with vectors of 256 bits this gains nothing (bench/NOTES.md).
     """
-    return 2 if target.vector_bits == 512 and rows == 1 and vectors > 4 else 0
+    if target.vector_bits < 512 or rows > 1 or vectors < 5:
+        return 0
+    return 1 if stored.kind == "bfloat" else 2
 
 
 def _weights_ir(value: str, stored: Format, form: Format, lanes: int, target: Target) -> str:

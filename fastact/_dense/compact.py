@@ -86,7 +86,10 @@ def compacted(caller: str, argument: str, W: np.ndarray, name: str) -> Compact:
 
 def _in_int8(caller: str, argument: str, W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The integers and the scale."""
-    columns, infinite = W.shape[1], np.count_nonzero(~np.isfinite(W))
+    columns = W.shape[1]
+    if not columns:  # NumPy and the loop below would take a step for each row
+        return np.empty(W.shape, np.int8), np.empty(0, np.float32)
+    infinite = np.count_nonzero(~np.isfinite(W))
     if infinite:
         raise ValueError(
             f"{caller}: {argument} must be finite for weights_dtype={INT8!r}, got {infinite} of "
@@ -104,7 +107,7 @@ def _in_int8(caller: str, argument: str, W: np.ndarray) -> tuple[np.ndarray, np.
         )
     divisor = np.where(scale == 0, 1, scale).astype(np.float64)  # of columns of zeros
     values = np.empty(W.shape, np.int8)
-    rows = max(1, _BLOCK // (columns or 1))
+    rows = max(1, _BLOCK // columns)
     for start in range(0, len(W), rows):
         part = slice(start, start + rows)
         values[part] = np.rint(W[part] / divisor)

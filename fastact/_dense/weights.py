@@ -248,7 +248,8 @@ class Weights:
             scaled = self.kernels.stored.scaled
             terms.append(np.stack([bias, factors], axis=1) if scaled else bias)
             place = packed.ctypes.data, packed.strides[0]
-            self.kernels.pack(w.ctypes.data, *w.strides, depth, columns, *place)
+            if columns:  # or it would take one step for each of any number of empty rows
+                self.kernels.pack(w.ctypes.data, *w.strides, depth, columns, *place)
         together = np.concatenate(terms) if second else terms[0]
         self._fields = self.kernels.places(self._packed, together, depth, columns)
         self.call = self.bound(activation)

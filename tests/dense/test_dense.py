@@ -20,6 +20,7 @@ from fastact._compiler import host
 from fastact._compiler.gemm import loops as gemm_loops
 from fastact._declarations.records import ACTIVATIONS
 from fastact._dense import layers, weights
+from fastact._dense.compact import NAMES
 from fastact._loading import loader
 from fastact._machine.targets import BASELINES, TILES
 
@@ -897,3 +898,13 @@ def test_code_for_lesser_machines(computed, target, on_target):
         x, W, b = (rng.integers(-7, 8, s) for s in ((m, 4), (4, n), n))
         layer = fa.Dense(W.astype(computed), b.astype(computed))
         assert (layer(x.astype(computed)) == x @ W + b).all()
+
+
+@pytest.mark.parametrize("weights_dtype", [None, *sorted(NAMES)])
+def test_any_number_of_rows_without_columns(weights_dtype):
+    """Nothing is done for each of the rows, which would take minutes."""
+    W = np.empty((2**40, 0), np.float32)
+    layer = fa.Dense(W, weights_dtype=weights_dtype)
+    assert layer.W.shape == W.shape
+    assert layer(np.broadcast_to(np.float32(1), (3, 2**40))).shape == (3, 0)
+    assert fa.dense(np.broadcast_to(np.float32(1), (3, 2**40)), W).shape == (3, 0)

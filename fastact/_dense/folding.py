@@ -21,9 +21,11 @@ What is folded
     K M + M N.
 
 What is left
-    A scaling without an affine map between the same activations becomes an affine map with a
-    diagonal matrix. A row takes K**2 products then, and an infinity in it makes the others NaN.
-    No other layer computes this, and to refuse the model would help nobody.
+    A scaling without an affine map between the same activations becomes a part of the weight and
+    bias of the normalization directly before it (of the weight alone, if it adds nothing). Without
+    one, or in a model without an affine map, it becomes an affine map with a diagonal matrix. A row
+    takes K**2 products then, and an infinity in it makes the others NaN. No other layer computes
+    this, and to refuse the model would help nobody.
     Nothing is folded whose weights would not be finite in the type of the layer: two layers can
     multiply by 1e30 each in float32, one cannot multiply by 1e60.
 
@@ -54,6 +56,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from fastact._declarations.records import NORMALIZATIONS
 from fastact._dense.activated import IDENTITY, Activated, ActivationLike, chosen
 from fastact._dense.layers import Dense, dense
 from fastact._runtime.convert import converted
@@ -181,9 +184,14 @@ def fold(caller: str, parts: Iterable[Part]) -> list[Dense | Activated]:
         f"{k}": m for k, m in enumerate(m for run, _ in runs for m in run if isinstance(m, _Map))
     }
     common = common_type(caller, **maps) if maps else _FLOAT64
+    runs = [(_with_scalings(run), activated) for run, activated in runs]
+    if maps:  # or nothing would be left that is a layer
+        runs = _normalized(runs, common)
     layers: list[Dense | Activated] = []
     for run, activated in runs:
-        folded = _folded(run, common)
+        folded = _joined(
+            [m if isinstance(m, _Map) else _diagonal(m, common) for m in run], _one_map
+        )
         for m in folded:
             last = m is folded[-1]
             layers.append(Dense(*m.rounded(), activated if last and activated else IDENTITY))
@@ -222,13 +230,45 @@ class _Scaled(NamedTuple):
 _Run: TypeAlias = "list[_Map | _Scaled]"
 
 
-def _folded(run: _Run, common: np.dtype) -> list[_Map]:
-    """The affine maps that `run`, without activations, is folded to."""
+def _with_scalings(run: _Run) -> _Run:
+    """`run` with the scalings that the affine maps beside them take."""
     run = _joined(run, _one_scaling)
     run = _joined(run, _of_columns)
-    run = _joined(run, _of_rows)
-    maps = [m if isinstance(m, _Map) else _diagonal(m, common) for m in run]
-    return _joined(maps, _one_map)
+    return _joined(run, _of_rows)
+
+
+def _normalized(
+    runs: list[tuple[_Run, Activated | None]], common: np.dtype
+) -> list[tuple[_Run, Activated | None]]:
+    """`runs` with the scalings that the normalizations before them take."""
+    found: list[tuple[_Run, Activated | None]] = []
+    for run, activated in runs:
+        if found and run and isinstance(run[0], _Scaled):
+            before, normalization = found[-1]
+            scaled = _scaled_normalization(normalization, run[0], common)
+            if scaled is not None:
+                found[-1], run = (before, scaled), run[1:]
+        found.append((run, activated))
+    return found
+
+
+def _scaled_normalization(
+    activated: Activated | None, scaled: _Scaled, common: np.dtype
+) -> Activated | None:
+    """A normalization whose weight, and bias if it has one, include `scaled`; else None."""
+    if activated is None or activated.name not in NORMALIZATIONS:
+        return None
+    *rows, epsilon = activated.parameters
+    shifts: list[ArrayLike] = [-0.0, scaled.shift]
+    if len(rows) < 2 and scaled.shift.any():
+        return None
+    values = [
+        np.broadcast_to(_scaled_by(_float64(row), scaled, shift), scaled.scale.shape)
+        for row, shift in zip(rows, shifts, strict=False)
+    ]
+    if not all(np.isfinite(converted(row, common)).all() for row in values):
+        return None
+    return Activated(activated.name, (*(tuple(row.tolist()) for row in values), epsilon))
 
 
 T = TypeVar("T")

@@ -222,7 +222,7 @@ class Sequential(Frozen):
             - Softmax, LogSoftmax and Softmin with dim=-1 or dim=1.
             - LayerNorm and RMSNorm with a normalized_shape of one axis.
             - Dropout in evaluation mode, Identity, and Flatten with start_dim=1, which are left
-              out.
+              out. A Flatten after a Linear would join rows, so it needs another before both.
 
         Returns
         -------
@@ -239,16 +239,17 @@ class Sequential(Frozen):
         ValueError
             For parameters that are not supported, weights that are sparse or without values (on
             the meta device), hooks (also those for all modules), a ``forward`` that was replaced,
-            Dropout and BatchNorm1d in training mode, and RMSNorm with neither an eps nor a weight,
-            whose type tells the default eps.
+            Dropout and BatchNorm1d in training mode, a Flatten after a Linear, and RMSNorm with
+            neither an eps nor a weight, whose type tells the default eps.
         ImportError
             For bfloat16 without ml_dtypes.
 
         Notes
         -----
         BatchNorm1d becomes part of the Linear before it, or else of that after it. The weights are
-        computed in float64 and rounded to the type of Linear once. Between two activations, it is a
-        layer of its own, which takes as many products as a square matrix. Hardtanh with other
+        computed in float64 and rounded to the type of Linear once. After LayerNorm, it becomes part
+        of its weight and bias. Between two other activations, it is a layer of its own, which takes
+        as many products as a square matrix. Hardtanh with other
         limits than -1 and 1, or 0 and 6, is scaled to these, and its results have an error of a few
         eps of the larger limit. Two Linear without an activation between them become one if that
         takes no more products. 16-bit formats are rounded once for each Linear with its activation.

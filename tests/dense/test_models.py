@@ -519,6 +519,70 @@ def stacks(torch):
     }
 
 
+def test_scalings_after_a_normalization_are_part_of_it(torch):
+    nn = torch.nn
+    torch.manual_seed(0)
+    norm = functools.partial(batch_norm, torch, 9)
+    layer, root = nn.LayerNorm(9), nn.RMSNorm(9, eps=1e-5)
+    for module in (layer, root):
+        nn.init.normal_(module.weight)
+    nn.init.normal_(layer.bias)
+    plain = nn.LayerNorm(9, elementwise_affine=False)
+    last = nn.Linear(9, 4)
+    for modules, layers in {
+        (layer, norm(), nn.ReLU(), last): 3,
+        (plain, norm(), norm(), nn.Tanh(), last): 3,
+        (layer, norm(), last): 2,  # the next layer takes it, as after any activation
+        (nn.Linear(9, 9), layer, norm(), nn.ReLU()): 2,
+        (root, norm(), nn.ReLU(), last): 3,  # which has no bias: a diagonal matrix
+        (layer, norm()): 2,  # or there would be no layer
+    }.items():
+        module = nn.Sequential(*modules).double().eval()
+        x = torch.randn(50, 9).double() * 3
+        model = fa.Sequential.from_torch(module)
+        expected = module(x).detach().numpy()
+        np.testing.assert_allclose(model(x.numpy()), expected, rtol=1e-11, atol=1e-12)
+        assert len(model) == layers
+
+
+def test_a_scaled_normalization_is_rounded_once(torch):
+    nn = torch.nn
+    torch.manual_seed(0)
+    layer, norm = nn.LayerNorm(9), batch_norm(torch, 9)
+    nn.init.normal_(layer.weight)
+    nn.init.normal_(layer.bias)
+    module = nn.Sequential(layer, norm, nn.ReLU(), nn.Linear(9, 4)).eval()
+    folded = fa.Sequential.from_torch(module).layers[0]
+    layer, norm = (
+        {key: value.double().numpy(force=True) for key, value in module.state_dict().items()}
+        for module in (layer, norm)
+    )
+    scale = norm["weight"] / np.sqrt(norm["running_var"] + 1e-5)
+    bias = (layer["bias"] - norm["running_mean"]) * scale + norm["bias"]
+    found = folded.named()
+    np.testing.assert_allclose(found["weight"], layer["weight"] * scale, rtol=1e-14)
+    np.testing.assert_allclose(found["bias"], bias, rtol=1e-13, atol=1e-14)
+
+
+def test_torch_flattening_is_refused_where_it_would_join_rows(torch):
+    nn = torch.nn
+    first, second = nn.Linear(4, 4), nn.Linear(4, 2)
+    for module in (
+        nn.Sequential(first, nn.Flatten(), second),
+        nn.Sequential(nn.Sequential(first, nn.ReLU()), nn.Sequential(nn.Flatten())),
+    ):
+        with pytest.raises(ValueError, match=r"module\[1\].* must come before module\[0\]"):
+            fa.Sequential.from_torch(module)
+    for module in (
+        nn.Sequential(nn.Flatten(), first, nn.Flatten(), second),
+        nn.Sequential(nn.ReLU(), nn.Flatten(), first),
+    ):
+        x = torch.randn(5, 4)
+        expected = module(x).detach().numpy()
+        model = fa.Sequential.from_torch(module)
+        np.testing.assert_allclose(model(x.numpy()), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_torch_rows(torch, stacks):
     for name, (module, layers) in stacks.items():
         module = module.double().eval()

@@ -175,7 +175,7 @@ def fold(caller: str, parts: Iterable[Part]) -> list[Dense | Activated]:
     ------
     ValueError
         For parts whose widths do not match, scalings that are not finite, and as for
-        :func:`dense`. The message has the name of the part.
+        :func:`dense`. The message has the name of the part. Also if no layer has weights.
     TypeError
         As for :func:`dense`.
     """
@@ -197,6 +197,11 @@ def fold(caller: str, parts: Iterable[Part]) -> list[Dense | Activated]:
             layers.append(Dense(*m.rounded(), activated if last and activated else IDENTITY))
         if not folded and activated:
             layers.append(activated)
+    if not any(isinstance(layer, Dense) for layer in layers):
+        found = ", ".join(map(str, layers)) or "nothing"
+        raise ValueError(
+            f"{caller}: the model must have at least one layer with weights, got {found}"
+        )
     return layers
 
 

@@ -182,23 +182,42 @@ def applied(parts: list[Part], formula: Formula) -> Formula | None:
 def recognised(name: str, formula: Formula) -> list[Part] | None:
     """The parts, with this name, of which a formula is the result; None if it is of no others.
 
-    It is that of an activation, or a scaling, or a single activation between two scalings.
+    It is that of an activation, or a scaling, or a single activation with scalings around it: with
+    one before it only if the operators of ONNX have this activation.
     """
     scaling = _scaling(name, formula)
     if scaling is not None:
         return scaling
+    for function, written in _declared(formula):
+        if written.equals(formula):
+            return [Activation(name, function)]
+    found = _of_one_atom(name, formula)
+    if found is not None:
+        return found
+    for function, written in _declared(formula):
+        after = _scaling_of(name, written, formula)
+        if after is not None:
+            return [Activation(name, function), *after]
+    return None
+
+
+def _declared(formula: Formula) -> Iterator[tuple[Any, Formula]]:
+    """The formulas that activations declare, with the values that parameters may have."""
     m, x = formula.formulas, formula.formulas.x
     for activation, declared in activations().items():
         for written in declared.onnx_formulas:
             count = len(getattr(declared, "parameters", ()))
             for values in _candidates(formula) if count else [()]:
-                if written(m, x, *values).equals(formula):
-                    return [Activation(name, (activation, *values) if values else activation)]
+                yield (activation, *values) if values else activation, written(m, x, *values)
+
+
+def _of_one_atom(name: str, formula: Formula) -> list[Part] | None:
+    """A formula as an activation between two scalings, if it has a single atom."""
     rest = {factors: c for factors, c in formula.terms.items() if factors}
     if len(rest) != 1:
         return None
     ((factors, scale),) = rest.items()
-    atom = m.atom(factors[0])
+    atom = formula.formulas.atom(factors[0])
     if len(factors) > 1 or atom.function not in activations() or atom.of is None:
         return None
     before = _scaling(name, atom.of)
@@ -207,6 +226,17 @@ def recognised(name: str, formula: Formula) -> list[Part] | None:
     function = (atom.function, *atom.parameters) if atom.parameters else atom.function
     after = _scaled(name, scale, formula.terms.get((), np.array(0.0)))
     return [*before, Activation(name, function), *after]
+
+
+def _scaling_of(name: str, written: Formula, formula: Formula) -> list[Part] | None:
+    """The scaling of `written` that a formula is; None if it is something else."""
+    first = next(iter(written.terms))
+    if written.terms.keys() != formula.terms.keys() - {()}:
+        return None
+    scale = formula.terms[first] / written.terms[first]
+    shift = formula.terms.get((), np.array(0.0))
+    same = (written * formula.formulas.constant(scale) + shift).equals(formula)
+    return _scaled(name, scale, shift) if same else None
 
 
 def _scaling(name: str, formula: Formula) -> list[Part] | None:
@@ -222,10 +252,15 @@ def _scaled(name: str, scale: np.ndarray, shift: np.ndarray) -> list[Part]:
 
 
 def _candidates(formula: Formula) -> Iterator[tuple[Any, ...]]:
-    """Values that the parameter of an activation may have in a formula: the factors of x in it."""
+    """Values that the parameter of an activation may have in a formula.
+
+    They are the factors of x in it, and what is added within a function.
+    """
     for factors, c in formula.terms.items():
         yield (-c,)
         for number in factors:
             of = formula.formulas.atom(number).of
             if of is not None and of.terms.keys() == {(_X,)}:
                 yield (of.terms[_X,],)
+            elif of is not None and () in of.terms:
+                yield (of.terms[()],)

@@ -1,12 +1,13 @@
 """Conversion of ONNX models to layers.
 
 `onnx_graph` reads a model as a chain of steps. Operators with weights become parts one by one.
-Between them, the longest run of element-wise operators that `formulas` recognises becomes the parts
-of an activation, since exporters write many activations as several operators.
+Element-wise operators between them are divided into runs, each of which `formulas` recognises as an
+activation or a scaling, since exporters write many activations as several operators.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,30 @@ Known = dict[str, Formula]
 """The formulas of values, in terms of a value before them."""
 
 
+class _Run(NamedTuple):
+    """Steps that are an activation or a scaling.
+
+    Attributes
+    ----------
+    parts : list of Scaling and Activation
+    length : int
+        The number of steps.
+    rank : tuple of int
+        The number of these and of the steps in the runs after them, and less the number of all
+        their parts: the largest is best.
+    """
+
+    parts: list[Part]
+    length: int
+    rank: tuple[int, int]
+
+
+_NONE = _Run([], 0, (0, 0))
+
+_Runs = dict[str, _Run]
+"""By the value that they begin with."""
+
+
 def stack(model: Any, output: str | None) -> tuple[list[Dense | Activated], np.ndarray | None]:
     """The layers of `model`, and its classes if these are as many as the columns of the result."""
     graph = read(model, output)
@@ -41,13 +66,14 @@ def stack(model: Any, output: str | None) -> tuple[list[Dense | Activated], np.n
 def rows_of(graph: Graph) -> Rows:
     """The rows that all steps of a graph compute."""
     steps, value, rows = graph.steps, graph.source, Rows(graph)
+    runs: _Runs = {}
     if steps and not graph.is_float and steps[0][0].operator != "Cast":
         raise TypeError(
             f"from_onnx: input {value!r} must be of floating-point numbers, or converted by Cast "
             f"at once, got integers for {steps[0][0].name}"
         )
     while steps:
-        count = _join(rows, steps, value) or _activation(rows, steps, value)
+        count = _join(rows, steps, value) or _activation(rows, steps, value, runs)
         if not count:
             _layer(rows, steps[0], value)
             count = 1
@@ -56,19 +82,38 @@ def rows_of(graph: Graph) -> Rows:
     return rows
 
 
-def _activation(rows: Rows, steps: list[list[Node]], value: str) -> int:
-    """Convert the longest run of steps that is an activation or a scaling; its length."""
-    known = {value: Formulas().x}
-    found: list[Part] = []
-    count = 0
-    for k, step in enumerate(steps):
-        if not _read(rows, step, known):
-            break
-        parts = recognised(step[-1].name, known[step[-1].output])
-        if parts is not None:
-            found, count = parts, k + 1
-    rows.scale(found)
-    return count
+def _activation(rows: Rows, steps: list[list[Node]], value: str, runs: _Runs) -> int:
+    """Convert a run of steps that is an activation or a scaling; its length."""
+    if value not in runs:
+        _divide(rows, steps, value, runs)
+    run = runs.get(value, _NONE)
+    rows.scale(run.parts)
+    return run.length
+
+
+def _divide(rows: Rows, steps: list[list[Node]], value: str, runs: _Runs) -> None:
+    """Divide element-wise steps into runs: as many steps as possible, of as few parts as possible.
+
+    The longest run may end within an activation: at the sigmoid of a sum, before its logarithm.
+    """
+    steps = list(itertools.takewhile(_is_element_wise, steps))
+    values = [value, *(step[-1].output for step in steps)]
+    for start in reversed(range(len(steps))):
+        known = {values[start]: Formulas().x}
+        best = _NONE
+        for end, step in enumerate(steps[start:], start + 1):
+            if not _read(rows, step, known):
+                break
+            parts = recognised(step[-1].name, known[step[-1].output])
+            if parts is not None:
+                after, left = runs.get(values[end], _NONE).rank
+                found = _Run(parts, end - start, (end - start + after, left - len(parts)))
+                best = max(best, found, key=lambda run: run.rank)
+        runs[values[start]] = best
+
+
+def _is_element_wise(step: list[Node]) -> bool:
+    return all(node.operator in ARITHMETIC or node.operator in ELEMENT_WISE for node in step)
 
 
 def _read(rows: Rows, nodes: list[Node], known: Known) -> bool:

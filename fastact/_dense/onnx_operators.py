@@ -205,6 +205,7 @@ ARITHMETIC: dict[str, Callable[..., Formula | None]] = {
     "Neg": lambda node, x: -x,
     "Pow": _power,
     "Reciprocal": lambda node, x: 1 / x,
+    "Sqrt": lambda node, x: x.formulas.sqrt(x),
     "Sub": lambda node, x, y: x - y,
     "Where": _where,
 }

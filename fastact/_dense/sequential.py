@@ -559,7 +559,8 @@ def _flattened(layers_: Any) -> tuple[Layer, ...]:
             width = layer.out_features
             stack.append(layer)
     if width is None:
-        raise ValueError(f"Sequential: layers must have at least one Dense or Gated, got {stack!r}")
+        found = ", ".join(str(_activated(layer)) for layer in stack)
+        raise ValueError(f"Sequential: layers must have at least one Dense or Gated, got [{found}]")
     for index, layer in enumerate(stack):
         if isinstance(layer, PackedLayer | Sequential):
             break

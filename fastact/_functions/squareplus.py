@@ -124,6 +124,7 @@ and are scaled by powers of 2.""",
     interval=(-5.0, 5.0),
     ulp={"float16": 0.51, "bfloat16": 0.51, "float32": 0.76, "float64": 0.76},
     keras_functions=[KerasFunction("nn.squareplus", lambda b=4: (b,))],
+    onnx_formulas=[lambda m, x, b: (x + m.sqrt(x * x + b)) / 2],
     parameters={"b": (4.0, 1.0, 0.25, 0.01)},
     defaults={"b": 4.0},
 )

@@ -110,7 +110,6 @@ SCALING = Scaling("scaling", 2.0, 1.0)
         ([RELU, TANH, affine(3, 4), RELU, TANH], ["relu", "tanh", (3, 4, "relu"), "tanh"]),
         ([affine(9, 4), Activation("none"), affine(4, 2)], [(9, 2, "identity")]),
         ([affine(9, 4), Activation("none", None)], [(9, 4, "identity")]),
-        ([], []),
         ([affine(0, 3), affine(3, 0)], [(0, 0, "identity")]),
         ([SCALING, affine(0, 3), SCALING], [(0, 3, "identity")]),
     ],
@@ -244,6 +243,12 @@ def test_opposite_columns_stay_opposite():
         ),
         ([Scaling("scaling", [[1.0]])], ValueError, r"^test: scaling must .*\(1, 1\) and \(\)"),
         ([SCALING, RELU], ValueError, "^test: scaling must have a number of columns"),
+        ([], ValueError, "^test: the model must have at least one layer with weights, got nothing"),
+        (
+            [RELU, Activation("part", ("prelu", np.ones(50)))],
+            ValueError,
+            r"^test: the model must have .* weights, got relu, prelu\(50 values\)$",
+        ),
         (
             [Affine("map", np.ones(3))],
             ValueError,

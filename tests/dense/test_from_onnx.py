@@ -225,6 +225,7 @@ CONSTANTS = {
     "r": (2 / np.pi) ** 0.5,
     "sixth": 1 / 6,
 }
+EXACT = {"cube": np.int64(3), "twenty": 20.0}
 ERF = "d = Div(h, root) e = Erf(d) s = Add(e, one)"
 TANH_OF = "q = Mul(r, t) u = Tanh(q) v = Add(one, u)"
 FORMULAS = [
@@ -259,6 +260,7 @@ FORMULAS = [
     ("tanhshrink", "t = Tanh(h) y = Sub(h, t)"),
     ("relu2", "r2 = Relu(h) y = Mul(r2, r2)"),
     ("prelu", "p = Relu(h) n = Neg(h) q = Relu(n) m = Mul(b, q) y = Sub(p, m)"),
+    ("squareplus", "q = Mul(h, h) a = Add(q, beta) w = Sqrt(a) s = Add(h, w) y = Mul(s, half)"),
     ("softmin", "n = Neg(h) y = Softmax(n)"),
     ("log_softmax", "s = Softmax(h) y = Log(s)"),
 ]
@@ -267,7 +269,7 @@ FORMULAS = [
 @pytest.mark.parametrize("activation, body", FORMULAS, ids=lambda value: value[:30])
 def test_activations_of_several_operators(activation, body):
     """For constants in any type, and within rounding errors for those in float64."""
-    exact = {"cube": np.int64(3), "twenty": 20.0, "b": B}
+    exact = EXACT | {"b": B}
     converted = assert_as_in_onnx(
         after_layer(body, **exact, **CONSTANTS),
         tolerance=1e-7 if "16666" in body else 3e-9 if "Where" in body else 1e-11,
@@ -279,6 +281,35 @@ def test_activations_of_several_operators(activation, body):
         proto = model(f"h = MatMul(x, W) {body}", kind=kind, W=W.astype(dtype), **given, **rounded)
         (layer,) = fa.Sequential.from_onnx(proto)
         assert layer.activation == activation
+
+
+@pytest.mark.parametrize(
+    "activation, body",
+    [
+        ("silu", "s = Sigmoid(h) m = Mul(s, b) y = Mul(m, h)"),
+        ("silu", "s = Sigmoid(h) m = Mul(h, s) k = Mul(m, b) y = Add(k, shifts)"),
+        ("silu", "s = Sigmoid(h) m = Mul(s, h) k = Sub(one, m) y = Mul(zeros, k)"),
+        ("swish", "q = Mul(h, beta) s = Sigmoid(q) m = Mul(b, s) y = Mul(h, m)"),
+        ("gelu", f"{ERF} m = Mul(h, s) k = Mul(m, b) y = Add(k, shifts)"),
+        ("mish", "p = Softplus(h) t = Tanh(p) u = Mul(t, b) y = Mul(h, u)"),
+        ("softsign", "a = Abs(h) s = Add(a, one) k = Mul(h, b) y = Div(k, s)"),
+        ("tanhshrink", "t = Tanh(h) u = Mul(t, b) k = Mul(h, b) y = Sub(k, u)"),
+    ],
+)
+def test_activations_of_several_operators_with_factors(activation, body):
+    """Exporters move the factors of a batch normalization into the formula before it."""
+    several = {"b": B, "shifts": B[::-1].copy(), "zeros": np.array([2.0, 0.0, -1.0, 0.0])}
+    body = f"{body.replace('y =', 'z =')} y = MatMul(z, V)"
+    converted = assert_as_in_onnx(after_layer(body, V=W.T.copy(), **several, **CONSTANTS))
+    assert [layer.activation for layer in converted] == [activation, "identity"]
+
+
+@pytest.mark.parametrize("activation, body", FORMULAS, ids=lambda value: value[:30])
+def test_activations_of_several_operators_after_a_bias(activation, body):
+    """The sum with the bias is no part of an activation, though it may be one of its beginning."""
+    proto = model(f"k0 = MatMul(x, W) h = Add(k0, b) {body}", W=W, b=B, **CONSTANTS, **EXACT)
+    (layer,) = fa.Sequential.from_onnx(proto)
+    assert layer.activation == activation
 
 
 def test_every_declared_formula_is_tested():
@@ -294,6 +325,9 @@ def test_every_declared_formula_is_tested():
         f"{ERF.replace('root', 'other')} m = Mul(h, s) y = Mul(m, half)",
         f"{ERF} m = Mul(h, s) k = Mul(m, h) y = Mul(k, half)",
         "s = Sigmoid(h) t = Tanh(h) y = Mul(s, t)",
+        "t = Tanh(h) u = Mul(t, half) y = Sub(h, u)",
+        "s = Sigmoid(h) m = Mul(h, s) y = Add(m, h)",
+        "q = Mul(h, h) a = Add(q, beta) y = Sqrt(a)",
         "e = Exp(h) y = Add(e, one)",
         "p = Softplus(h) g = Greater(h, one) y = Where(g, h, p)",
         "p = Softplus(h) g = Greater(h, twenty) y = Where(g, p, h)",

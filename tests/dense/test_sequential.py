@@ -221,7 +221,10 @@ def test_copies(copied):
     "layers, message",
     [
         (lambda: [], "layers must have at least one Dense or Gated, got \\[\\]"),
-        (lambda: ["relu"], "layers must have at least one Dense"),
+        (
+            lambda: ["relu", (fa.prelu, np.ones(50))],
+            r"layers must have at least one Dense or Gated, got \[relu, prelu\(50 values\)\]",
+        ),
         (
             lambda: [dense(3, 4), "relu", dense(5, 2)],
             "layer 2 must have 4 input features.* got Dense\\(5 -> 2",

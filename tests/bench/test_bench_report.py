@@ -134,6 +134,11 @@ def test_every_loss_is_listed():
         assert what in table
 
 
+def test_the_readme_links_to_the_report_of_its_figures():
+    target = f"{readme.MAIN.relative_to(machine.ROOT).as_posix()}/report.md"
+    assert f"[full report]({target})" in (machine.ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_report_tells_what_is_missing():
     unsupported = dataclasses.replace(
         row({OURS: 1.0}), cells={"jax": Cell("unsupported", "no way")}

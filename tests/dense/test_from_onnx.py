@@ -693,7 +693,8 @@ OPERATORS = {name.lower() for name in _SUPPORTED} | {"batch_normalization", "thr
 NOT_CONVERTED = {
     "other types": "cast_.*(INT|FLOAT[48])|.*_u?int(8|16|32|64)|identity_(opt|sequence)",
     "training, or images": "training_dropout|batchnorm",
-    "no activations": "(abs|exp|greater|log|pow|reciprocal|where)(_|$)|greater_equal|(max|min)_",
+    "no activations": "(abs|exp|greater|log|pow|reciprocal|sqrt|where)(_|$)|greater_equal|"
+    "(max|min)_",
     "several arrays": "concat",
     "constants that differ between rows": "(add|sub|mul|div)$|gemm_default_matrix|matmul_[134]d|"
     "matmul_bcast|prelu_example",

@@ -18,8 +18,15 @@ from tqdm import tqdm
 
 import fastact  # noqa: F401 # declares the functions
 from fastact._compiler import frontend, pipeline
-from fastact._compiler.loops import elementwise, rows
-from fastact._declarations.records import OBJECTIVES, Activation, element_wise, of_rows
+from fastact._compiler.loops import elementwise, normalization, rows
+from fastact._declarations.records import (
+    NORMALIZATIONS,
+    OBJECTIVES,
+    Activation,
+    element_wise,
+    of_rows,
+)
+from fastact._kernels.normalization_steps import steps_for
 from fastact._machine.formats import FORMATS
 from fastact._machine.targets import BASELINES, Target
 from fastact._runtime import engine
@@ -34,6 +41,10 @@ HOT_LOOP = "hot_loop"  # the one that is counted
 ROW_LOOPS = ("add_terms", "add_and_keep_terms", "divide_terms", "divide", "subtract")
 """The loops of functions of rows that are counted: those that compute something for each element,
 when a row is in all lanes (``_compiler/loops/lane_loops.py``)."""
+
+NORMALIZATION_LOOPS = ("add_elements", "add_squares", "normalize")
+"""The loops of functions that normalise rows, which compute in float64 in all formats
+(``_compiler/loops/normalization.py``)."""
 
 HEADERS = ["function", "format", "vectors", *machine_code.Counts._fields]
 
@@ -52,7 +63,8 @@ counted in the assembly by `python -m bench.operations`. Code made by
 other code. Nothing is measured here.
 
 - vectors: how many vectors one iteration handles. A vector is one of the format that is computed
-  in, which is float32 for the 16-bit formats.
+  in, which is float32 for the 16-bit formats, and float64 for all formats in layer_norm and
+  rms_norm.
 - instructions: all of them
 - arithmetic: those that compute something from vectors, including conversions and shuffles. An fma
   is one, unless the target has none.
@@ -97,9 +109,18 @@ def row_assembly(steps: type, form: str, target: Target) -> str:
     return pipeline.assembly(loop, scalars.values(), target)
 
 
-def row_loops(text: str) -> list[str]:
-    """Those of ``ROW_LOOPS`` that the code `text` of a function of rows has."""
-    return [loop for loop in ROW_LOOPS if re.search(rf"(?m)^{loop}:", text)]
+def normalization_assembly(steps: type, form: str, target: Target) -> str:
+    """The code of the loop of a function that normalises rows."""
+    scheme = steps.scheme
+    chosen = steps_for(steps, FORMATS[form].bits)
+    scalars = normalization.steps_ir(chosen, scheme, target)
+    loop = normalization.normalization_ir(scheme, scalars, FORMATS[form], target)
+    return pipeline.assembly(loop, scalars.values(), target)
+
+
+def row_loops(text: str, loops: Sequence[str] = ROW_LOOPS) -> list[str]:
+    """Those of the `loops` that the code `text` of a function of rows has."""
+    return [loop for loop in loops if re.search(rf"(?m)^{loop}:", text)]
 
 
 def lines(name: str, form: str, target: Target) -> list[list[str]]:
@@ -107,6 +128,9 @@ def lines(name: str, form: str, target: Target) -> list[list[str]]:
     if name in of_rows():
         text = row_assembly(of_rows()[name].steps, form, target)
         loops = {loop: f"{name}, {loop}" for loop in row_loops(text)}
+    elif name in NORMALIZATIONS:
+        text = normalization_assembly(NORMALIZATIONS[name].steps, form, target)
+        loops = {loop: f"{name}, {loop}" for loop in row_loops(text, NORMALIZATION_LOOPS)}
     else:
         declared = declarations()[name]
         text = assembly(declared, form, target)
@@ -122,7 +146,7 @@ def lines(name: str, form: str, target: Target) -> list[list[str]]:
 
 def names() -> list[str]:
     """The functions whose loops are counted."""
-    return [*declarations(), *of_rows()]
+    return [*declarations(), *of_rows(), *NORMALIZATIONS]
 
 
 def markdown(found: dict[str, list[list[str]]]) -> str:

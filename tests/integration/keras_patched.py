@@ -1,20 +1,10 @@
 """A pytest plugin that applies the patch and counts the calls of each function in its place."""
 
-import collections
-import functools
+from own_tests import counting, pytest_terminal_summary
 
 import fastact.keras
 
-calls = collections.Counter()
-
-
-def counting(function, name):
-    @functools.wraps(function)
-    def counted(*args, **kwargs):
-        calls[name] += 1
-        return function(*args, **kwargs)
-
-    return counted
+__all__ = ["pytest_configure", "pytest_terminal_summary"]
 
 
 def pytest_configure(config):
@@ -23,8 +13,3 @@ def pytest_configure(config):
         name = f"{hook.place.__name__.rpartition('.')[2]}.{hook.key}"
         counted = counting(getattr(hook.place, hook.key), name)
         hook.put(staticmethod(counted) if isinstance(hook.place, type) else counted)
-
-
-def pytest_terminal_summary(terminalreporter):
-    for name, count in calls.items():
-        terminalreporter.write_line(f"calls of {name}: {count}")

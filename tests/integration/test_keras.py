@@ -10,20 +10,18 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
 from functools import partial
 from math import inf, nan
-from pathlib import Path
 
 import ml_dtypes
 import mpmath
 import numpy as np
+import own_tests
 import pytest
-from conftest import ROOT, assert_same, run_python
+from conftest import assert_same, run_python
 
 import fastact as fa
 
@@ -393,23 +391,11 @@ def test_models():
 
 
 def test_its_own_tests_pass(tmp_path):
-    """They run without our settings of pytest, and with a plugin that counts calls."""
     modules = ["keras.src.activations.activations_test", "keras.src.ops.nn_test"]
     if not all(map(importlib.util.find_spec, modules)):
         pytest.skip(f"the wheel of Keras {keras.__version__} has no tests")
-    options = ["-c", os.devnull, f"--rootdir={tmp_path}", "-p", "no:cacheprovider", "-q"]
-    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "-p", "keras_patched", "--pyargs", *modules],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 400
-    counts = dict(re.findall(r"^calls of (.*): (\d+)$", done.stdout, re.MULTILINE))
+    passed, counts = own_tests.run("keras_patched", modules, tmp_path)
+    assert passed >= 400
     replaced = {
         f"{hook.place.__name__.rpartition('.')[2]}.{hook.key}" for hook in fastact.keras._hooks()
     }

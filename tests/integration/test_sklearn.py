@@ -4,19 +4,16 @@ scikit-learn's own tests pass with the patch in 1.5.2, 1.6.1, 1.7.2, 1.8.0, 1.9.
 """
 
 import concurrent.futures
-import os
 import pickle
 import re
-import subprocess
-import sys
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
+import own_tests
 import pytest
 import sklearn
-from conftest import ROOT, run_python
+from conftest import run_python
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -71,21 +68,9 @@ def untouched():
 
 
 def test_its_own_tests_pass(tmp_path):
-    """They run without our settings of pytest, and with a plugin that counts calls."""
     modules = [f"sklearn.neural_network.tests.{name}" for name in OWN_TESTS]
-    options = ["-c", os.devnull, f"--rootdir={tmp_path}", "-p", "no:cacheprovider", "-q"]
-    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "-p", "sklearn_patched", "--pyargs", *modules],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 80
-    counts = dict(re.findall(r"^calls of (.*): (\d+)$", done.stdout, re.MULTILINE))
+    passed, counts = own_tests.run("sklearn_patched", modules, tmp_path)
+    assert passed >= 80
     assert counts.keys() >= REPLACED
     # The patch does not replace these.
     assert {name.split()[1] for name in counts.keys() - REPLACED if name[:6] != "fastact"} <= {

@@ -80,8 +80,8 @@ class _Ratio(NamedTuple):
     far: tuple[Any, ...]  # in t = (a - middle) / (a + pole)
 
 
-# In binary32, the split is not at 0.5, as it is for ndtr: there, the rounding error of t would give
-# errors of 1.03 ulp at 0.82, and powers of `a` instead of a - 3/4 would give 1.08.
+# The split is not at 0.5, as it is for ndtr: there, the rounding error of t would give errors of
+# 1.03 ulp at 0.82 in both formats. Powers of `a` instead of a - 3/4 would give 1.08 in binary32.
 _RATIO = PerFormat(
     single=_Ratio(
         split=np.float32(1.25),
@@ -108,60 +108,64 @@ _RATIO = PerFormat(
         ),
     ),
     double=_Ratio(
-        split=RATIO.double.split,
-        centre=0.0,
-        near=(0.0, *RATIO.double.near),
+        split=1.25,
+        centre=0.75,
+        near=(
+            0.07896041153419868,
+            0.013515470930396026,
+            -0.06395609505989902,
+            0.048691356249051534,
+            -0.026347945065299697,
+            0.011889080355847617,
+            -0.00474078743951282,
+            0.0017203750174022703,
+            -0.0005783085741175949,
+            0.00018222654165571685,
+            -5.4285358216046994e-05,
+            1.5387351034052073e-05,
+            -4.170275872419727e-06,
+            1.086344960475122e-06,
+            -2.742287821556147e-07,
+            6.372849402938796e-08,
+            -1.4061310824490365e-08,
+            6.384289656653211e-09,
+        ),
         middle=RATIO.double.middle,
         pole=RATIO.double.pole,
         far=(
-            *(
-                -0.028893774690545514,
-                -0.17661640448926752,
-                0.05143093141942063,
-            ),
-            *(
-                0.0313654834766098,
-                -0.062084135338835784,
-                0.05506778445432369,
-            ),
-            *(
-                -0.03336105405091328,
-                0.014156606956329249,
-                -0.0035890975569706765,
-            ),
-            *(
-                -2.2740736244945485e-07,
-                0.00039501339109809336,
-                -0.0001140365092596796,
-            ),
-            *(
-                -2.185937766307492e-05,
-                1.941153974673032e-05,
-                -6.603268557481002e-08,
-            ),
-            *(
-                -2.8098881796104198e-06,
-                2.635822679584372e-07,
-                4.232140215473793e-07,
-            ),
-            *(
-                -5.5966338710608744e-08,
-                -6.722501230408876e-08,
-                8.332034367238517e-09,
-            ),
-            *(
-                9.616436384865493e-09,
-                -7.850770476421755e-10,
-                -8.111359425969026e-10,
-            ),
+            -0.028893774690545514,
+            -0.17661640448926746,
+            0.051430931419420685,
+            0.03136548347660287,
+            -0.0620841353388394,
+            0.05506778445458931,
+            -0.03336105405085369,
+            0.01415660695154648,
+            -0.0035890975568998863,
+            -2.2735904174884063e-07,
+            0.00039501337990986707,
+            -0.00011403680795002544,
+            -2.1859246314055055e-05,
+            1.9412711120940724e-05,
+            -6.679213030703437e-08,
+            -2.812788416457722e-06,
+            2.6611074343571384e-07,
+            4.2748254993903274e-07,
+            -6.089126773707825e-08,
+            -7.027312238764765e-08,
+            1.3547823487084546e-08,
+            9.704880822322824e-09,
+            -3.1014953627684293e-09,
         ),
     ),
 )
 
 
-def _near_ratio(m, v):
-    a = v + 0.75
-    return normal.ratio(m, a, GROWTH.single)
+def _near_fit(growth, coefficients, error):
+    def ratio(m, v):
+        return normal.ratio(m, v + 0.75, growth)
+
+    return Fit(coefficients, ratio, (-0.75, 0.5), lambda v: 1, error)
 
 
 def _far_fit(pieces, growth, end, coefficients, error):
@@ -197,12 +201,11 @@ def _series(x, last=21):
 
 
 FITS = {
-    "ratio near for log_ndtr": Fit(
-        PerFormat(_RATIO.single.near, None),
-        _near_ratio,
-        (-0.75, 0.5),
-        lambda v: 1,
-        PerFormat(2.0**-29.2, None),
+    "ratio near for log_ndtr, single": _near_fit(
+        GROWTH.single, PerFormat(_RATIO.single.near, None), PerFormat(2.0**-29.2, None)
+    ),
+    "ratio near for log_ndtr, double": _near_fit(
+        GROWTH.double, PerFormat(None, _RATIO.double.near), PerFormat(None, 2.0**-58.4)
     ),
     "ratio far for log_ndtr, single": _far_fit(
         _RATIO.single,
@@ -216,7 +219,7 @@ FITS = {
         GROWTH.double,
         40,
         PerFormat(None, _RATIO.double.far),
-        PerFormat(None, 2.0**-58.7),
+        PerFormat(None, 2.0**-60.7),
     ),
 }
 

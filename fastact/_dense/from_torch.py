@@ -4,7 +4,6 @@ Modules are recognised by the name of their class, so that torch is not imported
 """
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,34 +33,7 @@ _SUPPORTED = (
 
 def stack(module: Any) -> list[Dense | Activated]:
     """The layers of `module`."""
-    parts = _parts(module, "module")
-    _check_flattening(module)
-    return fold("from_torch", parts)
-
-
-def _check_flattening(module: Any) -> None:
-    """Raise ValueError for a Flatten that would join the rows of a Linear before it."""
-    linear = None
-    for name, child in _leaves(module, "module"):
-        if type(child).__name__ == "Flatten":
-            if linear is None:
-                return  # All later modules have inputs with 2 axes.
-            raise ValueError(
-                f"from_torch: {name} must come before {linear}, or after another Flatten, since it "
-                f"would join several rows of {linear} if the input had more than 2 axes, got "
-                f"{child!r} after it; without this module, rows stay apart"
-            )
-        if type(child).__name__ == "Linear" and linear is None:
-            linear = name
-
-
-def _leaves(module: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """The modules that are no Sequential, in the order of calls, with their names."""
-    if type(module).__name__ != "Sequential":
-        yield name, module
-        return
-    for index, child in enumerate(module):
-        yield from _leaves(child, f"{name}[{index}]")
+    return fold("from_torch", _parts(module, "module"))
 
 
 def _parts(module: Any, name: str) -> list[Part]:

@@ -222,14 +222,15 @@ class Sequential(Frozen):
             - Softmax, LogSoftmax and Softmin with dim=-1 or dim=1.
             - LayerNorm and RMSNorm with a normalized_shape of one axis.
             - Dropout in evaluation mode, Identity, and Flatten with start_dim=1, which are left
-              out. A Flatten after a Linear would join rows, so it needs another before both.
+              out.
 
         Returns
         -------
         Sequential
             It takes and returns rows: the last axis is that of features. The modules that treat
             the axis 1 do the same for inputs of two axes. The result of Flatten for inputs of more
-            axes is that of the model for ``x.reshape(len(x), -1)``.
+            axes is that of the model for ``x.reshape(len(x), -1)``. After a Linear, PyTorch would
+            join rows of such inputs; here, they are kept apart.
 
         Raises
         ------
@@ -239,8 +240,8 @@ class Sequential(Frozen):
         ValueError
             For parameters that are not supported, weights that are sparse or without values (on
             the meta device), hooks (also those for all modules), a ``forward`` that was replaced,
-            Dropout and BatchNorm1d in training mode, a Flatten after a Linear, and RMSNorm with
-            neither an eps nor a weight, whose type tells the default eps.
+            Dropout and BatchNorm1d in training mode, and RMSNorm with neither an eps nor a weight,
+            whose type tells the default eps.
         ImportError
             For bfloat16 without ml_dtypes.
 
